@@ -1,0 +1,1 @@
+//! The appliance: AF_XDP workers around the core, and the control plane that feeds them.

@@ -1,0 +1,3 @@
+//! The `weirgate` command.
+
+fn main() {}

@@ -1,0 +1,154 @@
+//! Frames as the pipeline sees them: bytes with room in front and behind, lent by the caller.
+
+use crate::net::PortId;
+use crate::verdict::Verdict;
+
+/// The most frames in one call of the pipeline.
+pub const BURST_FRAMES_MAX: usize = 64;
+
+/// The room in front of a frame that lets every encapsulation succeed: outer Ethernet with one tag,
+/// IPv6, UDP and VXLAN, less nothing (the inner Ethernet header takes the place of the old one).
+pub const HEADROOM_MAX: usize = 18 + 40 + 8 + 8;
+
+/// One frame in a buffer of the caller's, and in the end its verdict.
+///
+/// The bytes are `buffer[start..end]`, beginning with the Ethernet header and ending without the
+/// frame check sequence. The pipeline moves both ends.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    start: usize,
+    end: usize,
+    port: PortId,
+    verdict: Option<Verdict>,
+}
+
+/// The part of the buffer named does not lie inside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutsideBuffer {
+    /// Where the frame was said to end.
+    pub end: usize,
+    /// How long the buffer is.
+    pub buffer: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame of `len` bytes at `start` in `buffer`, received on `port`.
+    ///
+    /// # Errors
+    /// [`OutsideBuffer`] where the buffer is shorter than that.
+    pub fn new(buffer: &'a mut [u8], start: usize, len: usize, port: PortId) -> Result<Self, OutsideBuffer> {
+        match start.checked_add(len) {
+            Some(end) if end <= buffer.len() => Ok(Self { buffer, start, end, port, verdict: None }),
+            end => Err(OutsideBuffer { end: end.unwrap_or(usize::MAX), buffer: buffer.len() }),
+        }
+    }
+
+    /// An empty frame in `buffer` for the pipeline to write into, with [`HEADROOM_MAX`] in front
+    /// where the buffer has it.
+    #[must_use]
+    pub fn spare(buffer: &'a mut [u8]) -> Self {
+        let start = HEADROOM_MAX.min(buffer.len());
+        Self { buffer, start, end: start, port: PortId(0), verdict: None }
+    }
+
+    /// The frame's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The frame's bytes, to change in place.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Where the bytes begin in the buffer.
+    #[must_use]
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// How many bytes the frame has.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether the frame has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// The port on which the frame came in.
+    #[must_use]
+    pub const fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// The pipeline's answer; `None` before it has run, or for a spare buffer that stayed unused.
+    #[must_use]
+    pub const fn verdict(&self) -> Option<Verdict> {
+        self.verdict
+    }
+
+    /// Gives the frame its verdict.
+    pub fn decide(&mut self, verdict: Verdict) {
+        self.verdict = Some(verdict);
+    }
+
+    /// Grows the frame by `count` bytes in front, whose content is undefined. `false`, and nothing
+    /// changed, where the headroom is shorter.
+    #[must_use]
+    pub fn grow_front(&mut self, count: usize) -> bool {
+        let fits = count <= self.start;
+        if fits {
+            self.start -= count;
+        }
+        fits
+    }
+
+    /// Cuts `count` bytes off the front. `false`, and nothing changed, where the frame is shorter.
+    #[must_use]
+    pub fn cut_front(&mut self, count: usize) -> bool {
+        let fits = count <= self.len();
+        if fits {
+            self.start += count;
+        }
+        fits
+    }
+
+    /// Sets the length by moving the end. `false`, and nothing changed, where the buffer is shorter.
+    #[must_use]
+    pub fn set_len(&mut self, len: usize) -> bool {
+        let fits = len <= self.buffer.len() - self.start;
+        if fits {
+            self.end = self.start + len;
+        }
+        fits
+    }
+}
+
+/// What one call of the pipeline works on.
+///
+/// Each frame of `frames` comes back with a verdict. Frames of the pipeline's own making lie in the
+/// first `emitted` of `spares`, each with a verdict too; no spare left is a counted drop.
+#[derive(Debug)]
+pub struct Burst<'b, 'a> {
+    /// The frames received, at most [`BURST_FRAMES_MAX`].
+    pub frames: &'b mut [Frame<'a>],
+    /// Empty frames for the pipeline to fill.
+    pub spares: &'b mut [Frame<'a>],
+    /// How many of `spares` have been filled, from the front.
+    pub emitted: usize,
+}
+
+impl<'b, 'a> Burst<'b, 'a> {
+    /// A burst over these frames, with these buffers to lend.
+    #[must_use]
+    pub fn new(frames: &'b mut [Frame<'a>], spares: &'b mut [Frame<'a>]) -> Self {
+        Self { frames, spares, emitted: 0 }
+    }
+}

@@ -1,0 +1,17 @@
+//! The packet core of weirgate: a gateway from the outside into a flannel container network.
+//!
+//! No allocation, no I/O, no clock, no globals: the data path is a function of frames, tables and
+//! time, all of which the caller owns.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod frame;
+pub mod net;
+pub mod snapshot;
+pub mod time;
+pub mod verdict;
+pub mod wire;

@@ -1,0 +1,179 @@
+//! What a control plane says of the world, before it is compiled.
+//!
+//! Plain borrowed data: a control plane in any language can fill these in. [`compile`](super::compile)
+//! checks them and writes the snapshot.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::net::{Endpoint, Mac, PortId, Protocol, Vni};
+
+/// Everything that a snapshot is compiled from.
+#[derive(Clone, Copy, Debug)]
+pub struct Description<'a> {
+    /// Grows with each snapshot of one gateway.
+    pub generation: u32,
+    /// The gateway itself, as a member of the overlay.
+    pub gateway: Gateway<'a>,
+    /// The gateway's links; their order gives the [`PortId`]s.
+    pub ports: &'a [Port],
+    /// The other members of the overlay.
+    pub peers: &'a [Peer],
+    /// The services, in any order.
+    pub services: &'a [Service<'a>],
+    /// The way back to clients, longest prefix first or in any order.
+    pub routes: &'a [Route],
+    /// Link addresses of stations on the gateway's own links, as far as they are known.
+    pub neighbours: &'a [Neighbour],
+}
+
+/// The gateway's own membership.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway<'a> {
+    /// How many workers share the flows. The source ports are divided among them.
+    pub workers: u8,
+    /// The VXLAN network, where the backend is VXLAN.
+    pub vni: Vni,
+    /// The UDP port of VXLAN; flannel's is 8472.
+    pub vxlan_port: u16,
+    /// Own end of the overlay over IPv4, where there is one.
+    pub v4: Option<Vtep<Ipv4Addr>>,
+    /// Own end of the overlay over IPv6, where there is one.
+    pub v6: Option<Vtep<Ipv6Addr>>,
+    /// Own overlay subnets, whose addresses nobody else uses.
+    pub subnets: &'a [IpNet],
+    /// The addresses that stand for clients towards backends: inside `subnets`, never their first.
+    pub pool: &'a [IpAddr],
+    /// The first and last port that a translation may use on a pool address.
+    pub pool_ports: (u16, u16),
+    /// Seed of the selector: equal on all gateways that shall pick the same backends.
+    pub selector_seed: u64,
+    /// Idle times after which a flow is forgotten.
+    pub timeouts: Timeouts,
+}
+
+/// One end of a VXLAN overlay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vtep<A> {
+    /// The underlay address that peers send to.
+    pub public: A,
+    /// The inner link address that peers send to.
+    pub mac: Mac,
+}
+
+/// Idle times, in whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TCP before both sides have spoken.
+    pub tcp_opening_seconds: u32,
+    /// TCP while open.
+    pub tcp_established_seconds: u32,
+    /// TCP after a FIN or RST.
+    pub tcp_closing_seconds: u32,
+    /// UDP before a reply.
+    pub udp_seconds: u32,
+    /// UDP after a reply.
+    pub udp_stream_seconds: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_opening_seconds: 120,
+            tcp_established_seconds: 86_400,
+            tcp_closing_seconds: 120,
+            udp_seconds: 120,
+            udp_stream_seconds: 300,
+        }
+    }
+}
+
+/// One of the gateway's links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// The port's own link address.
+    pub mac: Mac,
+    /// The largest IP packet that leaves here.
+    pub mtu: u16,
+}
+
+/// Another member of the overlay, and how to reach it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// The pods behind it.
+    pub subnet: IpNet,
+    /// The underlay address packets for it go to.
+    pub public: IpAddr,
+    /// How packets for it are carried.
+    pub encapsulation: Encapsulation,
+    /// The link and station that lead to `public`; `None` while unknown.
+    pub next_hop: Option<NextHop>,
+}
+
+/// How a packet crosses the underlay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encapsulation {
+    /// In VXLAN, to this inner link address (RFC 7348).
+    Vxlan {
+        /// The peer's VTEP.
+        mac: Mac,
+    },
+    /// As it is, straight to the next hop (flannel's host-gw and DirectRouting).
+    Direct,
+}
+
+/// A station on one of the gateway's links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHop {
+    /// The link.
+    pub port: PortId,
+    /// The station.
+    pub mac: Mac,
+}
+
+/// A service: where clients reach it and who answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Service<'a> {
+    /// A number that stays the same while the service exists; its counters are found by it.
+    pub id: u32,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Where clients reach it: node addresses with the node port, external addresses with the port.
+    pub frontends: &'a [Endpoint],
+    /// Who answers. Order does not matter.
+    pub backends: &'a [Backend],
+    /// Slots of the lookup table: a prime, at most 655 373 (65 537 unless there is a reason).
+    pub table_size: u32,
+}
+
+/// One who answers for a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backend {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its share against the others; 0 gives it no new flow.
+    pub weight: u32,
+}
+
+/// A route to clients, as the kernel's forwarding table has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The destinations.
+    pub prefix: IpNet,
+    /// The link.
+    pub port: PortId,
+    /// The router on that link; `None` where the destinations are on the link itself.
+    pub via: Option<IpAddr>,
+}
+
+/// A resolved neighbour, as the kernel's table has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Neighbour {
+    /// The link.
+    pub port: PortId,
+    /// The station's network address.
+    pub address: IpAddr,
+    /// Its link address.
+    pub mac: Mac,
+}

@@ -1,0 +1,113 @@
+//! What becomes of a frame, and the names of everything that can be wrong with one.
+
+use crate::net::{PortId, WorkerId};
+
+/// The pipeline's answer for one frame.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Leaves on this port, as the frame now stands.
+    Transmit(PortId),
+    /// Belongs to the host: hand it to the kernel unchanged.
+    Host,
+    /// Goes no further; the reason has been counted.
+    Drop(DropReason),
+    /// Belongs to a flow of this worker: hand over the descriptor, the frame is unchanged.
+    Handover(WorkerId),
+}
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a frame was dropped. Every drop has exactly one of these, and every one is counted.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl DropReason {
+            /// Every reason, in the order of its counter.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name by which counters, logs and documents call this reason.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for an operator.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame ends before a header that it announces.
+    Truncated = "truncated",
+    /// A length or version field contradicts the frame that carries it.
+    Malformed = "malformed",
+    /// The IPv4 header checksum is wrong.
+    BadIpChecksum = "bad-ip-checksum",
+    /// Neither IPv4 nor IPv6 inside the Ethernet frame.
+    NotIp = "not-ip",
+    /// The frame came in on a port that the snapshot does not describe.
+    UnknownPort = "unknown-port",
+    /// The link-layer destination is not the port's own address.
+    NotForThisLink = "not-for-this-link",
+    /// A source or destination address that may not be forwarded: multicast, broadcast, loopback, unspecified.
+    MartianAddress = "martian-address",
+    /// A source address of the gateway or its overlay arriving from outside.
+    SpoofedSource = "spoofed-source",
+    /// A transport protocol that the gateway does not carry.
+    UnknownProtocol = "unknown-protocol",
+    /// A fragment whose first part the gateway does not hold.
+    Fragment = "fragment",
+    /// VXLAN without the flag that says its VNI is valid (RFC 7348 §5).
+    VxlanFlags = "vxlan-flags",
+    /// VXLAN of another network.
+    VxlanVni = "vxlan-vni",
+    /// VXLAN over IPv6 without a UDP checksum (RFC 8200 §8.1).
+    VxlanChecksum = "vxlan-checksum",
+    /// An inner frame that is not addressed to the gateway's VTEP.
+    VxlanInnerAddress = "vxlan-inner-address",
+    /// Congestion was marked outside an inner packet that cannot carry the mark (RFC 6040 §4.2).
+    EcnNotCapable = "ecn-not-capable",
+    /// No service at this address, port and protocol.
+    NoService = "no-service",
+    /// The service has no backend.
+    NoBackend = "no-backend",
+    /// No overlay route to the backend.
+    NoRoute = "no-route",
+    /// The next hop's link address is not known yet.
+    NeighbourUnresolved = "neighbour-unresolved",
+    /// Belongs to none of the gateway's flows.
+    NoFlow = "no-flow",
+    /// A new TCP flow that does not begin with SYN.
+    NotSyn = "not-syn",
+    /// The flow table has no room for another flow.
+    FlowTableFull = "flow-table-full",
+    /// No free port towards the backend on any pool address.
+    PortsExhausted = "ports-exhausted",
+    /// The packet's time to live or hop limit ran out.
+    TtlExpired = "ttl-expired",
+    /// Larger than the way onward takes, and not to be told or cut.
+    TooBig = "too-big",
+    /// No headroom or tailroom for the headers to add.
+    NoRoom = "no-room",
+    /// An error of the gateway's own was due, and its rate limit is used up.
+    ErrorRateLimited = "error-rate-limited",
+    /// An ICMP message that answers to nothing the gateway carries.
+    IcmpUnmatched = "icmp-unmatched",
+    /// The owning worker's hand-over ring is full.
+    HandoverFull = "handover-full",
+    /// The transmit ring had no place left.
+    TransmitFull = "transmit-full",
+    /// The host's way in had no place left.
+    HostFull = "host-full",
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
+}

@@ -1,0 +1,1 @@
+//! Small worlds of network namespaces: a client, a gateway, nodes, pods.
