@@ -1,1 +1,249 @@
-//! Small worlds of network namespaces: a client, a gateway, nodes, pods.
+//! Small worlds of network namespaces: a client, a gateway, nodes with kernel VXLAN devices, pods.
+//!
+//! ```text
+//!                      gateway                     switch
+//!  client             ┌───────────────────────┐   ┌─────────┐      node 1 ─┬─ cni0 ─┬─ pod a   10.77.74.10
+//!  192.0.2.10 ── cl0 ─┤ up0               un0 ├───┤ br0     ├─ eth0         │        └─ pod b   10.77.74.11
+//!  2001:db8:1::10     │ 192.0.2.1  10.99.0.50 │   │         │   10.99.0.11  └─ flannel.1, flannel-v6.1
+//!                     └───────────────────────┘   │         ├─ node 2: the same with 10.99.0.12 and 10.77.4.0/24
+//!                                                 └─────────┘
+//! ```
+//!
+//! The nodes look as flannel's `vxlan` backend leaves them: VNI 1, UDP 8472, no learning, a /32 at the first address of
+//! the node's subnet, permanent neighbour and forwarding entries for every other lease, onlink routes, MTU 1450 (1430
+//! for IPv6). The gateway's own lease is 10.77.200.0/24 with fd77:0:0:200::/64.
+//!
+//! Nothing of a world outlives it: a small process waits for the end of a pipe, which comes when the [`World`] is
+//! dropped and also when its process is killed in whatever way. One world exists at a time on a machine, unless it was
+//! [kept](World::keep); [`World::new`] waits for its turn, so that tests can be written as if they were alone.
+//!
+//! Root is needed, and `ip`, `bridge`, `ethtool`, `nft`, `tcpdump`, `nginx` and `python3` when they are used.
+
+mod capture;
+mod error;
+mod gateway;
+mod kernel;
+mod netns;
+mod pods;
+mod topology;
+
+pub use capture::{Capture, ChecksumReport, check_checksums};
+pub use error::WorldError;
+pub use gateway::Gateway;
+pub use kernel::KernelGateway;
+pub use netns::{Process, Waited};
+pub use topology::{
+    CLIENT_V4, CLIENT_V6, ECHO_NODE_PORT, GATEWAY_V4, GATEWAY_V6, GATEWAY_VTEP_MAC, GATEWAY_VTEP_MAC_V6, UNDERLAY_V4,
+    WEB_NODE_PORT,
+};
+pub use topology::{DNS_NODE_PORT, NODES, Node, POD_SUFFIXES, UNDERLAY_V6};
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How peers are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// VXLAN devices on every node, as flannel's `vxlan` backend.
+    #[default]
+    Vxlan,
+    /// Plain routes through the nodes' underlay addresses, as flannel's `host-gw` backend.
+    HostGw,
+}
+
+/// What kind of world to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How peers are reached.
+    pub backend: Backend,
+    /// Client and nodes share one link, and the gateway has one interface, `un0`, for both.
+    pub one_interface: bool,
+    /// Receive and transmit queues of the gateway's interfaces and of the other ends of their links.
+    pub queues: u32,
+    /// Whether nginx and the UDP responder run in the pods. Benches that bring their own traffic need none.
+    pub servers: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { backend: Backend::Vxlan, one_interface: false, queues: 1, servers: true }
+    }
+}
+
+/// One of the machines of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// Outside the cluster, on the gateway's uplink.
+    Client,
+    /// Where the gateway runs.
+    Gateway,
+    /// The switch between gateway and nodes; its ports see what crosses the underlay.
+    Switch,
+    /// A node, numbered as in [`NODES`].
+    Node(usize),
+    /// A pod: its node, and 0 or 1.
+    Pod(usize, usize),
+}
+
+impl Host {
+    /// Every machine there is.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let mut hosts = vec![Self::Client, Self::Gateway, Self::Switch];
+        for node in 0..NODES.len() {
+            hosts.push(Self::Node(node));
+            hosts.extend((0..POD_SUFFIXES.len()).map(|pod| Self::Pod(node, pod)));
+        }
+        hosts
+    }
+
+    /// The four pods.
+    #[must_use]
+    pub fn pods() -> Vec<Self> {
+        Self::all().into_iter().filter(|host| matches!(host, Self::Pod(..))).collect()
+    }
+
+    /// The short name: `client`, `gw`, `sw`, `n1`, `n1a`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Client => "client".into(),
+            Self::Gateway => "gw".into(),
+            Self::Switch => "sw".into(),
+            Self::Node(node) => NODES[node].name.into(),
+            Self::Pod(node, pod) => format!("{}{}", NODES[node].name, ["a", "b"][pod]),
+        }
+    }
+}
+
+/// A world. Dropping it ends every process in it and removes its namespaces and files.
+#[derive(Debug)]
+pub struct World {
+    prefix: String,
+    directory: PathBuf,
+    options: Options,
+    // The order matters: the reaper has removed everything before the next world may begin.
+    reaper: netns::Reaper,
+    _turn: fs::File,
+}
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+impl World {
+    /// Builds a world, after waiting for other worlds on this machine to end.
+    ///
+    /// # Errors
+    /// [`WorldError::NotRoot`], or the first command that failed with what it printed.
+    pub fn new(options: Options) -> Result<Self, WorldError> {
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        if unsafe { libc::geteuid() } != 0 {
+            return Err(WorldError::NotRoot);
+        }
+        let turn = netns::wait_for_turn()?;
+        let prefix = format!("wg{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let directory = PathBuf::from(format!("/tmp/{prefix}"));
+        let namespaces: Vec<String> = Host::all().iter().map(|host| format!("{prefix}-{}", host.name())).collect();
+        let reaper = netns::Reaper::start(&namespaces, &directory)?;
+        let world = Self { prefix, directory, options, reaper, _turn: turn };
+        fs::create_dir_all(&world.directory)
+            .map_err(|error| WorldError::io(&format!("cannot create {}", world.directory.display()), &error))?;
+        for namespace in &namespaces {
+            netns::check(Command::new("ip").args(["netns", "add", namespace]))?;
+        }
+        topology::build(&world)?;
+        if world.options.servers {
+            pods::start(&world)?;
+        }
+        Ok(world)
+    }
+
+    /// What kind of world this is.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A directory for files that end with the world.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The name of a machine's network namespace.
+    #[must_use]
+    pub fn namespace(&self, host: Host) -> String {
+        format!("{}-{}", self.prefix, host.name())
+    }
+
+    /// The gateway's interface towards the client.
+    #[must_use]
+    pub fn uplink(&self) -> &'static str {
+        if self.options.one_interface { "un0" } else { "up0" }
+    }
+
+    /// A command that will run on `host`; the process it starts is the command itself, not a wrapper.
+    #[must_use]
+    pub fn command(&self, host: Host, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(host), program]);
+        command
+    }
+
+    /// Runs a command on `host` to its end and returns what it printed and how it ended.
+    ///
+    /// # Panics
+    /// When it cannot be started at all.
+    pub fn run(&self, host: Host, arguments: &[&str]) -> Output {
+        let (program, rest) = arguments.split_first().expect("a command has a name");
+        self.command(host, program).args(rest).output().expect("ip can be started")
+    }
+
+    /// Runs a shell script on `host` and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails, with its output.
+    pub fn shell(&self, host: Host, script: &str) -> String {
+        let output = self.run(host, &["sh", "-ec", script]);
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "on {}: {script}\n{}\n{stdout}{}",
+            host.name(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        stdout
+    }
+
+    /// Starts a command on `host`; it ends when the result is dropped.
+    ///
+    /// # Panics
+    /// When it cannot be started at all.
+    pub fn spawn(&self, host: Host, arguments: &[&str]) -> Process {
+        let (program, rest) = arguments.split_first().expect("a command has a name");
+        let mut command = self.command(host, program);
+        command.args(rest);
+        Process::start(&mut command).expect("ip can be started")
+    }
+
+    /// Starts a capture on an interface of `host`; `filter` is tcpdump's expression, empty for everything.
+    ///
+    /// Frames that leave the gateway are seen at the other ends of its links: [`Host::Client`] `cl0` and
+    /// [`Host::Switch`] `gw0` (and only there, because a transmit from an AF_XDP ring passes no packet tap).
+    ///
+    /// # Panics
+    /// When tcpdump does not start within ten seconds.
+    pub fn capture(&self, host: Host, interface: &str, filter: &str) -> Capture {
+        Capture::start(self, host, interface, filter)
+    }
+
+    /// Leaves the world up when this process ends, and returns the shell command that removes it.
+    #[must_use]
+    pub fn keep(mut self) -> String {
+        let removal = self.reaper.removal_command();
+        self.reaper.dismiss();
+        removal
+    }
+}
