@@ -47,6 +47,8 @@ drop_reasons! {
     Truncated = "truncated",
     /// A length or version field contradicts the frame that carries it.
     Malformed = "malformed",
+    /// An IPv6 extension header that the gateway does not carry, or one out of place.
+    ExtensionHeader = "extension-header",
     /// The IPv4 header checksum is wrong.
     BadIpChecksum = "bad-ip-checksum",
     /// Neither IPv4 nor IPv6 inside the Ethernet frame.

@@ -1,0 +1,225 @@
+//! The Internet checksum: sums over bytes (RFC 1071) and updates in place (RFC 1624).
+//!
+//! A one's complement sum does not mind the order of the bytes in its words as long as all of it
+//! keeps to one order (RFC 1071 §2 B), so everything here adds in the machine's own order and never
+//! swaps. Checksums are `[u8; 2]` in wire order.
+
+/// A one's complement sum in the making.
+///
+/// Every part added but the last must have an even number of bytes.
+#[derive(Clone, Copy, Default, Debug)]
+#[must_use]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Nothing added yet.
+    pub const NONE: Self = Self(0);
+
+    /// Adds bytes; an odd one at the end counts as if a zero followed.
+    #[inline]
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        Self(add(self.0, sum(bytes)))
+    }
+
+    /// Adds two bytes.
+    #[inline]
+    pub const fn two(self, bytes: [u8; 2]) -> Self {
+        Self(add(self.0, u16::from_ne_bytes(bytes) as u64))
+    }
+
+    /// Adds four bytes.
+    #[inline]
+    pub const fn four(self, bytes: [u8; 4]) -> Self {
+        Self(add(self.0, u32::from_ne_bytes(bytes) as u64))
+    }
+
+    /// Adds sixteen bytes.
+    #[inline]
+    pub const fn sixteen(self, bytes: [u8; 16]) -> Self {
+        let [high, low] = halves(u128::from_ne_bytes(bytes));
+        Self(add(add(self.0, high), low))
+    }
+
+    /// Adds the pseudo-header that TCP and UDP cover over IPv4 (RFC 9293 §3.1, RFC 768).
+    ///
+    /// - `len`: bytes of the transport header and what follows it.
+    #[inline]
+    pub const fn pseudo_v4(self, source: [u8; 4], destination: [u8; 4], protocol: u8, len: u16) -> Self {
+        self.four(source).four(destination).two([0, protocol]).two(len.to_be_bytes())
+    }
+
+    /// Adds the pseudo-header that every upper layer covers over IPv6 (RFC 8200 §8.1).
+    ///
+    /// - `len`: bytes of the upper-layer header and what follows it.
+    #[inline]
+    pub const fn pseudo_v6(self, source: [u8; 16], destination: [u8; 16], protocol: u8, len: u32) -> Self {
+        self.sixteen(source).sixteen(destination).four(len.to_be_bytes()).two([0, protocol])
+    }
+
+    /// The checksum field's value: the complement of the sum.
+    #[inline]
+    #[must_use]
+    pub const fn finish(self) -> [u8; 2] {
+        (!fold(self.0)).to_ne_bytes()
+    }
+
+    /// As [`finish`](Self::finish), for UDP: a sum whose complement is zero is sent as all ones,
+    /// since zero says that there is none (RFC 768).
+    #[inline]
+    #[must_use]
+    pub const fn finish_udp(self) -> [u8; 2] {
+        nonzero(self.finish())
+    }
+
+    /// Whether bytes that include their checksum have been received whole.
+    #[inline]
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        fold(self.0) == 0xffff
+    }
+}
+
+/// The checksum of these bytes.
+#[inline]
+#[must_use]
+pub fn of(bytes: &[u8]) -> [u8; 2] {
+    Sum::NONE.bytes(bytes).finish()
+}
+
+/// What changed in bytes under a checksum, to bring it up to date without reading the rest
+/// (RFC 1624 §3, equation 3).
+///
+/// What is replaced must begin an even number of bytes after the first byte covered. One delta may
+/// serve several checksums, as the addresses of a packet change both its header's and its transport's.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Delta(u64);
+
+impl Delta {
+    /// Nothing changed yet.
+    pub const NONE: Self = Self(0);
+
+    /// Two bytes have changed.
+    #[inline]
+    pub const fn replace2(self, old: [u8; 2], new: [u8; 2]) -> Self {
+        Self(add(self.0, !u16::from_ne_bytes(old) as u64 + u16::from_ne_bytes(new) as u64))
+    }
+
+    /// Four bytes have changed.
+    #[inline]
+    pub const fn replace4(self, old: [u8; 4], new: [u8; 4]) -> Self {
+        Self(add(self.0, !u32::from_ne_bytes(old) as u64 + u32::from_ne_bytes(new) as u64))
+    }
+
+    /// Sixteen bytes have changed.
+    #[inline]
+    pub const fn replace16(self, old: [u8; 16], new: [u8; 16]) -> Self {
+        let [old_high, old_low] = halves(!u128::from_ne_bytes(old));
+        let [new_high, new_low] = halves(u128::from_ne_bytes(new));
+        Self(add(self.0, add(add(old_high, old_low), add(new_high, new_low))))
+    }
+
+    /// Both deltas.
+    #[inline]
+    pub const fn and(self, other: Self) -> Self {
+        Self(add(self.0, other.0))
+    }
+
+    /// The change folded to one word: what a flow may keep to apply to each of its packets.
+    #[inline]
+    pub const fn folded(self) -> Self {
+        Self(fold(self.0) as u64)
+    }
+
+    /// The folded change as a number, for a table; [`from_bits`](Self::from_bits) takes it back.
+    #[inline]
+    #[must_use]
+    pub const fn to_bits(self) -> u16 {
+        fold(self.0)
+    }
+
+    /// The change that [`to_bits`](Self::to_bits) gave, on a machine of the same byte order.
+    #[inline]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits as u64)
+    }
+
+    /// The checksum after the change.
+    #[inline]
+    #[must_use]
+    pub const fn apply(self, checksum: [u8; 2]) -> [u8; 2] {
+        let sum = add(self.0, !u16::from_ne_bytes(checksum) as u64);
+        (!fold(sum)).to_ne_bytes()
+    }
+
+    /// The checksum of a UDP datagram after the change: none stays none, and a computed zero becomes
+    /// all ones (RFC 768). Over IPv6 a datagram without a checksum must not have come this far.
+    #[inline]
+    #[must_use]
+    pub const fn apply_udp(self, checksum: [u8; 2]) -> [u8; 2] {
+        if u16::from_ne_bytes(checksum) == 0 { checksum } else { nonzero(self.apply(checksum)) }
+    }
+}
+
+const fn nonzero(checksum: [u8; 2]) -> [u8; 2] {
+    if u16::from_ne_bytes(checksum) == 0 { [0xff; 2] } else { checksum }
+}
+
+/// One's complement addition of 64-bit words: 2^64 leaves 1 when divided by 2^16 - 1, so the carry
+/// out of the top comes back in at the bottom.
+#[inline]
+const fn add(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    // No second carry: a sum that overflowed is at most 2^64 - 2.
+    sum + carry as u64
+}
+
+#[inline]
+const fn halves(wide: u128) -> [u64; 2] {
+    [(wide >> 64) as u64, wide as u64]
+}
+
+#[inline]
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    sum as u16
+}
+
+/// Sums a header of twenty bytes: IPv4 without options.
+#[inline]
+pub(crate) const fn sum20(bytes: &[u8; 20]) -> Sum {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *bytes;
+    let low = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let high = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
+    Sum(add(add(low, high), u32::from_ne_bytes([q, r, s, t]) as u64))
+}
+
+#[inline]
+fn sum(bytes: &[u8]) -> u64 {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    // Four sums, so that no addition waits for the one before it.
+    let mut sums = [0u64; 4];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        for (sum, word) in sums.iter_mut().zip(words) {
+            *sum = add(*sum, u64::from_ne_bytes(*word));
+        }
+    }
+    let [a, b, c, d] = sums;
+    let mut total = add(add(a, b), add(c, d));
+    let (words, rest) = rest.as_chunks::<8>();
+    for word in words {
+        total = add(total, u64::from_ne_bytes(*word));
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    add(total, u64::from_ne_bytes(last))
+}
+
+#[cfg(test)]
+mod tests;
