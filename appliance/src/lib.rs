@@ -1,1 +1,4 @@
 //! The appliance: AF_XDP workers around the core, and the control plane that feeds them.
+
+pub mod cli;
+pub mod config;

@@ -1,3 +1,7 @@
 //! The `weirgate` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weirgate_appliance::cli::main()
+}

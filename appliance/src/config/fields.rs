@@ -1,0 +1,441 @@
+//! Every field of the configuration file, described once: the reader, its error messages and
+//! `docs/configuration.md` all come from here.
+
+/// A table of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// The table's name.
+    pub name: &'static str,
+    /// Whether the file may have many of it (`[[name]]`).
+    pub repeated: bool,
+    /// Whether the file must have it.
+    pub required: bool,
+    /// What it describes.
+    pub meaning: &'static str,
+    /// Its fields, in the order of the documentation.
+    pub fields: &'static [Field],
+}
+
+/// A field of a table.
+#[derive(Debug)]
+pub struct Field {
+    /// The field's name.
+    pub name: &'static str,
+    /// What one value is.
+    pub kind: Kind,
+    /// Whether the field holds a list of such values.
+    pub list: bool,
+    /// What holds where the field is absent.
+    pub absent: Absent,
+    /// A value that works, as the file has it.
+    pub example: &'static str,
+    /// What the field decides, and what binds it beyond its kind.
+    pub meaning: &'static str,
+}
+
+/// What a missing field means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absent {
+    /// It is an error.
+    Error,
+    /// It is an error in the case named.
+    ErrorIf(&'static str),
+    /// This holds instead.
+    Default(&'static str),
+}
+
+/// The kinds of value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number between these, both included.
+    Number(u64, u64),
+    /// A transport port other than 0.
+    Port,
+    /// An absolute path that fits a socket address.
+    SocketPath,
+    /// The name of a network interface.
+    Interface,
+    /// A name by which people and programs call something.
+    Name,
+    /// An IPv4 or IPv6 address of one station.
+    Address,
+    /// An IPv4 address of one station.
+    Ipv4,
+    /// An IPv6 address of one station.
+    Ipv6,
+    /// A subnet without host bits.
+    Subnet,
+    /// A link address of one station.
+    Mac,
+    /// An address with a port.
+    Endpoint,
+}
+
+impl Kind {
+    /// The kind with its article, for a sentence such as "70000 is not a port".
+    #[must_use]
+    pub fn noun(self) -> String {
+        match self {
+            Self::Word(words) => alternatives(words),
+            Self::Number(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Port => "a port".into(),
+            Self::SocketPath => "an absolute path of at most 107 bytes".into(),
+            Self::Interface => "an interface name".into(),
+            Self::Name => "a name".into(),
+            Self::Address => "an IP address".into(),
+            Self::Ipv4 => "an IPv4 address".into(),
+            Self::Ipv6 => "an IPv6 address".into(),
+            Self::Subnet => "a subnet".into(),
+            Self::Mac => "a link address".into(),
+            Self::Endpoint => "an address with a port".into(),
+        }
+    }
+
+    /// The kind's form in words, where its name alone does not say it.
+    #[must_use]
+    pub const fn form(self) -> Option<&'static str> {
+        match self {
+            Self::Port => Some("1 to 65535"),
+            Self::Interface => Some("1 to 15 bytes without blanks, slashes and colons"),
+            Self::Name => Some("1 to 63 letters, digits, '-', '_', '.', '/' or ':'"),
+            Self::Subnet => Some("ADDRESS/LENGTH"),
+            Self::Mac => Some("six pairs of hexadecimal digits"),
+            Self::Endpoint => Some("ADDRESS:PORT, with brackets around an IPv6 address"),
+            _ => None,
+        }
+    }
+}
+
+/// The words in quotes, the last two parted by "or".
+#[must_use]
+pub fn alternatives(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// The words for the ways to carry packets between nodes, as flannel calls them.
+pub const BACKENDS: &[&str] = &["vxlan", "host-gw"];
+
+/// How many services a gateway takes.
+pub const SERVICES_MAX: usize = 65_536;
+
+/// How many peers a gateway takes.
+pub const PEERS_MAX: usize = 16_384;
+
+const fn field(name: &'static str, kind: Kind, absent: Absent, example: &'static str, meaning: &'static str) -> Field {
+    Field { name, kind, list: false, absent, example, meaning }
+}
+
+const fn list(name: &'static str, kind: Kind, absent: Absent, example: &'static str, meaning: &'static str) -> Field {
+    Field { name, kind, list: true, absent, example, meaning }
+}
+
+/// Every section, in the order of the documentation.
+pub const SECTIONS: &[Section] = &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, FLOWS, TIMEOUTS, SELECTOR];
+
+use Absent::{Default, Error, ErrorIf};
+
+/// `[gateway]`
+pub const GATEWAY: Section = Section {
+    name: "gateway",
+    repeated: false,
+    required: false,
+    meaning: "The process itself.",
+    fields: &[
+        field(
+            "poll",
+            Kind::Word(&["adaptive", "busy"]),
+            Default("`\"adaptive\"`"),
+            "\"adaptive\"",
+            "`\"busy\"` keeps every worker's core at work for the least latency; `\"adaptive\"` sleeps after an idle \
+             spell, for machines that are shared.",
+        ),
+        field(
+            "workers",
+            Kind::Number(1, 64),
+            Default("the smaller queue count of the ports"),
+            "1",
+            "Threads that forward, one queue of each port apiece. No more than the ports have queues.",
+        ),
+        field(
+            "first_core",
+            Kind::Number(0, 1023),
+            Default("`0`"),
+            "0",
+            "The core of the first worker; the others take the cores after it.",
+        ),
+        field(
+            "control_socket",
+            Kind::SocketPath,
+            Default("`\"/run/weirgate/control.sock\"`"),
+            "\"/run/weirgate/control.sock\"",
+            "The Unix socket on which `weirgate status` asks. Made with mode 0600, taken away at the end.",
+        ),
+    ],
+};
+
+/// `[uplink]`
+pub const UPLINK: Section = Section {
+    name: "uplink",
+    repeated: false,
+    required: true,
+    meaning: "The link to the clients.",
+    fields: &[
+        field("interface", Kind::Interface, Error, "\"eth0\"", "The interface on which clients' packets come in."),
+        list(
+            "addresses",
+            Kind::Address,
+            Default("the interface's own addresses, followed as they change"),
+            "[\"192.0.2.1\", \"2001:db8:1::1\"]",
+            "The addresses on which node ports answer. Outside the overlay's networks, each once.",
+        ),
+    ],
+};
+
+/// `[underlay]`
+pub const UNDERLAY: Section = Section {
+    name: "underlay",
+    repeated: false,
+    required: true,
+    meaning: "The link to the nodes.",
+    fields: &[field(
+        "interface",
+        Kind::Interface,
+        Error,
+        "\"eth1\"",
+        "The interface that leads to the nodes. It may be the uplink's.",
+    )],
+};
+
+/// `[overlay]`
+pub const OVERLAY: Section = Section {
+    name: "overlay",
+    repeated: false,
+    required: true,
+    meaning: "The container network, and the gateway's place in it. IPv4 pods are reached over an IPv4 underlay and \
+              IPv6 pods over an IPv6 underlay, as flannel does.",
+    fields: &[
+        field(
+            "backend",
+            Kind::Word(BACKENDS),
+            Default("`\"vxlan\"`"),
+            "\"vxlan\"",
+            "How packets cross the underlay, where a peer does not say otherwise: in VXLAN (RFC 7348), or with \
+             `\"host-gw\"` as they are, by plain route.",
+        ),
+        list(
+            "networks",
+            Kind::Subnet,
+            Error,
+            "[\"10.77.0.0/16\", \"fd77::/48\"]",
+            "The whole container network. No two may overlap.",
+        ),
+        list(
+            "subnets",
+            Kind::Subnet,
+            Error,
+            "[\"10.77.200.0/24\", \"fd77:0:0:200::/64\"]",
+            "The gateway's own part of it: inside a network, apart from every peer's, at least a /29 or a /125.",
+        ),
+        field(
+            "vni",
+            Kind::Number(1, 0xff_ffff),
+            Default("`1`"),
+            "1",
+            "The VXLAN network identifier: the same on every node.",
+        ),
+        field("port", Kind::Port, Default("`8472`"), "8472", "The UDP port of VXLAN: the same on every node."),
+        field(
+            "mtu",
+            Kind::Number(1280, 9000),
+            Default("the underlay's MTU less the encapsulation"),
+            "1450",
+            "The largest packet inside VXLAN over IPv4, where pods use less than the underlay could carry.",
+        ),
+        field(
+            "public_ip",
+            Kind::Ipv4,
+            ErrorIf("there is an IPv4 subnet"),
+            "\"10.99.0.50\"",
+            "The gateway's IPv4 address on the underlay, which peers send to. Outside the networks.",
+        ),
+        field("public_ipv6", Kind::Ipv6, ErrorIf("there is an IPv6 subnet"), "\"fd99::50\"", "The same for IPv6."),
+        field(
+            "vtep_mac",
+            Kind::Mac,
+            ErrorIf("there is an IPv4 subnet and VXLAN is used"),
+            "\"0a:58:0a:4d:c8:00\"",
+            "The link address of the gateway's end of the overlay over IPv4. Peers know each other by it, so it is \
+             unique in the whole network.",
+        ),
+        field(
+            "vtep_mac_v6",
+            Kind::Mac,
+            ErrorIf("there is an IPv6 subnet and VXLAN is used"),
+            "\"0a:58:0a:4d:c8:06\"",
+            "The same over IPv6: another address, since flannel has a device for each family.",
+        ),
+        list(
+            "snat_pool",
+            Kind::Address,
+            Default("the third to sixth address of each own subnet (`.2` to `.5`)"),
+            "[\"10.77.200.2\", \"fd77:0:0:200::2\"]",
+            "The addresses that stand for clients towards pods: inside the own subnets, never a subnet's first \
+             address, which stands for the gateway itself.",
+        ),
+    ],
+};
+
+/// `[[peer]]`
+pub const PEER: Section = Section {
+    name: "peer",
+    repeated: true,
+    required: false,
+    meaning: "A node of the container network. At most 16384.",
+    fields: &[
+        list(
+            "subnets",
+            Kind::Subnet,
+            Error,
+            "[\"10.77.74.0/24\", \"fd77:0:0:74::/64\"]",
+            "The node's pods: inside a network, apart from every other subnet.",
+        ),
+        field(
+            "public_ip",
+            Kind::Ipv4,
+            ErrorIf("the peer has an IPv4 subnet"),
+            "\"10.99.0.11\"",
+            "The node's IPv4 address on the underlay: its own alone, outside the networks.",
+        ),
+        field("public_ipv6", Kind::Ipv6, ErrorIf("the peer has an IPv6 subnet"), "\"fd99::11\"", "The same for IPv6."),
+        field(
+            "vtep_mac",
+            Kind::Mac,
+            ErrorIf("the peer has an IPv4 subnet and its backend is VXLAN"),
+            "\"96:b5:c3:d1:0b:f4\"",
+            "The link address of the node's `flannel.1`: its own alone.",
+        ),
+        field(
+            "vtep_mac_v6",
+            Kind::Mac,
+            ErrorIf("the peer has an IPv6 subnet and its backend is VXLAN"),
+            "\"96:b5:c3:d1:0b:f6\"",
+            "The link address of the node's `flannel-v6.1`: its own alone.",
+        ),
+        field(
+            "backend",
+            Kind::Word(BACKENDS),
+            Default("that of the overlay"),
+            "\"vxlan\"",
+            "How packets reach this node, where it differs from the overlay's `backend`.",
+        ),
+    ],
+};
+
+/// `[[service]]`
+pub const SERVICE: Section = Section {
+    name: "service",
+    repeated: true,
+    required: false,
+    meaning: "A service: where clients reach it and who answers. At most 65536. Clients reach it at `node_port` of \
+              the uplink's addresses, or at `port` of the external addresses; it has at least one of these ways.",
+    fields: &[
+        field("name", Kind::Name, Error, "\"web\"", "What status and logs call it. Each name once."),
+        field("protocol", Kind::Word(&["tcp", "udp"]), Error, "\"tcp\"", "The transport protocol."),
+        field("port", Kind::Port, ErrorIf("there are external addresses"), "80", "The port on the external addresses."),
+        field(
+            "node_port",
+            Kind::Port,
+            Default("no node port"),
+            "30080",
+            "The port on the uplink's addresses: each protocol and port once, and for UDP not the overlay's `port`.",
+        ),
+        list(
+            "external_addresses",
+            Kind::Address,
+            Default("none"),
+            "[\"203.0.113.10\"]",
+            "Addresses at which clients reach the service at `port`. Outside the overlay's networks; each address, \
+             protocol and port once.",
+        ),
+        list(
+            "backends",
+            Kind::Endpoint,
+            Error,
+            "[\"10.77.74.10:80\", \"[fd77:0:0:74::10]:80\"]",
+            "The pods that answer: each inside a peer's subnet, in a family that clients can reach the service by, \
+             each once, fewer than `table_size`.",
+        ),
+    ],
+};
+
+/// `[flows]`
+pub const FLOWS: Section = Section {
+    name: "flows",
+    repeated: false,
+    required: false,
+    meaning: "Room for connections, taken at the start. A full table refuses new flows and keeps the old ones.",
+    fields: &[
+        field(
+            "capacity_v4",
+            Kind::Number(1024, 16_777_216),
+            Default("`65536`"),
+            "65536",
+            "Flows over IPv4 that each worker has room for.",
+        ),
+        field(
+            "capacity_v6",
+            Kind::Number(1024, 16_777_216),
+            Default("`65536`"),
+            "65536",
+            "Flows over IPv6 that each worker has room for.",
+        ),
+    ],
+};
+
+const SECONDS: Kind = Kind::Number(1, 2_592_000);
+
+/// `[timeouts]`
+pub const TIMEOUTS: Section = Section {
+    name: "timeouts",
+    repeated: false,
+    required: false,
+    meaning: "Seconds without a packet after which a flow is forgotten.",
+    fields: &[
+        field("tcp_opening", SECONDS, Default("`120`"), "120", "TCP before both sides have spoken."),
+        field("tcp_established", SECONDS, Default("`86400`"), "86400", "TCP while open."),
+        field("tcp_closing", SECONDS, Default("`120`"), "120", "TCP after a FIN or RST."),
+        field("udp", SECONDS, Default("`120`"), "120", "UDP before a reply."),
+        field("udp_stream", SECONDS, Default("`300`"), "300", "UDP after a reply."),
+    ],
+};
+
+/// `[selector]`
+pub const SELECTOR: Section = Section {
+    name: "selector",
+    repeated: false,
+    required: false,
+    meaning: "How new flows are spread over backends. Gateways with the same values pick the same backends.",
+    fields: &[
+        field(
+            "table_size",
+            Kind::Number(3, 655_373),
+            Default("`65537`"),
+            "65537",
+            "Slots of each service's lookup table: a prime, larger than the number of its backends; a hundred times \
+             larger spreads evenly.",
+        ),
+        field(
+            "seed",
+            Kind::Number(0, i64::MAX as u64),
+            Default("`0`"),
+            "0",
+            "Seed of the selection: equal on all gateways of one network.",
+        ),
+    ],
+};

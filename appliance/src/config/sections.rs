@@ -1,0 +1,266 @@
+//! The file's content with the place of every value, before the rules that span fields.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+use weirgate::net::{Endpoint, Mac, Protocol, Vni};
+use weirgate::snapshot::Timeouts;
+
+use super::fields;
+use super::problem::{Findings, Located};
+use super::read::{List, Table, refuse_unknown_tables};
+use super::{Backend, CONTROL_SOCKET, Config, Overlay, Peer, Poll, Service};
+
+/// How many addresses of each own subnet stand for clients by default.
+const POOL_DEFAULT: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Sections<'t> {
+    poll: Poll,
+    workers: Option<u64>,
+    first_core: u64,
+    control_socket: String,
+    uplink: Option<String>,
+    pub(super) uplink_addresses: Option<List<IpAddr>>,
+    underlay: Option<String>,
+    pub(super) overlay: OverlaySection<'t>,
+    pub(super) peers: Vec<PeerSection<'t>>,
+    pub(super) services: Vec<ServiceSection<'t>>,
+    flows_v4: u64,
+    flows_v6: u64,
+    timeouts: Timeouts,
+    pub(super) table_size: Option<Located<u64>>,
+    seed: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct OverlaySection<'t> {
+    pub(super) table: Table<'t>,
+    pub(super) backend: Backend,
+    pub(super) networks: Option<List<IpNet>>,
+    pub(super) member: Member,
+    vni: u64,
+    pub(super) port: u16,
+    mtu: Option<u64>,
+    pub(super) snat_pool: Option<List<IpAddr>>,
+}
+
+/// What the gateway and its peers have alike: a part of the overlay and the way there.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) subnets: Option<List<IpNet>>,
+    pub(super) public_v4: Option<Located<Ipv4Addr>>,
+    pub(super) public_v6: Option<Located<Ipv6Addr>>,
+    pub(super) vtep_v4: Option<Located<Mac>>,
+    pub(super) vtep_v6: Option<Located<Mac>>,
+}
+
+#[derive(Debug)]
+pub(super) struct PeerSection<'t> {
+    pub(super) table: Table<'t>,
+    pub(super) member: Member,
+    pub(super) backend: Backend,
+}
+
+#[derive(Debug)]
+pub(super) struct ServiceSection<'t> {
+    pub(super) table: Table<'t>,
+    pub(super) name: Option<Located<String>>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) port: Option<Located<u16>>,
+    pub(super) node_port: Option<Located<u16>>,
+    pub(super) external: Option<List<IpAddr>>,
+    pub(super) backends: Option<List<Endpoint>>,
+}
+
+impl Member {
+    fn read(table: &Table<'_>, findings: &mut Findings<'_>) -> Self {
+        Self {
+            subnets: table.many("subnets", findings),
+            public_v4: table.one("public_ip", findings),
+            public_v6: table.one("public_ipv6", findings),
+            vtep_v4: table.one("vtep_mac", findings),
+            vtep_v6: table.one("vtep_mac_v6", findings),
+        }
+    }
+
+    pub(super) fn subnets(&self) -> &[Located<IpNet>] {
+        self.subnets.as_ref().map_or(&[], |list| &list.items)
+    }
+}
+
+/// The number of a field, or what holds without it.
+fn number(table: &Table<'_>, name: &str, default: u64, findings: &mut Findings<'_>) -> u64 {
+    table.one::<u64>(name, findings).map_or(default, |located| located.value)
+}
+
+fn backend(table: &Table<'_>, default: Backend, findings: &mut Findings<'_>) -> Backend {
+    match table.one::<String>("backend", findings) {
+        Some(word) if word.value == Backend::HostGw.name() => Backend::HostGw,
+        Some(_) => Backend::Vxlan,
+        None => default,
+    }
+}
+
+/// Reads every table; `end` is the length of the file.
+pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Findings<'_>) -> Sections<'t> {
+    refuse_unknown_tables(document, findings);
+    let gateway = Table::single(document, &fields::GATEWAY, end, findings);
+    let uplink = Table::single(document, &fields::UPLINK, end, findings);
+    let underlay = Table::single(document, &fields::UNDERLAY, end, findings);
+    let flows = Table::single(document, &fields::FLOWS, end, findings);
+    let timeouts = Table::single(document, &fields::TIMEOUTS, end, findings);
+    let selector = Table::single(document, &fields::SELECTOR, end, findings);
+    let overlay = overlay(Table::single(document, &fields::OVERLAY, end, findings), findings);
+    let peers = Table::repeated(document, &fields::PEER, findings)
+        .into_iter()
+        .map(|table| PeerSection {
+            member: Member::read(&table, findings),
+            backend: backend(&table, overlay.backend, findings),
+            table,
+        })
+        .collect();
+    let services = Table::repeated(document, &fields::SERVICE, findings)
+        .into_iter()
+        .map(|table| ServiceSection {
+            name: table.one("name", findings),
+            protocol: table.one::<String>("protocol", findings).map(|word| match word.value.as_str() {
+                "udp" => Protocol::UDP,
+                _ => Protocol::TCP,
+            }),
+            port: table.one("port", findings),
+            node_port: table.one("node_port", findings),
+            external: table.many("external_addresses", findings),
+            backends: table.many("backends", findings),
+            table,
+        })
+        .collect();
+    Sections {
+        poll: match gateway.one::<String>("poll", findings) {
+            Some(word) if word.value == "busy" => Poll::Busy,
+            _ => Poll::Adaptive,
+        },
+        workers: gateway.one("workers", findings).map(|located| located.value),
+        first_core: number(&gateway, "first_core", 0, findings),
+        control_socket: gateway
+            .one("control_socket", findings)
+            .map_or_else(|| CONTROL_SOCKET.to_owned(), |located| located.value),
+        uplink: uplink.one("interface", findings).map(|located| located.value),
+        uplink_addresses: uplink.many("addresses", findings),
+        underlay: underlay.one("interface", findings).map(|located| located.value),
+        overlay,
+        peers,
+        services,
+        flows_v4: number(&flows, "capacity_v4", 65_536, findings),
+        flows_v6: number(&flows, "capacity_v6", 65_536, findings),
+        timeouts: read_timeouts(&timeouts, findings),
+        table_size: selector.one("table_size", findings),
+        seed: number(&selector, "seed", 0, findings),
+    }
+}
+
+fn overlay<'t>(table: Table<'t>, findings: &mut Findings<'_>) -> OverlaySection<'t> {
+    OverlaySection {
+        backend: backend(&table, Backend::Vxlan, findings),
+        networks: table.many("networks", findings),
+        member: Member::read(&table, findings),
+        vni: number(&table, "vni", 1, findings),
+        port: table.one("port", findings).map_or(8472, |located| located.value),
+        mtu: table.one("mtu", findings).map(|located| located.value),
+        snat_pool: table.many("snat_pool", findings),
+        table,
+    }
+}
+
+fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
+    let default = Timeouts::default();
+    let mut seconds =
+        |name, default: u32| u32::try_from(number(table, name, u64::from(default), findings)).unwrap_or(default);
+    Timeouts {
+        tcp_opening_seconds: seconds("tcp_opening", default.tcp_opening_seconds),
+        tcp_established_seconds: seconds("tcp_established", default.tcp_established_seconds),
+        tcp_closing_seconds: seconds("tcp_closing", default.tcp_closing_seconds),
+        udp_seconds: seconds("udp", default.udp_seconds),
+        udp_stream_seconds: seconds("udp_stream", default.udp_stream_seconds),
+    }
+}
+
+impl Sections<'_> {
+    /// How many slots each lookup table has.
+    pub(super) fn table_size(&self) -> u64 {
+        self.table_size.as_ref().map_or(65_537, |located| located.value)
+    }
+
+    /// The plain configuration; `None` where a required part is absent, which has been reported.
+    pub(super) fn assemble(&self) -> Option<Config> {
+        let overlay = &self.overlay;
+        let own: Vec<IpNet> = overlay.member.subnets.as_ref()?.values().copied().collect();
+        let services = self.services.iter().map(|service| {
+            Some(Service {
+                name: service.name.as_ref()?.value.clone(),
+                protocol: service.protocol?,
+                port: service.port.as_ref().map(|port| port.value),
+                node_port: service.node_port.as_ref().map(|port| port.value),
+                external: service.external.iter().flat_map(List::values).copied().collect(),
+                backends: service.backends.as_ref()?.values().copied().collect(),
+            })
+        });
+        let peers = self.peers.iter().map(|peer| {
+            Some(Peer {
+                subnets: peer.member.subnets.as_ref()?.values().copied().collect(),
+                public_v4: peer.member.public_v4.as_ref().map(|located| located.value),
+                public_v6: peer.member.public_v6.as_ref().map(|located| located.value),
+                vtep_v4: peer.member.vtep_v4.as_ref().map(|located| located.value),
+                vtep_v6: peer.member.vtep_v6.as_ref().map(|located| located.value),
+                backend: peer.backend,
+            })
+        });
+        Some(Config {
+            poll: self.poll,
+            workers: self.workers.and_then(|count| u8::try_from(count).ok()),
+            first_core: usize::try_from(self.first_core).ok()?,
+            control_socket: self.control_socket.clone().into(),
+            uplink: self.uplink.clone()?,
+            uplink_addresses: self.uplink_addresses.as_ref().map(|list| list.values().copied().collect()),
+            underlay: self.underlay.clone()?,
+            overlay: Overlay {
+                backend: overlay.backend,
+                networks: overlay.networks.as_ref()?.values().copied().collect(),
+                vni: Vni::new(u32::try_from(overlay.vni).ok()?)?,
+                port: overlay.port,
+                mtu: overlay.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
+                public_v4: overlay.member.public_v4.as_ref().map(|located| located.value),
+                public_v6: overlay.member.public_v6.as_ref().map(|located| located.value),
+                vtep_v4: overlay.member.vtep_v4.as_ref().map(|located| located.value),
+                vtep_v6: overlay.member.vtep_v6.as_ref().map(|located| located.value),
+                snat_pool: match &overlay.snat_pool {
+                    Some(list) => list.values().copied().collect(),
+                    None => own.iter().flat_map(default_pool).collect(),
+                },
+                subnets: own,
+            },
+            peers: peers.collect::<Option<_>>()?,
+            services: services.collect::<Option<_>>()?,
+            flows_v4: u32::try_from(self.flows_v4).ok()?,
+            flows_v6: u32::try_from(self.flows_v6).ok()?,
+            timeouts: self.timeouts,
+            table_size: u32::try_from(self.table_size()).ok()?,
+            seed: self.seed,
+        })
+    }
+}
+
+/// The addresses of a subnet that stand for clients by default: behind the first, which stands for
+/// the gateway, and the second, which on other nodes is the bridge.
+pub(super) fn default_pool(subnet: &IpNet) -> impl Iterator<Item = IpAddr> {
+    (2..).take(POOL_DEFAULT).map(address_at(*subnet))
+}
+
+/// The address so many places behind a subnet's first.
+pub(super) fn address_at(subnet: IpNet) -> impl Fn(u32) -> IpAddr {
+    move |index| match subnet {
+        IpNet::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.network().to_bits().wrapping_add(index))),
+        IpNet::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.network().to_bits().wrapping_add(u128::from(index)))),
+    }
+}

@@ -1,0 +1,620 @@
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::fields::SECTIONS;
+use super::*;
+
+/// A right file to spoil, line by line.
+const RIGHT: &str = r#"[gateway]
+poll = "busy"
+workers = 2
+
+[uplink]
+interface = "up0"
+addresses = ["192.0.2.1", "2001:db8:1::1"]
+
+[underlay]
+interface = "un0"
+
+[overlay]
+networks = ["10.77.0.0/16", "fd77::/48"]
+subnets = ["10.77.200.0/24", "fd77:0:0:200::/64"]
+public_ip = "10.99.0.50"
+public_ipv6 = "fd99::50"
+vtep_mac = "0a:58:0a:4d:c8:00"
+vtep_mac_v6 = "0a:58:0a:4d:c8:06"
+
+[[peer]]
+subnets = ["10.77.74.0/24", "fd77:0:0:74::/64"]
+public_ip = "10.99.0.11"
+public_ipv6 = "fd99::11"
+vtep_mac = "96:b5:c3:d1:0b:f4"
+vtep_mac_v6 = "96:b5:c3:d1:0b:f6"
+
+[[peer]]
+subnets = ["10.77.4.0/24"]
+public_ip = "10.99.0.12"
+backend = "host-gw"
+
+[[service]]
+name = "web"
+protocol = "tcp"
+port = 80
+node_port = 30080
+external_addresses = ["203.0.113.10"]
+backends = ["10.77.74.10:80", "10.77.4.10:80", "[fd77:0:0:74::10]:80"]
+
+[[service]]
+name = "dns"
+protocol = "udp"
+node_port = 30053
+backends = ["10.77.74.10:53", "[fd77:0:0:74::10]:53"]
+"#;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn sentences(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+/// The findings after each `(from, to)` has been replaced in the right file: errors, then warnings.
+fn findings(edits: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    let mut text = RIGHT.to_owned();
+    for (from, to) in edits {
+        assert!(text.contains(from), "the right file has no {from:?}");
+        text = text.replacen(from, to, 1);
+    }
+    match check("w.toml", &text) {
+        Ok(checked) => (Vec::new(), sentences(&checked.warnings)),
+        Err(refused) => (sentences(&refused.errors), sentences(&refused.warnings)),
+    }
+}
+
+#[test]
+fn the_right_file_is_read_as_written() {
+    let Checked { config, warnings } = check("w.toml", RIGHT).expect("the file is right");
+    assert_eq!(warnings, [], "nothing to warn of");
+    assert_eq!(config.poll, Poll::Busy);
+    assert_eq!((config.workers, config.first_core), (Some(2), 0));
+    assert_eq!(config.control_socket, Path::new(CONTROL_SOCKET));
+    assert_eq!((config.uplink.as_str(), config.underlay.as_str()), ("up0", "un0"));
+    assert_eq!((config.overlay.vni, config.overlay.port), (Vni::new(1).unwrap(), 8472));
+    let pool: Vec<String> = config.overlay.snat_pool.iter().map(ToString::to_string).collect();
+    let default = ["10.77.200.2", "10.77.200.3", "10.77.200.4", "10.77.200.5"];
+    assert_eq!(pool[..4], default);
+    assert_eq!(pool[4..], ["fd77:0:0:200::2", "fd77:0:0:200::3", "fd77:0:0:200::4", "fd77:0:0:200::5"]);
+    assert_eq!(config.peers[0].backend, Backend::Vxlan);
+    assert_eq!(config.peers[1].backend, Backend::HostGw);
+    assert_eq!(config.services[0].backends[2].to_string(), "[fd77:0:0:74::10]:80");
+    assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!((config.flows_v4, config.flows_v6, config.table_size, config.seed), (65_536, 65_536, 65_537, 0));
+}
+
+/// One edit of the right file and the one error that it must bring, to the letter.
+const ONE_ERROR: &[(&str, &str, &str)] = &[
+    // What a value is.
+    (
+        "node_port = 30080",
+        "node_port = 70000",
+        "w.toml:36:13: service[0].node_port: 70000 is not a port; use 1 to 65535, such as 30080",
+    ),
+    (
+        "node_port = 30080",
+        "node_port = \"30080\"",
+        "w.toml:36:13: service[0].node_port: \"30080\" is not a port; use 1 to 65535, such as 30080",
+    ),
+    (
+        "node_port = 30080",
+        "node_port = -1",
+        "w.toml:36:13: service[0].node_port: -1 is not a port; use 1 to 65535, such as 30080",
+    ),
+    ("port = 80", "port = 0", "w.toml:35:8: service[0].port: 0 is not a port; use 1 to 65535, such as 80"),
+    (
+        "workers = 2",
+        "workers = 65",
+        "w.toml:3:11: gateway.workers: 65 is not a whole number from 1 to 64; use one such as 1",
+    ),
+    (
+        "poll = \"busy\"",
+        "poll = \"bussy\"",
+        "w.toml:2:8: gateway.poll: \"bussy\" is not \"adaptive\" or \"busy\"; did you mean \"busy\"?",
+    ),
+    ("poll = \"busy\"", "poll = \"spin\"", "w.toml:2:8: gateway.poll: \"spin\" is not \"adaptive\" or \"busy\""),
+    (
+        "poll = \"busy\"",
+        "control_socket = \"run/x\"",
+        "w.toml:2:18: gateway.control_socket: \"run/x\" is not an absolute path of at most 107 bytes; use one such as \
+         \"/run/weirgate/control.sock\"",
+    ),
+    (
+        "\"up0\"",
+        "\"interface-too-long\"",
+        "w.toml:6:13: uplink.interface: \"interface-too-long\" is not an interface name; use 1 to 15 bytes without \
+         blanks, slashes and colons, such as \"eth0\"",
+    ),
+    (
+        "\"192.0.2.1\"",
+        "\"192.0.2.256\"",
+        "w.toml:7:14: uplink.addresses[0]: \"192.0.2.256\" is not an IP address; use one such as \"192.0.2.1\"",
+    ),
+    (
+        "\"192.0.2.1\"",
+        "\"127.0.0.1\"",
+        "w.toml:7:14: uplink.addresses[0]: \"127.0.0.1\" is a loopback address; use one such as \"192.0.2.1\"",
+    ),
+    (
+        "[\"192.0.2.1\", \"2001:db8:1::1\"]",
+        "\"192.0.2.1\"",
+        "w.toml:7:13: uplink.addresses: \"192.0.2.1\" is not a list; use one such as [\"192.0.2.1\", \
+         \"2001:db8:1::1\"]",
+    ),
+    (
+        "\"10.99.0.50\"",
+        "\"fd99::51\"",
+        "w.toml:15:13: overlay.public_ip: \"fd99::51\" is not an IPv4 address; use one such as \"10.99.0.50\"",
+    ),
+    (
+        "\"fd99::50\"",
+        "\"10.99.0.51\"",
+        "w.toml:16:15: overlay.public_ipv6: \"10.99.0.51\" is not an IPv6 address; use one such as \"fd99::50\"",
+    ),
+    (
+        "\"10.77.74.0/24\"",
+        "\"10.77.74.9/24\"",
+        "w.toml:21:12: peer[0].subnets[0]: \"10.77.74.9/24\" has bits set behind its first 24; use \"10.77.74.0/24\"",
+    ),
+    (
+        "\"10.77.0.0/16\"",
+        "\"10.77.0.0\"",
+        "w.toml:13:13: overlay.networks[0]: \"10.77.0.0\" is not a subnet; use ADDRESS/LENGTH, such as \"10.77.0.0/16\"",
+    ),
+    (
+        "\"96:b5:c3:d1:0b:f4\"",
+        "\"97:b5:c3:d1:0b:f4\"",
+        "w.toml:24:12: peer[0].vtep_mac: \"97:b5:c3:d1:0b:f4\" is a group address; use one of a single station, such \
+         as \"96:b5:c3:d1:0b:f4\"",
+    ),
+    (
+        "\"96:b5:c3:d1:0b:f4\"",
+        "\"00:00:00:00:00:00\"",
+        "w.toml:24:12: peer[0].vtep_mac: \"00:00:00:00:00:00\" belongs to no station; use one such as \
+         \"96:b5:c3:d1:0b:f4\"",
+    ),
+    (
+        "\"96:b5:c3:d1:0b:f4\"",
+        "\"96-b5-c3-d1-0b-f4\"",
+        "w.toml:24:12: peer[0].vtep_mac: \"96-b5-c3-d1-0b-f4\" is not a link address; use six pairs of hexadecimal \
+         digits, such as \"96:b5:c3:d1:0b:f4\"",
+    ),
+    (
+        "\"10.77.4.10:80\"",
+        "\"10.77.4.10\"",
+        "w.toml:38:31: service[0].backends[1]: \"10.77.4.10\" has no port; use ADDRESS:PORT, such as \
+         \"10.77.74.10:80\"",
+    ),
+    (
+        "\"10.77.4.10:80\"",
+        "\"web-1:80\"",
+        "w.toml:38:31: service[0].backends[1]: \"web-1:80\" is not an address with a port; use ADDRESS:PORT, with \
+         brackets around an IPv6 address, such as \"10.77.74.10:80\"",
+    ),
+    (
+        "\"10.77.4.10:80\"",
+        "\"10.77.4.10:0\"",
+        "w.toml:38:31: service[0].backends[1]: \"10.77.4.10:0\" has port 0; use 1 to 65535, such as \"10.77.74.10:80\"",
+    ),
+    (
+        "name = \"dns\"",
+        "name = \"d n s\"",
+        "w.toml:41:8: service[1].name: \"d n s\" is not a name; use 1 to 63 letters, digits, '-', '_', '.', '/' or \
+         ':', such as \"web\"",
+    ),
+    (
+        "[overlay]",
+        "[overlay]\nvni = 16777216",
+        "w.toml:13:7: overlay.vni: 16777216 is not a whole number from 1 to 16777215; use one such as 1",
+    ),
+    (
+        "[overlay]",
+        "[flows]\ncapacity_v4 = 1\n[overlay]",
+        "w.toml:13:15: flows.capacity_v4: 1 is not a whole number from 1024 to 16777216; use one such as 65536",
+    ),
+    (
+        "[overlay]",
+        "[timeouts]\nudp = 0\n[overlay]",
+        "w.toml:13:7: timeouts.udp: 0 is not a whole number from 1 to 2592000; use one such as 120",
+    ),
+    (
+        "[overlay]",
+        "[selector]\nseed = -5\n[overlay]",
+        "w.toml:13:8: selector.seed: -5 is not a whole number from 0 to 9223372036854775807; use one such as 0",
+    ),
+    (
+        "[overlay]",
+        "[selector]\ntable_size = 1000\n[overlay]",
+        "w.toml:13:14: selector.table_size: 1000 is not a prime; use a prime such as 1009",
+    ),
+    (
+        "[overlay]",
+        "[selector]\ntable_size = 3\n[overlay]",
+        "w.toml:40:12: service[0].backends: 3 backends are too many for 3 slots; use a selector.table_size above 3",
+    ),
+    // What the file may have.
+    (
+        "interface = \"up0\"",
+        "interfcae = \"up0\"\ninterface = \"up0\"",
+        "w.toml:6:1: uplink.interfcae: unknown field; did you mean interface?",
+    ),
+    (
+        "workers = 2",
+        "colour = 2",
+        "w.toml:3:1: gateway.colour: unknown field; use one of poll, workers, first_core, control_socket",
+    ),
+    ("[gateway]", "[gatway]\n[gateway]", "w.toml:1:2: gatway: unknown table; did you mean gateway?"),
+    (
+        "[gateway]\npoll = \"busy\"\nworkers = 2\n",
+        "gateway = 5\n",
+        "w.toml:1:11: gateway: 5 is not a table; use [gateway] on a line of its own",
+    ),
+    ("interface = \"un0\"", "", "w.toml:9:1: underlay.interface: missing; add a line such as interface = \"eth1\""),
+    (
+        "[underlay]\ninterface = \"un0\"",
+        "",
+        "w.toml:44:1: underlay: missing; add the table [underlay] with interface = \"eth1\"",
+    ),
+    ("protocol = \"udp\"", "", "w.toml:40:1: service[1].protocol: missing; add a line such as protocol = \"tcp\""),
+    (
+        "backend = \"host-gw\"",
+        "backend = \"hostgw\"\nvtep_mac = \"0a:00:00:00:00:01\"",
+        "w.toml:30:11: peer[1].backend: \"hostgw\" is not \"vxlan\" or \"host-gw\"; did you mean \"host-gw\"?",
+    ),
+    // The overlay.
+    (
+        "\"10.77.0.0/16\", \"fd77::/48\"",
+        "\"10.77.0.0/16\", \"fd77::/48\", \"10.64.0.0/10\"",
+        "w.toml:13:42: overlay.networks[2]: 10.64.0.0/10 overlaps overlay.networks[0] (10.77.0.0/16); keep the wider \
+         one alone",
+    ),
+    (
+        "\"10.77.4.0/24\"",
+        "\"10.78.4.0/24\", \"10.77.4.0/24\"",
+        "w.toml:28:12: peer[1].subnets[0]: 10.78.4.0/24 lies in none of overlay.networks[0] (10.77.0.0/16), \
+         overlay.networks[1] (fd77::/48); use a part of one",
+    ),
+    (
+        "\"10.77.4.0/24\"",
+        "\"10.77.4.0/24\", \"10.77.74.128/25\"",
+        "w.toml:28:28: peer[1].subnets[1]: 10.77.74.128/25 overlaps peer[0].subnets[0] (10.77.74.0/24); give each \
+         member its own subnet",
+    ),
+    (
+        "\"10.77.4.0/24\"",
+        "\"10.77.4.0/24\", \"10.77.192.0/20\"",
+        "w.toml:28:28: peer[1].subnets[1]: 10.77.192.0/20 overlaps overlay.subnets[0] (10.77.200.0/24); give each \
+         member its own subnet",
+    ),
+    (
+        "\"10.77.200.0/24\"",
+        "\"10.77.200.0/30\"",
+        "w.toml:14:12: overlay.subnets[0]: 10.77.200.0/30 leaves no room for addresses to translate to; use a /29 or \
+         wider",
+    ),
+    (
+        "\"10.99.0.12\"",
+        "\"10.99.0.11\"",
+        "w.toml:29:13: peer[1].public_ip: 10.99.0.11 is also peer[0].public_ip; give each member its own underlay \
+         address",
+    ),
+    (
+        "\"10.99.0.12\"",
+        "\"10.77.9.9\"",
+        "w.toml:29:13: peer[1].public_ip: 10.77.9.9 lies inside overlay.networks[0] (10.77.0.0/16); use an address \
+         outside the overlay",
+    ),
+    (
+        "\"96:b5:c3:d1:0b:f4\"",
+        "\"0a:58:0a:4d:c8:06\"",
+        "w.toml:24:12: peer[0].vtep_mac: 0a:58:0a:4d:c8:06 is also overlay.vtep_mac_v6; give each end of the overlay \
+         its own link address",
+    ),
+    (
+        "vtep_mac = \"96:b5:c3:d1:0b:f4\"\n",
+        "",
+        "w.toml:20:1: peer[0].vtep_mac: missing though packets for an IPv4 subnet (10.77.74.0/24) travel in VXLAN; \
+         add a line such as vtep_mac = \"96:b5:c3:d1:0b:f4\"",
+    ),
+    (
+        "backend = \"host-gw\"\n",
+        "",
+        "w.toml:27:1: peer[1].vtep_mac: missing though packets for an IPv4 subnet (10.77.4.0/24) travel in VXLAN; \
+         add a line such as vtep_mac = \"96:b5:c3:d1:0b:f4\"",
+    ),
+    (
+        "public_ipv6 = \"fd99::50\"\n",
+        "",
+        "w.toml:12:1: overlay.public_ipv6: missing though there is an IPv6 subnet (fd77:0:0:200::/64); add a line \
+         such as public_ipv6 = \"fd99::50\"",
+    ),
+    (
+        "[overlay]",
+        "[overlay]\nsnat_pool = [\"10.77.200.0\", \"10.77.200.3\", \"fd77:0:0:200::3\"]",
+        "w.toml:13:14: overlay.snat_pool[0]: 10.77.200.0 is the first address of 10.77.200.0/24, which stands for \
+         the gateway itself; use one such as 10.77.200.2",
+    ),
+    (
+        "[overlay]",
+        "[overlay]\nsnat_pool = [\"10.77.200.255\", \"10.77.200.3\", \"fd77:0:0:200::3\"]",
+        "w.toml:13:14: overlay.snat_pool[0]: 10.77.200.255 is the broadcast address of 10.77.200.0/24; use one such \
+         as 10.77.200.2",
+    ),
+    (
+        "[overlay]",
+        "[overlay]\nsnat_pool = [\"10.77.201.9\", \"10.77.200.3\", \"fd77:0:0:200::3\"]",
+        "w.toml:13:14: overlay.snat_pool[0]: 10.77.201.9 lies outside the gateway's own subnets; use one such as \
+         10.77.200.2",
+    ),
+    (
+        "[overlay]",
+        "[overlay]\nsnat_pool = [\"10.77.200.3\", \"10.77.200.3\", \"fd77:0:0:200::3\"]",
+        "w.toml:13:29: overlay.snat_pool[1]: 10.77.200.3 is also overlay.snat_pool[0]; name each address once",
+    ),
+    (
+        "[overlay]",
+        "[overlay]\nsnat_pool = [\"10.77.200.3\"]",
+        "w.toml:13:13: overlay.snat_pool: names no address inside fd77:0:0:200::/64; add one such as \
+         \"fd77:0:0:200::2\"",
+    ),
+    // Services.
+    (
+        "\"192.0.2.1\"",
+        "\"10.77.1.1\", \"192.0.2.1\"",
+        "w.toml:7:14: uplink.addresses[0]: 10.77.1.1 lies inside overlay.networks[0] (10.77.0.0/16); use an address \
+         outside the overlay",
+    ),
+    (
+        "name = \"dns\"",
+        "name = \"web\"",
+        "w.toml:41:8: service[1].name: \"web\" is also service[0].name; give each service its own name",
+    ),
+    (
+        "node_port = 30053",
+        "node_port = 8472",
+        "w.toml:43:13: service[1].node_port: 8472 is the overlay's VXLAN port; use another such as 30080",
+    ),
+    (
+        "node_port = 30053\n",
+        "",
+        "w.toml:40:1: service[1].node_port: missing though there are no external addresses, so no client could come; \
+         add a line such as node_port = 30080",
+    ),
+    (
+        "port = 80\n",
+        "",
+        "w.toml:32:1: service[0].port: missing though there are external addresses; add a line such as port = 80",
+    ),
+    (
+        "\"203.0.113.10\"",
+        "\"203.0.113.10\", \"203.0.113.10\"",
+        "w.toml:37:39: service[0].external_addresses[1]: 203.0.113.10 port 80 for tcp is also \
+         service[0].external_addresses[0]; give each service its own",
+    ),
+    (
+        "\"10.77.4.10:80\"",
+        "\"10.77.74.10:80\"",
+        "w.toml:38:31: service[0].backends[1]: 10.77.74.10:80 is also service[0].backends[0]; name each backend once",
+    ),
+    (
+        "\"10.77.4.10:80\"",
+        "\"10.77.5.10:80\"",
+        "w.toml:38:31: service[0].backends[1]: 10.77.5.10:80 lies in no peer's subnet, so no packet could reach it; \
+         add the peer that has 10.77.5.10, or use a pod's address",
+    ),
+];
+
+#[test]
+fn each_slip_brings_one_sentence_that_says_what_would_work() {
+    let told = |edit: &(&str, &str)| findings(&[*edit]).0;
+    let wrong: Vec<_> = ONE_ERROR.iter().filter(|(from, to, sentence)| told(&(*from, *to)) != [*sentence]).collect();
+    for (from, to, sentence) in &wrong {
+        eprintln!("after {from:?} became {to:?}\n  expected {sentence}\n  told {:#?}", told(&(*from, *to)));
+    }
+    assert!(wrong.is_empty(), "{} sentences differ", wrong.len());
+}
+
+#[test]
+fn backends_are_reached_in_their_own_family_only() {
+    let (errors, _) = findings(&[(", \"2001:db8:1::1\"]", "]")]);
+    let sentence = |at: &str, backend: &str| {
+        format!(
+            "w.toml:{at}: {backend} is IPv6, but the service has no IPv6 frontend; use a backend of the other family, \
+             or add an IPv6 address in front"
+        )
+    };
+    assert_eq!(
+        errors,
+        [
+            sentence("38:48: service[0].backends[2]", "[fd77:0:0:74::10]:80"),
+            sentence("44:31: service[1].backends[1]", "[fd77:0:0:74::10]:53"),
+        ]
+    );
+}
+
+#[test]
+fn services_do_not_share_a_frontend() {
+    let second = "[[service]]\nname = \"web2\"\nprotocol = \"tcp\"\nport = 30080\nnode_port = 30080\n\
+                  external_addresses = [\"192.0.2.1\"]\nbackends = [\"10.77.74.10:80\", \"[fd77:0:0:74::10]:80\"]\n\n\
+                  [[service]]\nname = \"dns\"";
+    let (errors, _) = findings(&[("[[service]]\nname = \"dns\"", second)]);
+    assert_eq!(
+        errors,
+        [
+            "w.toml:44:13: service[1].node_port: 30080 is also service[0].node_port for tcp; give each service its own",
+            "w.toml:44:13: service[1].node_port: 192.0.2.1 port 30080 for tcp is also service[0].node_port; give each \
+             service its own",
+            "w.toml:44:13: service[1].node_port: 2001:db8:1::1 port 30080 for tcp is also service[0].node_port; give \
+             each service its own",
+            "w.toml:45:23: service[1].external_addresses[0]: 192.0.2.1 port 30080 for tcp is also \
+             service[0].node_port; give each service its own",
+        ]
+    );
+}
+
+#[test]
+fn all_errors_come_at_once_in_the_order_of_the_file() {
+    let (errors, _) = findings(&[
+        ("\"10.77.4.10:80\"", "\"10.77.4.10\""),
+        ("workers = 2", "workers = 0"),
+        ("interface = \"un0\"", "interface = \"\""),
+    ]);
+    let lines: Vec<&str> = errors.iter().map(|error| error.split(':').nth(1).unwrap()).collect();
+    assert_eq!(lines, ["3", "10", "38"], "{errors:#?}");
+}
+
+#[test]
+fn what_works_but_may_not_be_meant_is_a_warning() {
+    let (errors, warnings) =
+        findings(&[("backends = [\"10.77.74.10:53\", \"[fd77:0:0:74::10]:53\"]", "backends = []")]);
+    assert_eq!(errors, [""; 0]);
+    let empty = "w.toml:44:12: service[1].backends: the list is empty, so every packet for the service will be dropped \
+                 (no-backend)";
+    assert_eq!(warnings, [empty]);
+    let (errors, warnings) = findings(&[(", \"[fd77:0:0:74::10]:53\"", "")]);
+    assert_eq!(errors, [""; 0]);
+    let one_family =
+        "w.toml:44:12: service[1].backends: no backend is IPv6, so clients over IPv6 will be dropped (no-backend)";
+    assert_eq!(warnings, [one_family]);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_by_its_first_slip() {
+    let (errors, _) = findings(&[("workers = 2", "workers = = 2")]);
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("w.toml:3:11: not TOML here: "), "{}", errors[0]);
+    let (errors, _) = findings(&[("workers = 2", "workers = 2\nworkers = 3")]);
+    assert!(errors[0].starts_with("w.toml:4:1: not TOML here: duplicate key"), "{}", errors[0]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_by_its_name() {
+    let refused = load(Path::new("/nonexistent/w.toml")).unwrap_err();
+    assert_eq!(
+        sentences(&refused.errors),
+        ["/nonexistent/w.toml: cannot be read: No such file or directory (os error 2); name a file that can, such as \
+             --config weirgate.toml"]
+    );
+}
+
+#[test]
+fn an_empty_file_lacks_the_three_tables_that_nothing_stands_in_for() {
+    let refused = check("w.toml", "").unwrap_err();
+    assert_eq!(
+        sentences(&refused.errors),
+        [
+            "w.toml:1:1: uplink: missing; add the table [uplink] with interface = \"eth0\"",
+            "w.toml:1:1: underlay: missing; add the table [underlay] with interface = \"eth1\"",
+            "w.toml:1:1: overlay: missing; add the table [overlay] with networks = [\"10.77.0.0/16\", \"fd77::/48\"] \
+             and subnets = [\"10.77.200.0/24\", \"fd77:0:0:200::/64\"]",
+        ]
+    );
+}
+
+#[test]
+fn the_sample_of_the_reference_is_right_and_has_every_field() {
+    let sample = reference::sample();
+    let checked = check("sample", &sample).unwrap_or_else(|refused| panic!("{:#?}", sentences(&refused.errors)));
+    assert_eq!(sentences(&checked.warnings), [""; 0]);
+}
+
+#[test]
+fn every_example_is_right_and_the_first_has_every_field() {
+    let mut seen = 0;
+    for entry in fs::read_dir(root().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            load(&path).unwrap_or_else(|refused| panic!("{:#?}", sentences(&refused.errors)));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+    let text = fs::read_to_string(root().join("examples/weirgate.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    for section in SECTIONS {
+        let tables: Vec<&toml::Table> = match &table[section.name] {
+            toml::Value::Array(items) => items.iter().filter_map(toml::Value::as_table).collect(),
+            one => one.as_table().into_iter().collect(),
+        };
+        for field in section.fields {
+            let there = tables.iter().any(|table| table.contains_key(field.name));
+            assert!(there, "examples/weirgate.toml lacks {}.{}", section.name, field.name);
+        }
+    }
+}
+
+#[test]
+fn the_reference_page_is_that_of_the_code() {
+    let path = root().join("docs/configuration.md");
+    if std::env::var_os("WEIRGATE_WRITE_DOCS").is_some() {
+        fs::write(&path, reference()).unwrap();
+    }
+    let page = fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == reference(), "docs/configuration.md is out of date: run this test with WEIRGATE_WRITE_DOCS=1");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn noise_is_refused_and_never_panics(text in "(\\[{0,2}[a-z_.]{1,12}\\]{0,2}\n?|[a-z_]{1,12} = (\"\\PC{0,20}\"|-?[0-9]{1,22}|\\[[^\n]{0,20}\\]|\\PC{0,9})\n){0,12}") {
+        let refused = check("noise", &text).unwrap_err();
+        prop_assert!(!refused.errors.is_empty());
+    }
+
+    /// Every field, given a value of every wrong type, brings an error that names the field.
+    #[test]
+    fn a_value_of_another_type_is_told_by_its_field(
+        section in 0..SECTIONS.len(),
+        field in 0_usize..16,
+        value in prop::sample::select(vec!["true", "1.5", "1979-05-27", "{ a = 1 }", "[[1]]", "\"\"", "-7"]),
+    ) {
+        let section = &SECTIONS[section];
+        let field = &section.fields[field % section.fields.len()];
+        let line = format!("{} = {}\n", field.name, field.example);
+        let sample = reference::sample();
+        let head = sample.find(&format!("[{}]", section.name)).unwrap();
+        let spoiled = format!(
+            "{}{}",
+            &sample[..head],
+            sample[head..].replacen(&line, &format!("{} = {value}\n", field.name), 1)
+        );
+        let refused = check("spoiled", &spoiled).unwrap_err();
+        let path = format!("{}.{}", section.name, field.name);
+        let told = refused.errors.iter().any(|error| error.field.replace("[0]", "").starts_with(&path));
+        prop_assert!(told, "{:#?}", sentences(&refused.errors));
+    }
+
+    /// Whatever subnets peers have, two that overlap are told, and subnets apart are not.
+    #[test]
+    fn overlaps_are_found_among_any_subnets(subnets in prop::collection::vec((any::<u16>(), 17_u8..=30), 1..12)) {
+        let nets: Vec<IpNet> = subnets
+            .iter()
+            .map(|(bits, length)| {
+                IpNet::new(IpAddr::V4(Ipv4Addr::from_bits(0x0a4d_0000 | u32::from(*bits))), *length).unwrap().trunc()
+            })
+            .collect();
+        let list: Vec<String> = nets.iter().map(|net| format!("\"{net}\"")).collect();
+        let text = format!(
+            "[uplink]\ninterface=\"a\"\n[underlay]\ninterface=\"b\"\n[overlay]\nnetworks=[\"10.77.0.0/16\",\"10.0.0.0/24\"]\n\
+             subnets=[\"10.0.0.0/24\"]\nbackend=\"host-gw\"\npublic_ip=\"192.0.2.1\"\n\
+             [[peer]]\npublic_ip=\"192.0.2.2\"\nsubnets=[{}]\n",
+            list.join(",")
+        );
+        let overlapping = nets.iter().enumerate().any(|(i, a)| {
+            nets[..i].iter().any(|b| a.contains(b) || b.contains(a))
+        });
+        prop_assert_eq!(check("subnets", &text).is_err(), overlapping);
+    }
+}
