@@ -162,3 +162,6 @@ pub const fn answer_echo(header: &mut [u8; HEADER_LEN]) {
     [header[2], header[3]] = delta.apply([header[2], header[3]]);
     header[0] = kind::ECHO_REPLY;
 }
+
+#[cfg(test)]
+mod tests;

@@ -337,3 +337,6 @@ impl<'a> HeaderMut<'a> {
         [self.0[10], self.0[11]] = delta.apply([self.0[10], self.0[11]]);
     }
 }
+
+#[cfg(test)]
+mod tests;

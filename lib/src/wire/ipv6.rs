@@ -334,3 +334,6 @@ impl<'a> HeaderMut<'a> {
         self.0[1] = self.0[1] & 0b1100_1111 | (ecn as u8) << 4;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -385,3 +385,6 @@ fn check_fragment(fragment: Fragment, protocol: Protocol, len: usize) -> Result<
     }
     fragment.check(len)
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,3 +134,6 @@ impl<A> Quote<A> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
