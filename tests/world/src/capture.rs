@@ -72,17 +72,25 @@ pub struct ChecksumReport {
 /// When tshark cannot be run.
 #[must_use]
 pub fn check_checksums(capture: &Path, filter: &str) -> ChecksumReport {
-    const PROTOCOLS: [&str; 5] = ["ip", "tcp", "udp", "icmp", "icmpv6"];
-    let any = |protocols: &[&str], status: &str| {
-        protocols.iter().map(|p| format!("{p}.checksum.status == {status}")).collect::<Vec<_>>().join(" || ")
-    };
-    let all = if filter.is_empty() { "frame" } else { filter };
-    let select = |condition: &str| tshark(capture, &["-Y", &format!("({all}) && ({condition})")]);
-    ChecksumReport {
-        frames: select("frame").lines().count(),
-        verified: select(&any(&PROTOCOLS[1..], "Good")).lines().count(),
-        wrong: select(&any(&PROTOCOLS, "Bad")).lines().map(str::to_owned).collect(),
+    // Wireshark's values of a checksum's status: 0 is bad, 1 is good, 2 unverified, 3 not present.
+    const FIELDS: [&str; 5] = ["ip", "tcp", "udp", "icmp", "icmpv6"];
+    let fields: Vec<String> = FIELDS.iter().map(|protocol| format!("{protocol}.checksum.status")).collect();
+    let mut arguments = vec!["-Y", if filter.is_empty() { "frame" } else { filter }, "-T", "fields"];
+    for field in &fields {
+        arguments.extend(["-e", field]);
     }
+    arguments.extend(["-e", "frame.number", "-e", "_ws.col.Protocol", "-e", "_ws.col.Info"]);
+    let mut report = ChecksumReport { frames: 0, verified: 0, wrong: Vec::new() };
+    for line in tshark(capture, &arguments).lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let has = |columns: &[&str], status: &str| columns.iter().any(|c| c.split(',').any(|value| value == status));
+        report.frames += 1;
+        report.verified += usize::from(has(&columns[1..FIELDS.len()], "1"));
+        if has(&columns[..FIELDS.len()], "0") {
+            report.wrong.push(line.replace('\t', " "));
+        }
+    }
+    report
 }
 
 /// Runs tshark over a capture with checksum verification on and UDP 8472 decoded as VXLAN.

@@ -8,8 +8,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use crate::netns::{read_or_empty, wait_until};
-use crate::topology::{GATEWAY, UNDERLAY_V4, UNDERLAY_V6};
-use crate::{Backend, Host, NODES, POD_SUFFIXES, Process, Waited, World, WorldError};
+use crate::topology::{EXTERNAL_V4, EXTERNAL_V6, GATEWAY, UNDERLAY_V4, UNDERLAY_V6};
+use crate::{Backend, Host, NODES, Process, Waited, World, WorldError};
 use crate::{DNS_NODE_PORT, ECHO_NODE_PORT, WEB_NODE_PORT};
 
 impl World {
@@ -22,6 +22,15 @@ impl World {
     /// A configuration file for a gateway of this world: services `web` (TCP), `dns` and `echo` (UDP) over all pods.
     #[must_use]
     pub fn gateway_config(&self) -> String {
+        self.gateway_config_for(&Host::pods())
+    }
+
+    /// The same with the given pods as backends only.
+    ///
+    /// # Panics
+    /// When one of the hosts is no pod.
+    #[must_use]
+    pub fn gateway_config_for(&self, pods: &[Host]) -> String {
         let backend = match self.options().backend {
             Backend::Vxlan => "vxlan",
             Backend::HostGw => "host-gw",
@@ -79,11 +88,10 @@ vtep_mac_v6 = "{}"
             [("web", "tcp", 80, WEB_NODE_PORT), ("dns", "udp", 53, DNS_NODE_PORT), ("echo", "udp", 7, ECHO_NODE_PORT)]
         {
             let mut backends = Vec::new();
-            for node in NODES {
-                for pod in 0..POD_SUFFIXES.len() {
-                    backends.push(format!("\"{}:{port}\"", node.pod_v4(pod)));
-                    backends.push(format!("\"[{}]:{port}\"", node.pod_v6(pod)));
-                }
+            for host in pods {
+                let Host::Pod(node, pod) = *host else { panic!("{host:?} is no pod") };
+                backends.push(format!("\"{}:{port}\"", NODES[node].pod_v4(pod)));
+                backends.push(format!("\"[{}]:{port}\"", NODES[node].pod_v6(pod)));
             }
             let _ = write!(
                 text,
@@ -93,7 +101,7 @@ name = "{name}"
 protocol = "{protocol}"
 port = {port}
 node_port = {node_port}
-external_addresses = ["203.0.113.10", "2001:db8:113::10"]
+external_addresses = ["{EXTERNAL_V4}", "{EXTERNAL_V6}"]
 backends = [{}]
 "#,
                 backends.join(", ")

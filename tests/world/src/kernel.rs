@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::netns::script;
-use crate::topology::{GATEWAY, GATEWAY_V4, GATEWAY_V6, member};
+use crate::topology::{EXTERNAL_V4, EXTERNAL_V6, GATEWAY, GATEWAY_V4, GATEWAY_V6, member};
 use crate::{Backend, DNS_NODE_PORT, ECHO_NODE_PORT, Host, NODES, POD_SUFFIXES, WEB_NODE_PORT, World, WorldError};
 
 /// A running kernel gateway; dropping it makes the gateway host an ordinary host again.
@@ -52,7 +52,7 @@ fn rules(backend: Backend, pick: Option<usize>) -> String {
     let mut text = String::from("table inet kernelgw {\n");
     let mut entry = String::new();
     for (protocol, node_port, port) in services {
-        for (family, destination) in [("ip", GATEWAY_V4), ("ip6", GATEWAY_V6)] {
+        for (family, destination, external) in [("ip", GATEWAY_V4, EXTERNAL_V4), ("ip6", GATEWAY_V6, EXTERNAL_V6)] {
             let chain = format!("{family}-{node_port}");
             let mut choices = Vec::new();
             for (index, (v4, v6)) in pods.iter().enumerate() {
@@ -63,6 +63,7 @@ fn rules(backend: Backend, pick: Option<usize>) -> String {
             let (count, choices) = (choices.len(), choices.join(", "));
             let _ = writeln!(text, "chain {chain} {{ numgen random mod {count} vmap {{ {choices} }}; }}");
             let _ = writeln!(entry, "{family} daddr {destination} {protocol} dport {node_port} goto {chain};");
+            let _ = writeln!(entry, "{family} daddr {external} {protocol} dport {port} goto {chain};");
         }
     }
     // Towards a host-gw node the masquerade would use the underlay address, which no lease covers.

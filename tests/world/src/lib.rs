@@ -19,6 +19,7 @@
 //!
 //! Root is needed, and `ip`, `bridge`, `ethtool`, `nft`, `tcpdump`, `nginx` and `python3` when they are used.
 
+mod binary;
 mod capture;
 mod error;
 mod gateway;
@@ -27,14 +28,15 @@ mod netns;
 mod pods;
 mod topology;
 
+pub use binary::build_gateway;
 pub use capture::{Capture, ChecksumReport, check_checksums};
 pub use error::WorldError;
 pub use gateway::Gateway;
 pub use kernel::KernelGateway;
 pub use netns::{Process, Waited};
 pub use topology::{
-    CLIENT_V4, CLIENT_V6, ECHO_NODE_PORT, GATEWAY_V4, GATEWAY_V6, GATEWAY_VTEP_MAC, GATEWAY_VTEP_MAC_V6, UNDERLAY_V4,
-    WEB_NODE_PORT,
+    CLIENT_V4, CLIENT_V6, ECHO_NODE_PORT, EXTERNAL_V4, EXTERNAL_V6, GATEWAY_V4, GATEWAY_V6, GATEWAY_VTEP_MAC,
+    GATEWAY_VTEP_MAC_V6, UNDERLAY_V4, WEB_NODE_PORT,
 };
 pub use topology::{DNS_NODE_PORT, NODES, Node, POD_SUFFIXES, UNDERLAY_V6};
 
@@ -226,6 +228,21 @@ impl World {
         let mut command = self.command(host, program);
         command.args(rest);
         Process::start(&mut command).expect("ip can be started")
+    }
+
+    /// Calls `work` on a thread of its own whose sockets belong to `host`.
+    ///
+    /// # Panics
+    /// When the namespace cannot be entered, and when `work` panics.
+    pub fn inside<T: Send>(&self, host: Host, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.namespace(host));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                netns::enter(&path).unwrap_or_else(|error| panic!("cannot enter {path}: {error}"));
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Starts a capture on an interface of `host`; `filter` is tcpdump's expression, empty for everything.

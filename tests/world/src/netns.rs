@@ -2,12 +2,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::WorldError;
+
+/// Moves the calling thread into a network namespace; its later sockets belong there.
+pub(crate) fn enter(path: &str) -> io::Result<()> {
+    let namespace = File::open(path)?;
+    // SAFETY: the descriptor is open for the length of the call; setns touches no memory of this process.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Waits until no other process holds a world, and holds the place until the file is closed.
 pub(crate) fn wait_for_turn() -> Result<File, WorldError> {

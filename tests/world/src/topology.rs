@@ -22,6 +22,11 @@ pub const GATEWAY_VTEP_MAC: &str = "0a:58:0a:4d:c8:00";
 /// The MAC address of the gateway's VTEP for IPv6.
 pub const GATEWAY_VTEP_MAC_V6: &str = "0a:58:0a:4d:c8:06";
 
+/// External address of all services.
+pub const EXTERNAL_V4: &str = "203.0.113.10";
+/// External IPv6 address of all services.
+pub const EXTERNAL_V6: &str = "2001:db8:113::10";
+
 /// nodePort of the HTTP service (port 80).
 pub const WEB_NODE_PORT: u16 = 30080;
 /// nodePort of the DNS-like service (port 53, UDP).
@@ -109,7 +114,7 @@ pub(crate) fn build(world: &World) -> Result<(), WorldError> {
         )?;
     }
     links(world)?;
-    script(&world.namespace(Host::Client), &client(world))?;
+    script(&world.namespace(Host::Client), &client())?;
     script(&world.namespace(Host::Gateway), &gateway(world))?;
     for (index, node) in NODES.iter().enumerate() {
         let others = NODES.iter().filter(|other| other.name != node.name).chain([&GATEWAY]);
@@ -147,8 +152,7 @@ fn links(world: &World) -> Result<(), WorldError> {
     Ok(())
 }
 
-fn client(world: &World) -> String {
-    let _ = world;
+fn client() -> String {
     format!(
         "ethtool -K cl0 tx off >/dev/null
          ip address add {CLIENT_V4}/24 dev cl0
