@@ -9,8 +9,15 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod counters;
+pub mod flow;
 pub mod frame;
+pub mod hash;
+pub mod maglev;
+mod nat;
 pub mod net;
+pub mod overlay;
+pub mod pipeline;
 pub mod snapshot;
 pub mod time;
 pub mod verdict;

@@ -75,8 +75,6 @@ drop_reasons! {
     VxlanInnerAddress = "vxlan-inner-address",
     /// Congestion was marked outside an inner packet that cannot carry the mark (RFC 6040 §4.2).
     EcnNotCapable = "ecn-not-capable",
-    /// No service at this address, port and protocol.
-    NoService = "no-service",
     /// The service has no backend.
     NoBackend = "no-backend",
     /// No overlay route to the backend.

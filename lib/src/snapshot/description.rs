@@ -41,6 +41,8 @@ pub struct Gateway<'a> {
     pub v4: Option<Vtep<Ipv4Addr>>,
     /// Own end of the overlay over IPv6, where there is one.
     pub v6: Option<Vtep<Ipv6Addr>>,
+    /// The largest packet inside VXLAN, where it is smaller than what the links leave.
+    pub overlay_mtu: Option<u16>,
     /// Own overlay subnets, whose addresses nobody else uses.
     pub subnets: &'a [IpNet],
     /// The addresses that stand for clients towards backends: inside `subnets`, never their first.

@@ -1,7 +1,16 @@
-//! What the control side knows, compiled for the workers.
+//! What the control side knows, compiled for the workers: bytes with offsets, immutable, swapped
+//! whole between bursts.
 
+mod compile;
 mod description;
+mod layout;
+mod ranges;
+mod view;
 
+pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
     Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Timeouts, Vtep,
 };
+pub(crate) use layout::{Globals, HopRecord, NONE};
+pub(crate) use view::Family;
+pub use view::{AttachError, Snapshot};

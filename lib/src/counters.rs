@@ -1,0 +1,113 @@
+//! Counters that one worker writes and anyone may read.
+//!
+//! Each counter has one writer, so adding is a plain load and store, never a locked instruction.
+//! Readers see each counter whole; two counters need not be of the same moment.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::net::{PORTS_MAX, PortId};
+use crate::verdict::DropReason;
+
+/// A number that only grows, written by one thread.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the count. Only the owning worker calls this.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        // Relaxed: the value alone matters, it orders nothing.
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// How many packets.
+    pub packets: Counter,
+    /// How many bytes they had.
+    pub bytes: Counter,
+}
+
+impl Traffic {
+    /// Counts `packets` of `bytes` together.
+    #[inline]
+    pub fn count(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
+    }
+}
+
+/// The traffic of one port, as frames with their Ethernet headers.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// What came in.
+    pub received: Traffic,
+    /// What was given a verdict of transmit.
+    pub transmitted: Traffic,
+}
+
+/// The traffic of one service, as IP packets on the client's side.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ServiceCounters {
+    /// From clients.
+    pub original: Traffic,
+    /// To clients.
+    pub reply: Traffic,
+    /// Flows that were created.
+    pub flows: Counter,
+}
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Counters {
+    /// By port.
+    pub ports: [PortCounters; PORTS_MAX],
+    /// By reason, in the order of [`DropReason::ALL`].
+    drops: [Counter; DropReason::COUNT],
+    /// Frames that went to the host.
+    pub host: Counter,
+    /// Frames that went to the worker that owns their flow.
+    pub handovers: Counter,
+    /// Flows that were created.
+    pub flows_created: Counter,
+    /// Flows that were forgotten after their idle time.
+    pub flows_expired: Counter,
+    /// Pings that were answered.
+    pub echoes_answered: Counter,
+    /// ICMP errors of the gateway's own.
+    pub errors_sent: Counter,
+}
+
+impl Counters {
+    /// Counts a drop.
+    #[inline]
+    pub fn count_drop(&self, reason: DropReason) {
+        if let Some(counter) = self.drops.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// How many frames were dropped for this reason.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).map_or(0, Counter::get)
+    }
+
+    /// The counters of a port.
+    #[must_use]
+    #[inline]
+    pub fn port(&self, port: PortId) -> Option<&PortCounters> {
+        self.ports.get(usize::from(port.0))
+    }
+}

@@ -1,0 +1,165 @@
+//! Flows: what the gateway remembers of a conversation, found by the tuple of either direction.
+
+pub(crate) mod raw;
+mod state;
+mod table;
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::hash::HashKey;
+use crate::net::Protocol;
+
+pub use state::{Direction, State};
+pub(crate) use state::{idle_ticks, tick};
+pub use table::{CAPACITY_MAX, FlowTraffic, Found, InsertError, Table, TableError};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for [u8; 4] {}
+    impl Sealed for [u8; 16] {}
+}
+
+/// A network address in wire order: `[u8; 4]` or `[u8; 16]`.
+pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
+    /// What fills an [`Entry`] of this family up to whole cache lines.
+    type Spare: Copy + core::fmt::Debug;
+
+    /// A vacant entry.
+    const VACANT: Entry<Self>;
+
+    /// Hashes a tuple of this family.
+    fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64;
+
+    /// The address in the standard library's form.
+    fn to_ip(self) -> IpAddr;
+}
+
+impl Address for [u8; 4] {
+    type Spare = [u32; 3];
+
+    const VACANT: Entry<Self> = Entry::vacant([0; 4], [0; 3]);
+
+    #[inline]
+    fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
+        key.tuple_v4(tuple.source, tuple.destination, tuple.source_port, tuple.destination_port, protocol)
+    }
+
+    fn to_ip(self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(self))
+    }
+}
+
+impl Address for [u8; 16] {
+    type Spare = [u32; 7];
+
+    const VACANT: Entry<Self> = Entry::vacant([0; 16], [0; 7]);
+
+    #[inline]
+    fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
+        key.tuple_v6(tuple.source, tuple.destination, tuple.source_port, tuple.destination_port, protocol)
+    }
+
+    fn to_ip(self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from(self))
+    }
+}
+
+/// Who sends to whom, in wire order. The protocol stands beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Tuple<A> {
+    /// The sender's address.
+    pub source: A,
+    /// The receiver's address.
+    pub destination: A,
+    /// The sender's port.
+    pub source_port: [u8; 2],
+    /// The receiver's port.
+    pub destination_port: [u8; 2],
+}
+
+impl<A: Copy> Tuple<A> {
+    /// The tuple of an answer.
+    #[must_use]
+    #[inline]
+    pub const fn inverted(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+/// One flow, both directions. Plain data; all zeroes is vacant.
+///
+/// A packet of the original direction carries `original` and leaves as the inverse of `reply`; a
+/// packet of the reply direction carries `reply` and leaves as the inverse of `original`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Entry<A: Address> {
+    /// The tuple before translation, as the client sends it.
+    pub original: Tuple<A>,
+    /// The tuple of the backend's answers, before they are translated back.
+    pub reply: Tuple<A>,
+    /// The transport protocol.
+    pub protocol: u8,
+    /// The number of the flow's [`State`]; 0 is no flow.
+    pub(crate) state: u8,
+    /// The port that the client's packets come in on.
+    pub(crate) port: u8,
+    reserved: u8,
+    /// The tick of the last packet; in a vacant entry, the next vacant one.
+    pub(crate) seen: u32,
+    /// The link address that the client's packets come from.
+    pub(crate) link: [u8; 6],
+    /// Their 802.1Q tag, or zero.
+    pub(crate) vlan: [u8; 2],
+    /// The service's number.
+    pub(crate) service: u32,
+    /// The overlay hop to the backend, as of `generation`.
+    pub(crate) hop: u32,
+    /// The snapshot that `hop` belongs to.
+    pub(crate) generation: u32,
+    spare: A::Spare,
+}
+
+/// The bytes of the fields that are the same in both families.
+const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4;
+const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 64 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON + 12 == 64);
+const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 128 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON + 28 == 128);
+
+impl<A: Address> Entry<A> {
+    const fn vacant(address: A, spare: A::Spare) -> Self {
+        let none = Tuple { source: address, destination: address, source_port: [0; 2], destination_port: [0; 2] };
+        Self {
+            original: none,
+            reply: none,
+            protocol: 0,
+            state: 0,
+            port: 0,
+            reserved: 0,
+            seen: 0,
+            link: [0; 6],
+            vlan: [0; 2],
+            service: 0,
+            hop: 0,
+            generation: 0,
+            spare,
+        }
+    }
+
+    /// How far the flow has come; `None` for a vacant entry.
+    #[must_use]
+    #[inline]
+    pub const fn state(&self) -> Option<State> {
+        State::from_number(self.state)
+    }
+
+    /// The service's number.
+    #[must_use]
+    pub const fn service(&self) -> u32 {
+        self.service
+    }
+}

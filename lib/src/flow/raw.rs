@@ -1,0 +1,51 @@
+//! The one door to typed views of memory that the caller lends, and to prefetching.
+#![expect(unsafe_code, reason = "casts of plain data; every caller goes through the checks below")]
+
+use super::table::{Bucket, FlowTraffic, Header};
+use super::{Address, Entry};
+
+/// Types for which every byte pattern is a value.
+///
+/// # Safety
+/// The type is `repr(C)`, holds integers and arrays of integers only, and has no padding, so that
+/// any initialised bytes form a value and every value leaves all its bytes initialised.
+pub(super) unsafe trait Plain: Copy {}
+
+// SAFETY: `repr(C)`, integers only, and its size is asserted to be the sum of its fields.
+unsafe impl Plain for Header {}
+// SAFETY: sixteen `u32`, 64 bytes, alignment 64.
+unsafe impl Plain for Bucket {}
+// SAFETY: four `u64`.
+unsafe impl Plain for FlowTraffic {}
+// SAFETY: `repr(C, align(64))` over byte arrays and `u32`s; for both families (the trait is sealed)
+// the fields add up to the size, as asserted beside the type.
+unsafe impl<A: Address> Plain for Entry<A> {}
+
+/// Splits `count` values of `T` off the front of `memory`.
+///
+/// `None` where `memory` is too short or not aligned for `T`.
+pub(super) fn split_plain<T: Plain>(memory: &mut [u8], count: usize) -> Option<(&mut [T], &mut [u8])> {
+    let size = size_of::<T>().checked_mul(count)?;
+    if !(memory.as_ptr() as usize).is_multiple_of(align_of::<T>()) {
+        return None;
+    }
+    let (front, rest) = memory.split_at_mut_checked(size)?;
+    // SAFETY: `front` is exactly `count` values long and aligned for `T` (checked above), is
+    // initialised, and `Plain` makes every byte pattern a value of `T` and every `T` plain bytes.
+    // The borrow of `front` moves into the result, so no other reference to these bytes exists.
+    let values = unsafe { core::slice::from_raw_parts_mut(front.as_mut_ptr().cast::<T>(), count) };
+    Some((values, rest))
+}
+
+/// Asks the processor to bring the cache line of `value` near.
+#[inline(always)]
+pub(crate) fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint that cannot fault, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(value).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}

@@ -1,0 +1,409 @@
+//! The flow table: entries in an array, found through buckets of short tags.
+//!
+//! Invariants:
+//! - A live entry stands in exactly two slots, one for each tuple, each in one of the tuple's two
+//!   buckets. A slot is `(entry + 1) << 8 | tag`; zero is vacant.
+//! - A vacant entry has state 0 and stands in the list of vacant entries.
+//! - Everything is an index; nothing is a pointer. The buckets can be made anew from the entries.
+
+use super::raw::{self, split_plain};
+use super::{Address, Direction, Entry, State, Tuple};
+use crate::hash::{HashKey, reduce};
+use crate::net::Protocol;
+
+/// The most flows of one table: what an index of 24 bits can name.
+pub const CAPACITY_MAX: u32 = (1 << 24) - 1;
+
+/// The fewest flows of one table.
+const CAPACITY_MIN: u32 = 16;
+
+/// Slots of a bucket: one cache line.
+const SLOTS: usize = 16;
+
+/// Entries for each bucket: with two slots an entry, buckets are half full on average, and with two
+/// buckets to choose from, none overflows in practice.
+const ENTRIES_PER_BUCKET: u32 = 4;
+
+const NONE: u32 = u32::MAX;
+const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
+const VERSION: u32 = 1;
+
+/// The first cache line of a table: what it is, so that a later process can tell.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Header {
+    magic: u64,
+    version: u32,
+    entry_bytes: u32,
+    capacity: u32,
+    buckets: u32,
+    secret: [u64; 4],
+    reserved: u64,
+}
+const _: () = assert!(size_of::<Header>() == 64);
+
+/// Sixteen slots that are read together.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Bucket([u32; SLOTS]);
+
+impl Bucket {
+    fn vacant_slot(&self) -> Option<usize> {
+        self.0.iter().position(|slot| *slot == 0)
+    }
+
+    fn used(&self) -> usize {
+        self.0.iter().filter(|slot| **slot != 0).count()
+    }
+
+    /// A bit for each slot with this tag.
+    #[inline]
+    fn matches(&self, tag: u32) -> u32 {
+        let mut mask = 0;
+        for (bit, slot) in self.0.iter().enumerate() {
+            mask |= u32::from(slot & 0xff == tag && *slot != 0) << bit;
+        }
+        mask
+    }
+}
+
+/// Packets and bytes of a flow, by direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct FlowTraffic {
+    /// Packets of the original and of the reply direction.
+    pub packets: [u64; 2],
+    /// Their bytes, as IP packets on the client's side.
+    pub bytes: [u64; 2],
+}
+
+/// Flows of one family, in memory of the caller's.
+#[derive(Debug)]
+pub struct Table<'m, A: Address> {
+    entries: &'m mut [Entry<A>],
+    traffic: &'m mut [FlowTraffic],
+    buckets: &'m mut [Bucket],
+    key: HashKey,
+    live: u32,
+    vacant: u32,
+    hand: u32,
+}
+
+/// Why memory cannot become a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TableError {
+    /// Fewer or more flows than a table can have.
+    Capacity {
+        /// What was asked for.
+        asked: u32,
+        /// The fewest.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
+    /// The memory is too short, or does not begin at a multiple of 64.
+    Memory {
+        /// How many bytes there are.
+        have: usize,
+        /// How many it takes, so aligned.
+        need: usize,
+    },
+}
+
+/// Why a flow was not inserted. The table is as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InsertError {
+    /// No vacant entry, or no slot in either bucket of a tuple.
+    Full,
+    /// Another flow has one of the tuples.
+    TupleTaken,
+}
+
+/// A flow that was found, and the direction of the packet that found it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The entry's place in the table.
+    pub index: u32,
+    /// Which tuple matched.
+    pub direction: Direction,
+}
+
+impl<'m, A: Address> Table<'m, A> {
+    /// How many bytes a table of `capacity` flows takes, to begin at a multiple of 64.
+    #[must_use]
+    pub const fn memory_bytes(capacity: u32) -> usize {
+        size_of::<Header>()
+            + capacity as usize * (size_of::<Entry<A>>() + size_of::<FlowTraffic>())
+            // Traffic is half a line a flow; the buckets begin at the next whole one.
+            + (capacity as usize & 1) * size_of::<FlowTraffic>()
+            + Self::bucket_count(capacity) as usize * size_of::<Bucket>()
+    }
+
+    const fn bucket_count(capacity: u32) -> u32 {
+        let count = capacity.div_ceil(ENTRIES_PER_BUCKET);
+        if count < 2 { 2 } else { count }
+    }
+
+    /// Makes an empty table of `capacity` flows. Touches all of `memory` once.
+    ///
+    /// `secret` keys the hash; keep it from everyone who sends packets.
+    ///
+    /// # Errors
+    /// [`TableError`] where the capacity is out of range or the memory does not hold it.
+    pub fn new(capacity: u32, secret: [u64; 4], memory: &'m mut [u8]) -> Result<Self, TableError> {
+        if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity) {
+            return Err(TableError::Capacity { asked: capacity, min: CAPACITY_MIN, max: CAPACITY_MAX });
+        }
+        let error = TableError::Memory { have: memory.len(), need: Self::memory_bytes(capacity) };
+        let buckets = Self::bucket_count(capacity);
+        let (header, rest) = split_plain::<Header>(memory, 1).ok_or(error)?;
+        let (entries, rest) = split_plain::<Entry<A>>(rest, capacity as usize).ok_or(error)?;
+        let (traffic, rest) = split_plain::<FlowTraffic>(rest, capacity as usize).ok_or(error)?;
+        let (_, rest) = split_plain::<FlowTraffic>(rest, capacity as usize & 1).ok_or(error)?;
+        let (buckets, _) = split_plain::<Bucket>(rest, buckets as usize).ok_or(error)?;
+        header.fill(Header {
+            magic: MAGIC,
+            version: VERSION,
+            entry_bytes: size_of::<Entry<A>>() as u32,
+            capacity,
+            buckets: buckets.len() as u32,
+            secret,
+            reserved: 0,
+        });
+        for (index, entry) in (1..).zip(entries.iter_mut()) {
+            *entry = A::VACANT;
+            entry.seen = if index == capacity { NONE } else { index };
+        }
+        traffic.fill(FlowTraffic::default());
+        buckets.fill(Bucket([0; SLOTS]));
+        Ok(Self { entries, traffic, buckets, key: HashKey::new(secret), live: 0, vacant: 0, hand: 0 })
+    }
+
+    /// How many flows there are.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether there is no flow.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// How many flows there can be.
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// The hash by which this table finds a tuple.
+    #[must_use]
+    #[inline]
+    pub fn hash(&self, tuple: &Tuple<A>, protocol: Protocol) -> u64 {
+        A::hash(&self.key, tuple, protocol)
+    }
+
+    /// The entry at a place that a lookup gave.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, index: u32) -> Option<&Entry<A>> {
+        self.entries.get(index as usize)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<(&mut Entry<A>, &mut FlowTraffic)> {
+        self.entries.get_mut(index as usize).zip(self.traffic.get_mut(index as usize))
+    }
+
+    /// The packets and bytes of the flow at this place.
+    #[must_use]
+    pub fn traffic(&self, index: u32) -> Option<&FlowTraffic> {
+        self.traffic.get(index as usize)
+    }
+
+    /// All live flows.
+    pub fn iter(&self) -> impl Iterator<Item = (&Entry<A>, &FlowTraffic)> {
+        self.entries.iter().zip(self.traffic.iter()).filter(|(entry, _)| entry.state != 0)
+    }
+
+    #[inline]
+    fn bucket_pair(&self, hash: u64) -> [u32; 2] {
+        let count = self.buckets.len() as u32;
+        [reduce((hash >> 32) as u32, count), reduce(hash as u32, count)]
+    }
+
+    /// First step of a lookup in a burst: asks for the bucket that most likely has the tuple.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, hash: u64) {
+        let [first, _] = self.bucket_pair(hash);
+        if let Some(bucket) = self.buckets.get(first as usize) {
+            raw::prefetch(bucket);
+        }
+    }
+
+    /// Second step: reads the first bucket and asks for the entry that most likely matches.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: u64) {
+        let [first, _] = self.bucket_pair(hash);
+        let Some(bucket) = self.buckets.get(first as usize) else { return };
+        let mask = bucket.matches(hash as u32 & 0xff);
+        if mask != 0
+            && let Some(slot) = bucket.0.get(mask.trailing_zeros() as usize)
+            && let index = (slot >> 8).wrapping_sub(1) as usize
+            && let Some((entry, traffic)) = self.entries.get(index).zip(self.traffic.get(index))
+        {
+            raw::prefetch(entry);
+            raw::prefetch(traffic);
+        }
+    }
+
+    /// Finds the flow of a packet with this tuple, whose hash is `hash`.
+    ///
+    /// Work: at most two buckets of 16 slots, and the entries whose tag of 8 bits is the same.
+    #[must_use]
+    #[inline]
+    pub fn lookup(&self, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
+        let [first, second] = self.bucket_pair(hash);
+        match self.lookup_in(first, hash, tuple, protocol) {
+            None if second != first => self.lookup_in(second, hash, tuple, protocol),
+            found => found,
+        }
+    }
+
+    #[inline]
+    fn lookup_in(&self, bucket: u32, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
+        let bucket = self.buckets.get(bucket as usize)?;
+        let mut mask = bucket.matches(hash as u32 & 0xff);
+        while mask != 0 {
+            let slot = bucket.0.get(mask.trailing_zeros() as usize)?;
+            mask &= mask - 1;
+            let index = (slot >> 8).wrapping_sub(1);
+            let entry = self.entries.get(index as usize)?;
+            if entry.protocol == protocol.0 && entry.state != 0 {
+                if entry.original == *tuple {
+                    return Some(Found { index, direction: Direction::Original });
+                }
+                if entry.reply == *tuple {
+                    return Some(Found { index, direction: Direction::Reply });
+                }
+            }
+        }
+        None
+    }
+
+    /// Inserts a flow under both its tuples; `fill` completes the entry before anyone can find it.
+    ///
+    /// Work: four buckets and one entry.
+    ///
+    /// # Errors
+    /// [`InsertError::Full`] or [`InsertError::TupleTaken`]; the table is then unchanged.
+    pub(crate) fn insert(
+        &mut self,
+        original: Tuple<A>,
+        reply: Tuple<A>,
+        protocol: Protocol,
+        state: State,
+        fill: impl FnOnce(&mut Entry<A>),
+    ) -> Result<u32, InsertError> {
+        let hashes = [self.hash(&original, protocol), self.hash(&reply, protocol)];
+        for (hash, tuple) in hashes.iter().zip([&original, &reply]) {
+            if self.lookup(*hash, tuple, protocol).is_some() {
+                return Err(InsertError::TupleTaken);
+            }
+        }
+        let index = self.vacant;
+        let first = self.place(hashes[0]).ok_or(InsertError::Full)?;
+        let Some(entry) = self.entries.get_mut(index as usize) else { return Err(InsertError::Full) };
+        let next = entry.seen;
+        *entry = A::VACANT;
+        entry.original = original;
+        entry.reply = reply;
+        entry.protocol = protocol.0;
+        fill(entry);
+        self.write_slot(first, index, hashes[0]);
+        // The second tuple may want the very bucket that the first has just filled.
+        let Some(second) = self.place(hashes[1]) else {
+            self.clear_slot(index, hashes[0]);
+            if let Some(entry) = self.entries.get_mut(index as usize) {
+                *entry = Entry { seen: next, ..A::VACANT };
+            }
+            return Err(InsertError::Full);
+        };
+        self.write_slot(second, index, hashes[1]);
+        self.vacant = next;
+        self.live += 1;
+        if let Some((entry, traffic)) = self.get_mut(index) {
+            *traffic = FlowTraffic::default();
+            entry.state = state as u8;
+        }
+        Ok(index)
+    }
+
+    /// The emptier of the tuple's two buckets, and a vacant slot of it.
+    fn place(&self, hash: u64) -> Option<(u32, usize)> {
+        let [first, second] = self.bucket_pair(hash);
+        let used = |bucket: u32| self.buckets.get(bucket as usize).map_or(SLOTS, Bucket::used);
+        let bucket = if used(second) < used(first) { second } else { first };
+        Some((bucket, self.buckets.get(bucket as usize)?.vacant_slot()?))
+    }
+
+    fn write_slot(&mut self, (bucket, slot): (u32, usize), index: u32, hash: u64) {
+        if let Some(slot) = self.buckets.get_mut(bucket as usize).and_then(|bucket| bucket.0.get_mut(slot)) {
+            *slot = (index + 1) << 8 | (hash as u32 & 0xff);
+        }
+    }
+
+    fn clear_slot(&mut self, index: u32, hash: u64) {
+        let content = (index + 1) << 8 | (hash as u32 & 0xff);
+        for bucket in self.bucket_pair(hash) {
+            if let Some(bucket) = self.buckets.get_mut(bucket as usize)
+                && let Some(slot) = bucket.0.iter_mut().find(|slot| **slot == content)
+            {
+                *slot = 0;
+                return;
+            }
+        }
+    }
+
+    /// Forgets the flow at this place. Does nothing where there is none.
+    ///
+    /// Work: four buckets and one entry.
+    pub fn remove(&mut self, index: u32) {
+        let Some(entry) = self.entries.get_mut(index as usize).filter(|entry| entry.state != 0) else { return };
+        let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
+        *entry = Entry { seen: self.vacant, ..A::VACANT };
+        self.vacant = index;
+        self.live -= 1;
+        for tuple in [original, reply] {
+            let hash = self.hash(&tuple, protocol);
+            self.clear_slot(index, hash);
+        }
+    }
+
+    /// Looks at the next `budget` entries and forgets those that idled too long; `idle` are the
+    /// ticks that a state may idle. Returns how many were forgotten.
+    pub(crate) fn age(&mut self, tick: u32, idle: &[u32; State::COUNT], budget: u32) -> u32 {
+        let mut expired = 0;
+        for _ in 0..budget.min(self.capacity()) {
+            let index = self.hand;
+            self.hand = if index + 1 < self.capacity() { index + 1 } else { 0 };
+            if self.entries.get(index as usize).is_some_and(|entry| entry.state != 0 && entry.is_idle(tick, idle)) {
+                self.remove(index);
+                expired += 1;
+            }
+        }
+        expired
+    }
+}
+
+impl<A: Address> Entry<A> {
+    /// Whether the flow has idled longer than its state may.
+    #[inline]
+    pub(crate) fn is_idle(&self, tick: u32, idle: &[u32; State::COUNT]) -> bool {
+        tick.wrapping_sub(self.seen) > idle.get(usize::from(self.state)).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! ICMP errors of the gateway's own: they take the place of the packet that they are about.
+
+use super::act::{self, Leave};
+use super::{Context, Item, Recorder, Step, Way, Wire};
+use crate::frame::Frame;
+use crate::overlay::begin_before;
+use crate::time::{Instant, Span};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::packet::Packet;
+use crate::wire::{ethernet, icmpv4, tcp};
+
+/// What is wrong with a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Its time to live or hop limit ran out here (RFC 1812 §5.3.1, RFC 4443 §3.3).
+    TimeExceeded,
+    /// It is larger than the way onward takes, and may not be cut (RFC 1191 §4, RFC 4443 §3.2).
+    TooBig {
+        /// What the way onward takes.
+        mtu: u16,
+    },
+    /// Nobody answers for the service that it is for: as from a port where nobody listens.
+    NoBackend,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::TimeExceeded => "time exceeded",
+            Self::TooBig { .. } => "too big",
+            Self::NoBackend => "port unreachable",
+        }
+    }
+
+    /// The drop that this is where no error may be sent.
+    const fn reason(self) -> DropReason {
+        match self {
+            Self::TimeExceeded => DropReason::TtlExpired,
+            Self::TooBig { .. } => DropReason::TooBig,
+            Self::NoBackend => DropReason::NoBackend,
+        }
+    }
+}
+
+/// Tokens for what the gateway says of its own accord: [`PER_SECOND`](Self::PER_SECOND), and
+/// [`BURST`](Self::BURST) at once, as Linux has it (`icmp_msgs_per_sec`, `icmp_msgs_burst`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    tokens: u64,
+    refilled: Instant,
+}
+
+impl Budget {
+    const PER_SECOND: u64 = 1000;
+    const BURST: u64 = 50;
+
+    pub(super) const fn new() -> Self {
+        Self { tokens: Self::BURST, refilled: Instant::ZERO }
+    }
+
+    pub(super) fn refill(&mut self, now: Instant) {
+        const TOKEN: u64 = Span::from_secs(1).0 / Budget::PER_SECOND;
+        let tokens = (now - self.refilled).0 / TOKEN;
+        if tokens != 0 {
+            self.tokens = (self.tokens + tokens.min(Self::BURST)).min(Self::BURST);
+            self.refilled = now;
+        }
+    }
+
+    pub(super) fn take(&mut self) -> bool {
+        let has = self.tokens != 0;
+        self.tokens -= u64::from(has);
+        has
+    }
+}
+
+/// Turns the packet into an error about it, back to whoever sent it.
+///
+/// The error comes from the address that the packet was for, so that its sender recognises it. A
+/// packet out of the overlay gets its error over the overlay, any other at the station that the
+/// frame came from.
+#[cold]
+pub(super) fn answer<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    kind: Kind,
+) -> Result<Verdict, DropReason> {
+    // RFC 1812 §4.3.2.7 and RFC 4443 §2.4 e: never about errors, later fragments, or to a group.
+    if !A::may_send(item.packet.source) || !item.station.is_unicast() {
+        return Err(kind.reason());
+    }
+    let way = match item.way {
+        Way::Overlay => Leave::Peer(A::overlay_hop(cx.snapshot, item.packet.source).ok_or(kind.reason())?),
+        Way::Link | Way::Underlay => Leave::Station(frame.port(), item.station, item.vlan),
+    };
+    if !cx.worker.errors.take() {
+        return Err(DropReason::ErrorRateLimited);
+    }
+    let headers = A::HEADER_LEN + icmpv4::HEADER_LEN;
+    let quoted = usize::from(item.packet.len).min(A::ERROR_LEN_MAX - headers);
+    let at = usize::from(item.at);
+    let room = ethernet::HEADER_LEN + headers;
+    if !frame.set_len(at + quoted) || !begin_before(frame, at, room) {
+        return Err(DropReason::NoRoom);
+    }
+    let (source, destination) = (item.packet.destination, item.packet.source);
+    let ip = frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
+    A::write_error(ip, kind, source, destination).ok_or(DropReason::NoRoom)?;
+    cx.worker.counters.errors_sent.add(1);
+    cx.explain(Step::ErrorSent(kind.name()));
+    item.at = ethernet::HEADER_LEN as u16;
+    item.packet =
+        Packet { len: (headers + quoted) as u16, tos: 0, flags: tcp::Flags(0), source, destination, ..item.packet };
+    act::leave(cx, frame, item, way)
+}

@@ -1,0 +1,44 @@
+//! What the pipeline tells about its way to a verdict.
+
+use core::net::IpAddr;
+
+use crate::flow::Direction;
+use crate::net::{Endpoint, Mac, PortId};
+use crate::verdict::Verdict;
+
+/// One thing that the pipeline found or did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The packet belongs to a flow.
+    FlowFound(Direction),
+    /// The packet belongs to no flow; this service listens where it goes.
+    Service(u32),
+    /// The service's selector gave this backend.
+    Selected(Endpoint),
+    /// Towards the backend the client shall have this address and port.
+    Bound(Endpoint),
+    /// Addresses and ports were replaced: the source and destination now.
+    Translated(Endpoint, Endpoint),
+    /// Sent to a peer's node, through this port.
+    ToPeer(PortId),
+    /// Sent to a station on a link: the next hop, and the link address it is known by.
+    ToLink(PortId, IpAddr, Mac),
+    /// A ping was answered.
+    Answered,
+    /// An ICMP error of the gateway's own takes the packet's place.
+    ErrorSent(&'static str),
+    /// The end.
+    Decided(Verdict),
+}
+
+/// Listens to the pipeline.
+pub trait Recorder {
+    /// Hears one step of the frame with this place in the burst.
+    fn step(&mut self, frame: usize, step: Step);
+}
+
+/// Nobody listens.
+impl Recorder for () {
+    #[inline(always)]
+    fn step(&mut self, _: usize, _: Step) {}
+}

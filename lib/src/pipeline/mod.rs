@@ -1,0 +1,171 @@
+//! The data path: a burst of frames in, a verdict for each, nothing else touched but one worker's
+//! own tables. Start reading here.
+//!
+//! A burst is taken in three passes, so that memory is fetched while other frames are looked at:
+//!
+//! 1. *sort*: read the headers, open VXLAN, hash the tuple, ask for the flow table's bucket;
+//! 2. read the bucket, ask for the flow's entry;
+//! 3. *act*: find the flow or make one, translate, and send the packet on its way.
+//!
+//! Fast path: a whole TCP or UDP packet of a flow that exists. Everything else (new flows, pings,
+//! errors) leaves the third pass through functions marked cold.
+
+mod act;
+mod bind;
+mod error;
+mod explain;
+mod icmp;
+mod sort;
+mod translate;
+mod worker;
+
+use crate::flow::{Table, Tuple, tick};
+use crate::frame::{BURST_FRAMES_MAX, Burst};
+use crate::net::Mac;
+use crate::snapshot::{Family, Snapshot};
+use crate::time::Instant;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::packet::Packet;
+
+pub use explain::{Recorder, Step};
+pub use worker::{InitError, Worker, WorkerConfig};
+
+/// Gives every frame of the burst a verdict.
+///
+/// - `snapshot`: what the control side knows; the same for the whole burst.
+/// - `now`: the caller's monotonic clock; must not go backwards.
+/// - Work: bounded for each frame, whatever it holds; see [`Table::lookup`] and the numbers of
+///   tries that the parts state.
+///
+/// Counts everything in the worker's counters, drops by their reason. Frames that are handed over
+/// or go to the host are as they came, but for congestion marks taken inward (RFC 6040).
+pub fn process(worker: &mut Worker<'_>, snapshot: &Snapshot<'_>, now: Instant, burst: &mut Burst<'_, '_>) {
+    process_explained(worker, snapshot, now, burst, &mut ());
+}
+
+/// As [`process`], and tells `recorder` each step on the way. With `()` for a recorder the telling
+/// is not compiled.
+pub fn process_explained<R: Recorder>(
+    worker: &mut Worker<'_>,
+    snapshot: &Snapshot<'_>,
+    now: Instant,
+    burst: &mut Burst<'_, '_>,
+    recorder: &mut R,
+) {
+    worker.begin(now);
+    for (chunk, frames) in burst.frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
+        let mut items = [const { Sorted::Decided(Verdict::Host) }; BURST_FRAMES_MAX];
+        for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
+            worker.count_received(frame);
+            *item = sort::sort(worker, snapshot, frame).unwrap_or_else(|reason| Sorted::Decided(Verdict::Drop(reason)));
+        }
+        for item in items.iter().take(frames.len()) {
+            match item {
+                Sorted::V4(item) => worker.v4.prefetch_entry(item.hash),
+                Sorted::V6(item) => worker.v6.prefetch_entry(item.hash),
+                Sorted::Decided(_) => {}
+            }
+        }
+        for (index, (item, frame)) in items.iter_mut().zip(frames.iter_mut()).enumerate() {
+            let frame_index = chunk * BURST_FRAMES_MAX + index;
+            let mut cx = Context { worker, snapshot, tick: tick(now), frame_index, recorder };
+            let verdict = match item {
+                Sorted::V4(item) => act::act(&mut cx, frame, item),
+                Sorted::V6(item) => act::act(&mut cx, frame, item),
+                Sorted::Decided(verdict) => Ok(*verdict),
+            };
+            let verdict = verdict.unwrap_or_else(Verdict::Drop);
+            worker.count_verdict(frame, verdict);
+            recorder.step(frame_index, Step::Decided(verdict));
+            frame.decide(verdict);
+        }
+    }
+}
+
+/// A frame after the first pass.
+enum Sorted {
+    V4(Item<[u8; 4]>),
+    V6(Item<[u8; 16]>),
+    Decided(Verdict),
+}
+
+/// A packet to act on, and what its frame said around it.
+struct Item<A> {
+    packet: Packet<A>,
+    hash: u64,
+    /// Where the packet begins in the frame.
+    at: u16,
+    way: Way,
+    /// The station that the frame came from.
+    station: Mac,
+    /// The frame's 802.1Q tag, or zero.
+    vlan: [u8; 2],
+}
+
+impl<A: Copy> Item<A> {
+    fn tuple(&self) -> Tuple<A> {
+        tuple_of(&self.packet)
+    }
+}
+
+const fn tuple_of<A: Copy>(packet: &Packet<A>) -> Tuple<A> {
+    Tuple {
+        source: packet.source,
+        destination: packet.destination,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+    }
+}
+
+/// From where a packet reached the gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// From a link, as it is.
+    Link,
+    /// From a link that leads to peers, as it is: from a client, or from a pod of a peer that is
+    /// reached without encapsulation.
+    Underlay,
+    /// Out of VXLAN.
+    Overlay,
+}
+
+/// What the third pass works with.
+struct Context<'c, 'm, 's, R> {
+    worker: &'c mut Worker<'m>,
+    snapshot: &'c Snapshot<'s>,
+    tick: u32,
+    frame_index: usize,
+    recorder: &'c mut R,
+}
+
+impl<R: Recorder> Context<'_, '_, '_, R> {
+    #[inline]
+    fn explain(&mut self, step: Step) {
+        self.recorder.step(self.frame_index, step);
+    }
+}
+
+/// What differs between the families on the data path.
+trait Wire: Family {
+    /// The worker's flows of this family.
+    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self>;
+
+    /// Replaces addresses and ports by those of `to`, takes one hop off, keeps all checksums right.
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason>;
+
+    /// Whether a packet from this address may be forwarded.
+    fn may_send(address: Self) -> bool;
+
+    /// Makes an echo request its own reply.
+    fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()>;
+
+    /// Bytes of the family's IP header without options.
+    const HEADER_LEN: usize;
+
+    /// The most bytes of an ICMP error, from its IP header on.
+    const ERROR_LEN_MAX: usize;
+
+    /// Writes the headers of an ICMP error before the packet that it quotes: `ip` begins where the
+    /// error's IP header shall.
+    fn write_error(ip: &mut [u8], kind: error::Kind, source: Self, destination: Self) -> Option<()>;
+}

@@ -1,0 +1,171 @@
+//! The families' own bytes: translation, echo replies, errors.
+
+use super::error::Kind;
+use super::{Wire, Worker};
+use crate::flow::{Table, Tuple};
+use crate::net::Protocol;
+use crate::verdict::DropReason;
+use crate::wire::checksum::Delta;
+use crate::wire::packet::{Packet, Transport};
+use crate::wire::{icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
+
+/// The time to live and hop limit of packets of the gateway's own.
+const OWN_TTL: u8 = 64;
+
+impl Wire for [u8; 4] {
+    const HEADER_LEN: usize = ipv4::HEADER_LEN;
+
+    /// RFC 1812 §4.3.2.3: as much as fits in 576 bytes.
+    const ERROR_LEN_MAX: usize = 576;
+
+    #[inline]
+    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self> {
+        &mut worker.v4
+    }
+
+    #[inline]
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
+        let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
+        if !header.forward(to.source, to.destination) {
+            return Err(DropReason::TtlExpired);
+        }
+        let addresses = Delta::NONE.replace4(packet.source, to.source).replace4(packet.destination, to.destination);
+        translate_transport(ip, packet, to, addresses)
+    }
+
+    /// Not from this network, loopback, a group or broadcast (RFC 1812 §5.3.7).
+    fn may_send([first, rest @ ..]: Self) -> bool {
+        first != 0 && first != 127 && first < 224 && !(first == 169 && rest[0] == 254)
+    }
+
+    fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()> {
+        // A fresh header: options, such as a recorded route, are not for us to continue.
+        let header_len = usize::from(packet.transport_offset);
+        let message = ip.get_mut(header_len..usize::from(packet.len))?;
+        icmpv4::answer_echo(message.first_chunk_mut()?);
+        let mut header = ipv4::HeaderMut::at_front(ip)?;
+        header.set_source(packet.destination);
+        header.set_destination(packet.source);
+        Some(())
+    }
+
+    fn write_error(ip: &mut [u8], kind: Kind, source: Self, destination: Self) -> Option<()> {
+        let (kind, code, rest) = match kind {
+            Kind::TimeExceeded => (icmpv4::kind::TIME_EXCEEDED, 0, [0; 4]),
+            Kind::TooBig { mtu } => {
+                let [high, low] = mtu.to_be_bytes();
+                (icmpv4::kind::UNREACHABLE, icmpv4::unreachable::FRAGMENTATION_NEEDED, [0, 0, high, low])
+            }
+            Kind::NoBackend => (icmpv4::kind::UNREACHABLE, icmpv4::unreachable::PORT, [0; 4]),
+        };
+        let fields = ipv4::Fields {
+            // Precedence 6, internetwork control (RFC 1812 §4.3.2.5).
+            tos: 0xc0,
+            total_len: u16::try_from(ip.len()).ok()?,
+            id: 0,
+            dont_fragment: false,
+            fragment_offset: 0,
+            more_fragments: false,
+            ttl: OWN_TTL,
+            protocol: Protocol::ICMP,
+            source,
+            destination,
+        };
+        let (header, message) = ip.split_first_chunk_mut()?;
+        *header = fields.emit();
+        *message.first_chunk_mut()? = icmpv4::emit(kind, code, rest);
+        icmpv4::seal(message).then_some(())
+    }
+}
+
+impl Wire for [u8; 16] {
+    const HEADER_LEN: usize = ipv6::HEADER_LEN;
+
+    /// RFC 4443 §2.4 c: as much as fits in the least MTU.
+    const ERROR_LEN_MAX: usize = 1280;
+
+    #[inline]
+    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self> {
+        &mut worker.v6
+    }
+
+    #[inline]
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
+        let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
+        if !header.forward(to.source, to.destination) {
+            return Err(DropReason::TtlExpired);
+        }
+        let addresses = Delta::NONE.replace16(packet.source, to.source).replace16(packet.destination, to.destination);
+        translate_transport(ip, packet, to, addresses)
+    }
+
+    /// Not unspecified, loopback, link-local or a group (RFC 4291 §2.5).
+    fn may_send(address: Self) -> bool {
+        let address = core::net::Ipv6Addr::from(address);
+        !(address.is_unspecified()
+            || address.is_loopback()
+            || address.is_multicast()
+            || address.is_unicast_link_local()
+            || address.to_ipv4_mapped().is_some())
+    }
+
+    fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()> {
+        let message = ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len))?;
+        icmpv6::answer_echo(message.first_chunk_mut()?);
+        let mut header = ipv6::HeaderMut::at_front(ip)?;
+        header.set_source(packet.destination);
+        header.set_destination(packet.source);
+        Some(())
+    }
+
+    fn write_error(ip: &mut [u8], kind: Kind, source: Self, destination: Self) -> Option<()> {
+        let (kind, code, rest) = match kind {
+            Kind::TimeExceeded => (icmpv6::kind::TIME_EXCEEDED, 0, [0; 4]),
+            Kind::TooBig { mtu } => (icmpv6::kind::PACKET_TOO_BIG, 0, u32::from(mtu).to_be_bytes()),
+            Kind::NoBackend => (icmpv6::kind::UNREACHABLE, icmpv6::unreachable::PORT, [0; 4]),
+        };
+        let fields = ipv6::Fields {
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: u16::try_from(ip.len().checked_sub(ipv6::HEADER_LEN)?).ok()?,
+            next_header: Protocol::ICMPV6.0,
+            hop_limit: OWN_TTL,
+            source,
+            destination,
+        };
+        let (header, message) = ip.split_first_chunk_mut()?;
+        *header = fields.emit();
+        *message.first_chunk_mut()? = icmpv6::emit(kind, code, rest);
+        icmpv6::seal(message, source, destination).then_some(())
+    }
+}
+
+/// Replaces the ports and carries all changes into the transport checksum (RFC 1624 §3).
+#[inline]
+fn translate_transport<A: Copy>(
+    ip: &mut [u8],
+    packet: &Packet<A>,
+    to: &Tuple<A>,
+    addresses: Delta,
+) -> Result<(), DropReason> {
+    let transport = ip.get_mut(usize::from(packet.transport_offset)..).ok_or(DropReason::Malformed)?;
+    let delta =
+        addresses.replace2(packet.source_port, to.source_port).replace2(packet.destination_port, to.destination_port);
+    match packet.transport {
+        Transport::Tcp => {
+            let head = transport.first_chunk_mut::<{ tcp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
+            [head[0], head[1]] = to.source_port;
+            [head[2], head[3]] = to.destination_port;
+            let field = &mut head[tcp::CHECKSUM_OFFSET..];
+            [field[0], field[1]] = delta.apply([field[0], field[1]]);
+        }
+        _ => {
+            let head = transport.first_chunk_mut::<{ udp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
+            [head[0], head[1]] = to.source_port;
+            [head[2], head[3]] = to.destination_port;
+            let field = &mut head[udp::CHECKSUM_OFFSET..];
+            [field[0], field[1]] = delta.apply_udp([field[0], field[1]]);
+        }
+    }
+    Ok(())
+}

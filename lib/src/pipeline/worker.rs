@@ -1,0 +1,153 @@
+//! One worker's own state: its flows, its counters, what it wants resolved.
+
+use core::net::IpAddr;
+
+use super::error::Budget;
+use crate::counters::{Counters, ServiceCounters};
+use crate::flow::{Table, TableError, tick};
+use crate::frame::Frame;
+use crate::hash::Stream;
+use crate::net::{PortId, WorkerId};
+use crate::snapshot::Snapshot;
+use crate::time::Instant;
+use crate::verdict::Verdict;
+
+/// How many next hops can wait to be asked for; more are asked for by later packets.
+const UNRESOLVED_MAX: usize = 16;
+
+/// What a worker is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerConfig {
+    /// Which of the gateway's workers it is.
+    pub id: WorkerId,
+    /// The most IPv4 flows.
+    pub flows_v4: u32,
+    /// The most IPv6 flows.
+    pub flows_v6: u32,
+    /// Random bits that nobody outside knows: the flow table's hash and the choice of ports hang on them.
+    pub secret: [u64; 4],
+}
+
+/// Why a worker cannot be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InitError {
+    /// The table of IPv4 flows.
+    FlowsV4(TableError),
+    /// The table of IPv6 flows.
+    FlowsV6(TableError),
+}
+
+/// Everything that one worker changes. Never shared, never locked.
+#[derive(Debug)]
+pub struct Worker<'m> {
+    pub(super) id: WorkerId,
+    pub(super) v4: Table<'m, [u8; 4]>,
+    pub(super) v6: Table<'m, [u8; 16]>,
+    pub(super) counters: &'m Counters,
+    pub(super) services: &'m [ServiceCounters],
+    pub(super) random: Stream,
+    pub(super) identification: u16,
+    pub(super) errors: Budget,
+    pub(super) echoes: Budget,
+    unresolved: [Option<(PortId, IpAddr)>; UNRESOLVED_MAX],
+}
+
+impl<'m> Worker<'m> {
+    /// How many bytes of memory a worker takes, to begin at a multiple of 64.
+    #[must_use]
+    pub const fn memory_bytes(config: &WorkerConfig) -> usize {
+        Table::<[u8; 4]>::memory_bytes(config.flows_v4) + Table::<[u8; 16]>::memory_bytes(config.flows_v6)
+    }
+
+    /// Makes a worker without flows. Touches all of `memory` once; after this nothing is allocated.
+    ///
+    /// - `services`: counters by a service's number; a service past the end goes uncounted.
+    ///
+    /// # Errors
+    /// [`InitError`] where a table's capacity is out of range or the memory does not hold it.
+    pub fn new(
+        config: &WorkerConfig,
+        memory: &'m mut [u8],
+        counters: &'m Counters,
+        services: &'m [ServiceCounters],
+    ) -> Result<Self, InitError> {
+        let [a, b, c, d] = config.secret;
+        let split = Table::<[u8; 4]>::memory_bytes(config.flows_v4).min(memory.len());
+        let (memory_v4, memory_v6) = memory.split_at_mut(split);
+        Ok(Self {
+            id: config.id,
+            v4: Table::new(config.flows_v4, config.secret, memory_v4).map_err(InitError::FlowsV4)?,
+            v6: Table::new(config.flows_v6, config.secret, memory_v6).map_err(InitError::FlowsV6)?,
+            counters,
+            services,
+            random: Stream::new([d, c, b, a]),
+            identification: 0,
+            errors: Budget::new(),
+            echoes: Budget::new(),
+            unresolved: [None; UNRESOLVED_MAX],
+        })
+    }
+
+    /// Forgets flows that idled too long, among the next `budget` of each family.
+    pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
+        let idle = &snapshot.globals.idle_ticks;
+        let expired = self.v4.age(tick(now), idle, budget) + self.v6.age(tick(now), idle, budget);
+        if expired != 0 {
+            self.counters.flows_expired.add(u64::from(expired));
+        }
+    }
+
+    /// The next station whose link address packets wait for, and the port it is behind. Ask the
+    /// kernel to resolve it.
+    pub fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
+        self.unresolved.iter_mut().find_map(Option::take)
+    }
+
+    /// The IPv4 flows.
+    #[must_use]
+    pub const fn flows_v4(&self) -> &Table<'m, [u8; 4]> {
+        &self.v4
+    }
+
+    /// The IPv6 flows.
+    #[must_use]
+    pub const fn flows_v6(&self) -> &Table<'m, [u8; 16]> {
+        &self.v6
+    }
+
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.errors.refill(now);
+        self.echoes.refill(now);
+    }
+
+    #[cold]
+    pub(super) fn want_resolved(&mut self, port: PortId, address: IpAddr) {
+        let wanted = Some((port, address));
+        if !self.unresolved.contains(&wanted)
+            && let Some(place) = self.unresolved.iter_mut().find(|place| place.is_none())
+        {
+            *place = wanted;
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_received(&self, frame: &Frame<'_>) {
+        if let Some(port) = self.counters.port(frame.port()) {
+            port.received.count(1, frame.len() as u64);
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_verdict(&self, frame: &Frame<'_>, verdict: Verdict) {
+        match verdict {
+            Verdict::Transmit(port) => {
+                if let Some(port) = self.counters.port(port) {
+                    port.transmitted.count(1, frame.len() as u64);
+                }
+            }
+            Verdict::Host => self.counters.host.add(1),
+            Verdict::Drop(reason) => self.counters.count_drop(reason),
+            Verdict::Handover(_) => self.counters.handovers.add(1),
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! Writing a snapshot: from a description to bytes, in memory of the caller's.
+
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::description::{Description, Encapsulation, Gateway, Peer, Port, Service, Vtep};
+use super::layout::{
+    ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
+    PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
+};
+use super::ranges::{Prefix, Range, flatten, ranges_max};
+use super::view::{frontend_place, mapped, neighbour_place};
+use crate::flow::idle_ticks;
+use crate::hash::HashKey;
+use crate::maglev::{self, FillError, Member};
+use crate::net::{Endpoint, Mac, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
+use crate::overlay::{Carrier, Headers, Link, Tunnel};
+use crate::wire::ethernet::EtherType;
+
+/// Why a description cannot be compiled. What the memory held is then lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CompileError {
+    /// The memory is too short, or does not begin at a multiple of 8.
+    Memory {
+        /// How many bytes there are.
+        have: usize,
+        /// How many it takes, so aligned.
+        need: usize,
+    },
+    /// More ports than a gateway can have.
+    TooManyPorts(usize),
+    /// A port that is not among the ports.
+    UnknownPort(PortId),
+    /// No worker, or more than a gateway can have.
+    Workers(u8),
+    /// The pool's ports do not give each worker at least one.
+    PoolPorts(u16, u16),
+    /// A pool address that is in none of the gateway's subnets, or the first of one.
+    PoolAddress(IpAddr),
+    /// A VXLAN peer at an address of a family in which the gateway has no VTEP.
+    NoVtep(IpAddr),
+    /// A link too small for the encapsulation of a peer behind it.
+    MtuTooSmall {
+        /// The link's MTU.
+        mtu: u16,
+    },
+    /// Two services listen at the same place.
+    DuplicateFrontend(Endpoint, Protocol),
+    /// A service that is neither TCP nor UDP.
+    UnknownProtocol(Protocol),
+    /// The selector of this service cannot be filled.
+    Selector {
+        /// The service.
+        service: u32,
+        /// What is wrong.
+        error: FillError,
+    },
+}
+
+/// The smallest packet that a way to a pod has to take: IPv6's least MTU (RFC 8200 §5) for both families.
+const MTU_MIN: u16 = 1280;
+
+/// Counts that decide the layout.
+struct Plan {
+    counts: [usize; SECTIONS],
+    scratch: usize,
+}
+
+const fn is_v4(net: &IpNet) -> bool {
+    matches!(net, IpNet::V4(_))
+}
+
+fn sized<T>(count: usize) -> usize {
+    (size_of::<T>() * count).next_multiple_of(ALIGNMENT)
+}
+
+/// The backends of one family, in each service's own order.
+fn of_family<'d>(service: &Service<'d>, v4: bool) -> impl Iterator<Item = &'d super::Backend> {
+    service.backends.iter().filter(move |backend| backend.endpoint.address.is_ipv4() == v4)
+}
+
+fn slots_of(service: &Service<'_>, v4: bool) -> usize {
+    if of_family(service, v4).any(|backend| backend.weight > 0) { service.table_size as usize } else { 0 }
+}
+
+impl Plan {
+    fn new(d: &Description<'_>) -> Self {
+        let count = |nets: &mut dyn Iterator<Item = &IpNet>| {
+            nets.fold((0, 0), |(v4, v6), net| if is_v4(net) { (v4 + 1, v6) } else { (v4, v6 + 1) })
+        };
+        let overlay = count(&mut d.peers.iter().map(|peer| &peer.subnet));
+        let routes = count(&mut d.routes.iter().map(|route| &route.prefix));
+        let subnets = count(&mut d.gateway.subnets.iter());
+        let pool_v4 = d.gateway.pool.iter().filter(|address| address.is_ipv4()).count();
+        let sum = |of: &dyn Fn(&Service<'_>) -> usize| d.services.iter().map(of).sum::<usize>();
+        let mut counts = [0; SECTIONS];
+        for (section, count) in [
+            (Section::Globals, 1),
+            (Section::Ports, d.ports.len()),
+            (Section::Frontends, 2 * sum(&|service| service.frontends.len()) + 1),
+            (Section::Selectors, 2 * d.services.len()),
+            (Section::Backends, sum(&|service| service.backends.len())),
+            (Section::Slots, sum(&|service| slots_of(service, true) + slots_of(service, false))),
+            (Section::Hops, d.peers.len()),
+            (Section::OverlayV4, ranges_max(overlay.0)),
+            (Section::OverlayV6, ranges_max(overlay.1)),
+            (Section::RoutesV4, ranges_max(routes.0)),
+            (Section::RoutesV6, ranges_max(routes.1)),
+            (Section::RouteTargets, d.routes.len()),
+            (Section::Neighbours, 2 * d.neighbours.len() + 1),
+            (Section::PoolV4, pool_v4),
+            (Section::PoolV6, d.gateway.pool.len() - pool_v4),
+            (Section::SubnetsV4, ranges_max(subnets.0)),
+            (Section::SubnetsV6, ranges_max(subnets.1)),
+        ] {
+            counts[section as usize] = count;
+        }
+        let prefixes = d.peers.len().max(d.routes.len()).max(d.gateway.subnets.len());
+        let members = d.services.iter().map(|service| service.backends.len()).max().unwrap_or(0);
+        Self { counts, scratch: sized::<Prefix>(prefixes).max(sized::<Member>(members)) }
+    }
+
+    fn section_bytes(&self, section: usize) -> usize {
+        let count = self.counts[section];
+        match section {
+            s if s == Section::Globals as usize => sized::<Globals>(count),
+            s if s == Section::Ports as usize => sized::<PortRecord>(count),
+            s if s == Section::Frontends as usize => sized::<FrontendRecord>(count),
+            s if s == Section::Selectors as usize => sized::<SelectorRecord>(count),
+            s if s == Section::Backends as usize => sized::<BackendRecord>(count),
+            s if s == Section::Slots as usize => sized::<u16>(count),
+            s if s == Section::Hops as usize => sized::<HopRecord>(count),
+            s if s == Section::RouteTargets as usize => sized::<RouteRecord>(count),
+            s if s == Section::Neighbours as usize => sized::<NeighbourRecord>(count),
+            s if s == Section::PoolV4 as usize => sized::<[u8; 4]>(count),
+            s if s == Section::PoolV6 as usize => sized::<[u8; 16]>(count),
+            s if s == Section::OverlayV4 as usize
+                || s == Section::RoutesV4 as usize
+                || s == Section::SubnetsV4 as usize =>
+            {
+                sized::<RangeV4>(count)
+            }
+            _ => sized::<RangeV6>(count),
+        }
+    }
+
+    fn snapshot_bytes(&self) -> usize {
+        sized::<Header>(1) + (0..SECTIONS).map(|section| self.section_bytes(section)).sum::<usize>()
+    }
+
+    fn bytes(&self) -> usize {
+        self.snapshot_bytes() + self.scratch
+    }
+}
+
+/// How many bytes [`compile`] takes for this description, room to work in included.
+#[must_use]
+pub fn bytes_required(description: &Description<'_>) -> usize {
+    Plan::new(description).bytes()
+}
+
+/// Writes the snapshot of `description` to the front of `memory` and returns its length in bytes.
+///
+/// `memory` begins at a multiple of 8 and has [`bytes_required`] bytes; what lies past the result
+/// is free again. Equal descriptions give equal bytes.
+///
+/// # Errors
+/// [`CompileError`] names what cannot be, with the offending value.
+pub fn compile(description: &Description<'_>, memory: &mut [u8]) -> Result<usize, CompileError> {
+    let plan = Plan::new(description);
+    let error = CompileError::Memory { have: memory.len(), need: plan.bytes() };
+    if !(memory.as_ptr() as usize).is_multiple_of(ALIGNMENT) {
+        return Err(error);
+    }
+    let memory = memory.get_mut(..plan.bytes()).ok_or(error)?;
+    memory.fill(0);
+    let (bytes, scratch) = memory.split_at_mut(plan.snapshot_bytes());
+    let len = bytes.len();
+    let (header, mut rest) = Header::mut_from_prefix(bytes).map_err(|_| error)?;
+    *header = Header {
+        magic: MAGIC,
+        version: VERSION,
+        generation: description.generation,
+        len: len as u64,
+        extents: [Extent::default(); SECTIONS],
+    };
+    let mut offset = size_of::<Header>();
+    let mut parts: [&mut [u8]; SECTIONS] = core::array::from_fn(|_| Default::default());
+    for (section, part) in parts.iter_mut().enumerate() {
+        let size = plan.section_bytes(section);
+        header.extents[section] = Extent { offset: offset as u64, count: plan.counts[section] as u64 };
+        offset += size;
+        let (front, behind) = rest.split_at_mut_checked(size).ok_or(error)?;
+        *part = front;
+        rest = behind;
+    }
+    let mut writer = Writer { d: description, parts, counts: plan.counts, scratch, error };
+    writer.globals()?;
+    writer.ports()?;
+    writer.hops()?;
+    writer.overlay()?;
+    writer.services()?;
+    writer.routes()?;
+    writer.neighbours()?;
+    writer.pool()?;
+    for (extent, count) in header.extents.iter_mut().zip(writer.counts) {
+        extent.count = count as u64;
+    }
+    Ok(len)
+}
+
+struct Writer<'d, 'm> {
+    d: &'d Description<'d>,
+    parts: [&'m mut [u8]; SECTIONS],
+    counts: [usize; SECTIONS],
+    scratch: &'m mut [u8],
+    error: CompileError,
+}
+
+impl<'d, 'm> Writer<'d, 'm> {
+    /// Takes a section's bytes to write its records.
+    fn take<T>(&mut self, section: Section) -> Result<&'m mut [T], CompileError>
+    where
+        T: FromBytes + IntoBytes + Immutable + KnownLayout,
+    {
+        let bytes = core::mem::take(&mut self.parts[section as usize]);
+        let count = self.counts[section as usize];
+        <[T]>::mut_from_prefix_with_elems(bytes, count).map(|(records, _)| records).map_err(|_| self.error)
+    }
+
+    fn globals(&mut self) -> Result<(), CompileError> {
+        let Gateway { workers, vni, vxlan_port, v4, v6, pool_ports, selector_seed, ref timeouts, .. } = self.d.gateway;
+        if workers == 0 || usize::from(workers) > WORKERS_MAX {
+            return Err(CompileError::Workers(workers));
+        }
+        let (first, last) = pool_ports;
+        let share = last.checked_sub(first).map_or(0, |ports| (u32::from(ports) + 1) / u32::from(workers));
+        if share == 0 || first == 0 {
+            return Err(CompileError::PoolPorts(first, last));
+        }
+        let record = Globals {
+            selector: HashKey::from_seed(selector_seed),
+            index: HashKey::from_seed(!selector_seed),
+            idle_ticks: idle_ticks(timeouts),
+            vtep_v4: v4.map_or([0; 4], |vtep| vtep.public.octets()),
+            vtep_v6: v6.map_or([0; 16], |vtep| vtep.public.octets()),
+            mac_v4: v4.map_or([0; 6], |vtep| vtep.mac.0),
+            mac_v6: v6.map_or([0; 6], |vtep| vtep.mac.0),
+            vxlan_port: vxlan_port.to_be_bytes(),
+            vni: vni.0,
+            workers,
+            has_v4: v4.is_some().into(),
+            has_v6: v6.is_some().into(),
+            pool_first: first,
+            pool_share: u16::try_from(share).unwrap_or(u16::MAX),
+            reserved: [0; 4],
+        };
+        self.take::<Globals>(Section::Globals)?.fill(record);
+        Ok(())
+    }
+
+    fn ports(&mut self) -> Result<(), CompileError> {
+        if self.d.ports.len() > PORTS_MAX {
+            return Err(CompileError::TooManyPorts(self.d.ports.len()));
+        }
+        let records = self.take::<PortRecord>(Section::Ports)?;
+        for (index, (record, port)) in (0..).zip(records.iter_mut().zip(self.d.ports)) {
+            let leads_to = |peer: &Peer| peer.next_hop.is_some_and(|hop| hop.port == PortId(index));
+            *record = PortRecord {
+                mac: port.mac.0,
+                mtu: port.mtu,
+                underlay: self.d.peers.iter().any(leads_to).into(),
+                reserved: 0,
+            };
+        }
+        Ok(())
+    }
+
+    fn port(&self, port: PortId) -> Result<&'d Port, CompileError> {
+        self.d.ports.get(usize::from(port.0)).ok_or(CompileError::UnknownPort(port))
+    }
+
+    fn hops(&mut self) -> Result<(), CompileError> {
+        let records = self.take::<HopRecord>(Section::Hops)?;
+        for (record, peer) in records.iter_mut().zip(self.d.peers) {
+            *record = self.hop(peer)?;
+        }
+        Ok(())
+    }
+
+    fn hop(&self, peer: &Peer) -> Result<HopRecord, CompileError> {
+        let gateway = &self.d.gateway;
+        let own = peer.next_hop.map(|next| self.port(next.port)).transpose()?;
+        let link = Link {
+            destination: peer.next_hop.map_or(Mac::ZERO, |next| next.mac),
+            source: own.map_or(Mac::ZERO, |port| port.mac),
+        };
+        let inner = if is_v4(&peer.subnet) { EtherType::IPV4 } else { EtherType::IPV6 };
+        let tunnel = Tunnel { vni: gateway.vni, port: gateway.vxlan_port, inner };
+        let headers = match (peer.encapsulation, peer.public) {
+            (Encapsulation::Direct, _) => Headers::direct(link, inner),
+            (Encapsulation::Vxlan { mac }, IpAddr::V4(public)) => {
+                let own = gateway.v4.ok_or(CompileError::NoVtep(peer.public))?;
+                Headers::vxlan_v4(link, own, Vtep { public, mac }, tunnel)
+            }
+            (Encapsulation::Vxlan { mac }, IpAddr::V6(public)) => {
+                let own = gateway.v6.ok_or(CompileError::NoVtep(peer.public))?;
+                Headers::vxlan_v6(link, own, Vtep { public, mac }, tunnel)
+            }
+        };
+        let mut hop = HopRecord { headers, port: 0, is_resolved: 0, mtu: 0 };
+        let (Some(next), Some(port)) = (peer.next_hop, own) else { return Ok(hop) };
+        hop.port = next.port.0;
+        hop.is_resolved = 1;
+        let room = port.mtu.saturating_sub(headers.overhead());
+        hop.mtu = match gateway.overlay_mtu {
+            Some(mtu) if headers.carrier() != Carrier::Direct => mtu.min(room),
+            _ => room,
+        };
+        if hop.mtu < MTU_MIN {
+            return Err(CompileError::MtuTooSmall { mtu: port.mtu });
+        }
+        Ok(hop)
+    }
+
+    fn ranges<'p, R>(
+        &mut self,
+        section: Section,
+        prefixes: impl Iterator<Item = (u32, &'p IpNet)>,
+    ) -> Result<(), CompileError>
+    where
+        R: Range + 'static + FromBytes + IntoBytes + Immutable + KnownLayout,
+    {
+        let out = self.take::<R>(section)?;
+        let capacity = self.scratch.len() / size_of::<Prefix>();
+        let (scratch, _) = <[Prefix]>::mut_from_prefix_with_elems(self.scratch, capacity).map_err(|_| self.error)?;
+        let mut count = 0;
+        let family = prefixes.filter(|(_, net)| is_v4(net) == (R::BITS == 32));
+        for (place, (target, net)) in scratch.iter_mut().zip(family) {
+            *place = Prefix::new(net, target);
+            count += 1;
+        }
+        self.counts[section as usize] = flatten(scratch.get_mut(..count).unwrap_or_default(), out);
+        Ok(())
+    }
+
+    fn overlay(&mut self) -> Result<(), CompileError> {
+        let peers = self.d.peers;
+        let prefixes = || (0..).zip(peers.iter().map(|peer| &peer.subnet));
+        self.ranges::<RangeV4>(Section::OverlayV4, prefixes())?;
+        self.ranges::<RangeV6>(Section::OverlayV6, prefixes())?;
+        let subnets = self.d.gateway.subnets;
+        self.ranges::<RangeV4>(Section::SubnetsV4, (0..).zip(subnets))?;
+        self.ranges::<RangeV6>(Section::SubnetsV6, (0..).zip(subnets))
+    }
+
+    fn routes(&mut self) -> Result<(), CompileError> {
+        let routes = self.d.routes;
+        let records = self.take::<RouteRecord>(Section::RouteTargets)?;
+        for (record, route) in records.iter_mut().zip(routes) {
+            self.port(route.port)?;
+            *record = RouteRecord {
+                via: route.via.map_or([0; 16], mapped),
+                port: route.port.0,
+                is_on_link: route.via.is_none().into(),
+                reserved: [0; 2],
+            };
+        }
+        let prefixes = || (0..).zip(routes.iter().map(|route| &route.prefix));
+        self.ranges::<RangeV4>(Section::RoutesV4, prefixes())?;
+        self.ranges::<RangeV6>(Section::RoutesV6, prefixes())
+    }
+
+    fn neighbours(&mut self) -> Result<(), CompileError> {
+        let key = HashKey::from_seed(!self.d.gateway.selector_seed);
+        let table = self.take::<NeighbourRecord>(Section::Neighbours)?;
+        for neighbour in self.d.neighbours {
+            self.port(neighbour.port)?;
+            let address = mapped(neighbour.address);
+            let start = neighbour_place(&key, neighbour.port, address, table.len());
+            let place = vacant_or(table, start, |record| {
+                record.is_taken == 0 || (record.address, record.port) == (address, neighbour.port.0)
+            });
+            if let Some(place) = place {
+                *place = NeighbourRecord { address, mac: neighbour.mac.0, port: neighbour.port.0, is_taken: 1 };
+            }
+        }
+        Ok(())
+    }
+
+    fn pool(&mut self) -> Result<(), CompileError> {
+        let Gateway { pool, subnets, .. } = self.d.gateway;
+        for address in pool {
+            let home = subnets.iter().find(|subnet| subnet.contains(address));
+            if home.is_none_or(|subnet| subnet.network() == *address) {
+                return Err(CompileError::PoolAddress(*address));
+            }
+        }
+        let v4 = pool.iter().filter_map(|address| if let IpAddr::V4(a) = address { Some(a.octets()) } else { None });
+        let v6 = pool.iter().filter_map(|address| if let IpAddr::V6(a) = address { Some(a.octets()) } else { None });
+        self.take::<[u8; 4]>(Section::PoolV4)?.iter_mut().zip(v4).for_each(|(record, address)| *record = address);
+        self.take::<[u8; 16]>(Section::PoolV6)?.iter_mut().zip(v6).for_each(|(record, address)| *record = address);
+        Ok(())
+    }
+
+    fn services(&mut self) -> Result<(), CompileError> {
+        let frontends = self.take::<FrontendRecord>(Section::Frontends)?;
+        frontends.iter_mut().for_each(|record| record.selector = NONE);
+        let selectors = self.take::<SelectorRecord>(Section::Selectors)?;
+        let backends = self.take::<BackendRecord>(Section::Backends)?;
+        let slots = self.take::<u16>(Section::Slots)?;
+        let (mut backends_used, mut slots_used) = (0, 0);
+        for (index, service) in self.d.services.iter().enumerate() {
+            if service.protocol != Protocol::TCP && service.protocol != Protocol::UDP {
+                return Err(CompileError::UnknownProtocol(service.protocol));
+            }
+            self.frontends(service, index, frontends)?;
+            for v4 in [true, false] {
+                let list = backends.get_mut(backends_used..).unwrap_or_default();
+                let count = self.backends(service, v4, list);
+                let list = list.get_mut(..count).unwrap_or_default();
+                let table = slots.get_mut(slots_used..).and_then(|rest| rest.get_mut(..slots_of(service, v4)));
+                let table = table.unwrap_or_default();
+                if let Some(selector) = selectors.get_mut(2 * index + usize::from(!v4)) {
+                    *selector = SelectorRecord {
+                        service: service.id,
+                        backends_first: backends_used as u32,
+                        backends: count as u32,
+                        slots_first: slots_used as u32,
+                        slots: table.len() as u32,
+                    };
+                }
+                if !table.is_empty() {
+                    let key = HashKey::from_seed(self.d.gateway.selector_seed);
+                    self.fill_slots(&key, list, table)
+                        .map_err(|error| CompileError::Selector { service: service.id, error })?;
+                }
+                backends_used += count;
+                slots_used += table.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn frontends(&self, service: &Service<'_>, index: usize, table: &mut [FrontendRecord]) -> Result<(), CompileError> {
+        let key = HashKey::from_seed(!self.d.gateway.selector_seed);
+        for frontend in service.frontends {
+            let (address, port) = (mapped(frontend.address), frontend.port.to_be_bytes());
+            let start = frontend_place(&key, address, port, service.protocol, table.len());
+            let place = vacant_or(table, start, |record| {
+                record.selector == NONE
+                    || (record.address, record.port, record.protocol) == (address, port, service.protocol.0)
+            });
+            let Some(place) = place.filter(|record| record.selector == NONE) else {
+                return Err(CompileError::DuplicateFrontend(*frontend, service.protocol));
+            };
+            *place = FrontendRecord {
+                address,
+                selector: (2 * index + usize::from(frontend.address.is_ipv6())) as u32,
+                port,
+                protocol: service.protocol.0,
+                reserved: 0,
+            };
+        }
+        Ok(())
+    }
+
+    /// Writes one family's backends in canonical order, by address and port, each once: the order
+    /// decides contested slots, so every gateway must have the same.
+    fn backends(&self, service: &Service<'_>, v4: bool, list: &mut [BackendRecord]) -> usize {
+        let mut count = 0;
+        for (record, backend) in list.iter_mut().zip(of_family(service, v4)) {
+            *record = BackendRecord {
+                address: mapped(backend.endpoint.address),
+                port: backend.endpoint.port.to_be_bytes(),
+                reserved: [0; 2],
+                weight: backend.weight,
+                hop: NONE,
+            };
+            count += 1;
+        }
+        let list = list.get_mut(..count).unwrap_or_default();
+        list.sort_unstable();
+        let mut kept = 0;
+        for index in 0..list.len() {
+            let repeats = index > 0 && {
+                let (this, last) = (list[index], list[kept - 1]);
+                (this.address, this.port) == (last.address, last.port)
+            };
+            if !repeats {
+                list[kept] = list[index];
+                kept += 1;
+            }
+        }
+        kept
+    }
+
+    fn fill_slots(&mut self, key: &HashKey, list: &[BackendRecord], table: &mut [u16]) -> Result<(), FillError> {
+        // The plan made room for the members of the largest service.
+        let too_many = FillError::TooManyMembers(list.len());
+        let (members, _) = <[Member]>::mut_from_prefix_with_elems(self.scratch, list.len()).map_err(|_| too_many)?;
+        let size = table.len() as u32;
+        if !maglev::is_prime(size) {
+            return Err(FillError::NotPrime(table.len()));
+        }
+        for (member, backend) in members.iter_mut().zip(list) {
+            let port = u16::from_be_bytes(backend.port);
+            *member = Member::new(key, backend.address, port, backend.weight, size);
+        }
+        maglev::fill(members, table)
+    }
+}
+
+/// The first place from `start` on, around the end, that does.
+fn vacant_or<T>(table: &mut [T], start: usize, does: impl Fn(&T) -> bool) -> Option<&mut T> {
+    let (before, from) = table.split_at_mut_checked(start)?;
+    from.iter_mut().chain(before).find(|record| does(record))
+}

@@ -1,0 +1,212 @@
+//! The snapshot's bytes: a header, then sections of plain records found by offset.
+//!
+//! ```text
+//! | Header | Globals | ports | frontends | selectors | backends | slots | hops |
+//!          | overlay ranges v4, v6 | routes v4, v6 | route targets | neighbours | pool v4, v6 | subnets |
+//! ```
+//!
+//! Records are in the machine's byte order, except addresses and ports, which stay in wire order.
+//! An index into another section is checked where it is used: a damaged snapshot drops packets and
+//! does no worse.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::flow::State;
+use crate::hash::HashKey;
+use crate::net::{Mac, Vni};
+use crate::overlay::Headers;
+
+/// The first eight bytes of a snapshot.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
+
+/// Grows with every change to the records below.
+pub(super) const VERSION: u32 = 1;
+
+/// Alignment of a snapshot and of each section.
+pub(super) const ALIGNMENT: usize = 8;
+
+/// Names no record.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// The sections, in the order in which they lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(super) enum Section {
+    Globals,
+    Ports,
+    Frontends,
+    Selectors,
+    Backends,
+    Slots,
+    Hops,
+    OverlayV4,
+    OverlayV6,
+    RoutesV4,
+    RoutesV6,
+    RouteTargets,
+    Neighbours,
+    PoolV4,
+    PoolV6,
+    SubnetsV4,
+    SubnetsV6,
+}
+
+/// How many sections there are.
+pub(super) const SECTIONS: usize = Section::SubnetsV6 as usize + 1;
+
+/// Where a section lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Extent {
+    /// Bytes from the start of the snapshot.
+    pub(super) offset: u64,
+    /// Records.
+    pub(super) count: u64,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct Header {
+    pub(super) magic: u64,
+    pub(super) version: u32,
+    pub(super) generation: u32,
+    /// Bytes of the whole snapshot.
+    pub(super) len: u64,
+    pub(super) extents: [Extent; SECTIONS],
+}
+
+/// What there is one of.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Globals {
+    pub(crate) selector: HashKey,
+    /// Key of the frontends and neighbours tables; clients do not choose what is in them.
+    pub(crate) index: HashKey,
+    pub(crate) idle_ticks: [u32; State::COUNT],
+    pub(crate) vtep_v4: [u8; 4],
+    pub(crate) vtep_v6: [u8; 16],
+    pub(crate) mac_v4: [u8; 6],
+    pub(crate) mac_v6: [u8; 6],
+    pub(crate) vxlan_port: [u8; 2],
+    pub(crate) vni: [u8; 3],
+    pub(crate) workers: u8,
+    pub(crate) has_v4: u8,
+    pub(crate) has_v6: u8,
+    pub(crate) pool_first: u16,
+    /// Ports of each worker on a pool address; worker `w` begins at `pool_first + w * pool_share`.
+    pub(crate) pool_share: u16,
+    pub(super) reserved: [u8; 4],
+}
+
+impl Globals {
+    pub(crate) const fn vni(&self) -> Vni {
+        Vni(self.vni)
+    }
+}
+
+/// A link of the gateway's.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct PortRecord {
+    pub(super) mac: [u8; 6],
+    pub(crate) mtu: u16,
+    /// Whether peers are reached over this link, so that their packets may arrive unencapsulated.
+    pub(crate) underlay: u8,
+    pub(super) reserved: u8,
+}
+
+impl PortRecord {
+    pub(crate) const fn mac(&self) -> Mac {
+        Mac(self.mac)
+    }
+}
+
+/// One place of the open-addressed frontends table.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct FrontendRecord {
+    pub(super) address: [u8; 16],
+    /// Index of the selector, or [`NONE`] for a vacant place.
+    pub(crate) selector: u32,
+    pub(super) port: [u8; 2],
+    pub(super) protocol: u8,
+    pub(super) reserved: u8,
+}
+
+/// One service in one family.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct SelectorRecord {
+    pub(crate) service: u32,
+    pub(crate) backends_first: u32,
+    pub(crate) backends: u32,
+    pub(crate) slots_first: u32,
+    /// 0 where no backend takes new flows.
+    pub(crate) slots: u32,
+}
+
+/// One who answers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct BackendRecord {
+    /// IPv4 in mapped form (RFC 4291 §2.5.5.2).
+    pub(crate) address: [u8; 16],
+    pub(crate) port: [u8; 2],
+    pub(super) reserved: [u8; 2],
+    pub(super) weight: u32,
+    /// Index of the overlay hop, or [`NONE`].
+    pub(crate) hop: u32,
+}
+
+/// A way to a peer.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct HopRecord {
+    pub(crate) headers: Headers,
+    pub(crate) port: u8,
+    /// Whether the next station's link address is in `headers`.
+    pub(crate) is_resolved: u8,
+    /// The largest packet that fits.
+    pub(crate) mtu: u16,
+}
+
+/// Addresses from `start` up to the next record's start.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct RangeV4 {
+    pub(crate) start: u32,
+    /// Index of what they lead to, or [`NONE`].
+    pub(crate) target: u32,
+}
+
+/// Addresses from `start`, two halves in the machine's order, up to the next record's start.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct RangeV6 {
+    pub(crate) high: u64,
+    pub(crate) low: u64,
+    /// Index of what they lead to, or [`NONE`].
+    pub(crate) target: u32,
+    pub(super) reserved: u32,
+}
+
+/// Where a route to clients leads.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct RouteRecord {
+    /// The router, IPv4 in mapped form; all zero where the destination itself is the next hop.
+    pub(crate) via: [u8; 16],
+    pub(crate) port: u8,
+    pub(crate) is_on_link: u8,
+    pub(super) reserved: [u8; 2],
+}
+
+/// One place of the open-addressed neighbours table.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct NeighbourRecord {
+    pub(super) address: [u8; 16],
+    pub(super) mac: [u8; 6],
+    pub(super) port: u8,
+    pub(super) is_taken: u8,
+}
