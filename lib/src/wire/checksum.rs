@@ -4,6 +4,8 @@
 //! keeps to one order (RFC 1071 §2 B), so everything here adds in the machine's own order and never
 //! swaps. Checksums are `[u8; 2]` in wire order.
 
+use super::field;
+
 /// A one's complement sum in the making.
 ///
 /// Every part added but the last must have an even number of bytes.
@@ -179,46 +181,52 @@ const fn halves(wide: u128) -> [u64; 2] {
     [(wide >> 64) as u64, wide as u64]
 }
 
+/// Adds the halves of the halves: the sum of a word and its rotation has the halves' sum in its upper
+/// half, with the carry that came out of the lower one.
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// Sums a header of twenty bytes: IPv4 without options.
 #[inline]
 pub(crate) const fn sum20(bytes: &[u8; 20]) -> Sum {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *bytes;
-    let low = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-    let high = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
-    Sum(add(add(low, high), u32::from_ne_bytes([q, r, s, t]) as u64))
+    let sum = add(u64::from_ne_bytes(field::<0, 8, 20>(bytes)), u64::from_ne_bytes(field::<8, 8, 20>(bytes)));
+    Sum(add(sum, u32::from_ne_bytes(field::<16, 4, 20>(bytes)) as u64))
 }
 
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
-    // Four sums, so that no addition waits for the one before it.
-    let mut sums = [0u64; 4];
+    // Halves of words into wide sums: no carries, so that the compiler may use vectors. Neither sum
+    // of a word's halves overflows before 2^32 words.
+    let mut low = [0u64; 4];
+    let mut high = [0u64; 4];
     for block in blocks {
         let (words, _) = block.as_chunks::<8>();
-        for (sum, word) in sums.iter_mut().zip(words) {
-            *sum = add(*sum, u64::from_ne_bytes(*word));
+        for ((low, high), word) in low.iter_mut().zip(&mut high).zip(words) {
+            let word = u64::from_ne_bytes(*word);
+            *low += word & 0xffff_ffff;
+            *high += word >> 32;
         }
     }
-    let [a, b, c, d] = sums;
-    let mut total = add(add(a, b), add(c, d));
+    let mut total = 0;
+    for part in low.into_iter().chain(high) {
+        total = add(total, part);
+    }
     let (words, rest) = rest.as_chunks::<8>();
     for word in words {
         total = add(total, u64::from_ne_bytes(*word));
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
+    let (words, rest) = rest.as_chunks::<2>();
+    for word in words {
+        total = add(total, u64::from(u16::from_ne_bytes(*word)));
     }
-    add(total, u64::from_ne_bytes(last))
+    match rest {
+        [last] => add(total, u64::from(u16::from_ne_bytes([*last, 0]))),
+        _ => total,
+    }
 }
 
 #[cfg(test)]

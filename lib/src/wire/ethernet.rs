@@ -4,7 +4,7 @@
 //! destination 6 | source 6 | [ 0x8100 2 | priority 3 bits, DEI 1, VLAN 12 | ] EtherType 2 | payload
 //! ```
 
-use super::{Layer, ParseError};
+use super::{Layer, ParseError, field};
 use crate::net::Mac;
 
 /// Bytes of the header without a tag.
@@ -54,12 +54,11 @@ impl Header {
         let Some((head, rest)) = frame.split_first_chunk::<HEADER_LEN>() else {
             return Err(ParseError::truncated(Layer::Ethernet, HEADER_LEN, frame.len()));
         };
-        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *head;
         let header = Self {
-            destination: Mac([d0, d1, d2, d3, d4, d5]),
-            source: Mac([s0, s1, s2, s3, s4, s5]),
+            destination: Mac(field::<0, 6, _>(head)),
+            source: Mac(field::<6, 6, _>(head)),
             vlan: None,
-            ethertype: EtherType(u16::from_be_bytes([t0, t1])),
+            ethertype: EtherType(u16::from_be_bytes(field::<12, 2, _>(head))),
         };
         if header.ethertype == EtherType::VLAN { header.parse_tag(rest) } else { Ok((header, rest)) }
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use super::checksum::{self, Delta};
-use super::{Layer, ParseError};
+use super::{Layer, ParseError, field};
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
@@ -94,7 +94,7 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn checksum(&self) -> [u8; 2] {
-        [self.0[2], self.0[3]]
+        field::<2, 2, _>(self.0)
     }
 
     /// Whether the message quotes the datagram that caused it.
@@ -108,14 +108,14 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn identifier(&self) -> [u8; 2] {
-        [self.0[4], self.0[5]]
+        field::<4, 2, _>(self.0)
     }
 
     /// The sequence number of an echo.
     #[inline]
     #[must_use]
     pub const fn sequence(&self) -> u16 {
-        u16::from_be_bytes([self.0[6], self.0[7]])
+        u16::from_be_bytes(field::<6, 2, _>(self.0))
     }
 
     /// What the next hop takes, where the message is "fragmentation needed"; zero from routers that
@@ -124,7 +124,9 @@ impl<'a> Header<'a> {
     #[must_use]
     pub const fn next_hop_mtu(&self) -> Option<u16> {
         match (self.kind(), self.code()) {
-            (kind::UNREACHABLE, unreachable::FRAGMENTATION_NEEDED) => Some(u16::from_be_bytes([self.0[6], self.0[7]])),
+            (kind::UNREACHABLE, unreachable::FRAGMENTATION_NEEDED) => {
+                Some(u16::from_be_bytes(field::<6, 2, _>(self.0)))
+            }
             _ => None,
         }
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use super::checksum::{Delta, Sum};
-use super::{Layer, ParseError};
+use super::{Layer, ParseError, field};
 use crate::net::Protocol;
 
 /// Bytes of the header.
@@ -85,7 +85,7 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn checksum(&self) -> [u8; 2] {
-        [self.0[2], self.0[3]]
+        field::<2, 2, _>(self.0)
     }
 
     /// Whether the message quotes the datagram that caused it.
@@ -99,14 +99,14 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn identifier(&self) -> [u8; 2] {
-        [self.0[4], self.0[5]]
+        field::<4, 2, _>(self.0)
     }
 
     /// The sequence number of an echo.
     #[inline]
     #[must_use]
     pub const fn sequence(&self) -> u16 {
-        u16::from_be_bytes([self.0[6], self.0[7]])
+        u16::from_be_bytes(field::<6, 2, _>(self.0))
     }
 
     /// What the next hop takes, where the message is "packet too big" (RFC 4443 §3.2).
@@ -114,7 +114,7 @@ impl<'a> Header<'a> {
     #[must_use]
     pub const fn mtu(&self) -> Option<u32> {
         match self.kind() {
-            kind::PACKET_TOO_BIG => Some(u32::from_be_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])),
+            kind::PACKET_TOO_BIG => Some(u32::from_be_bytes(field::<4, 4, _>(self.0))),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@
 //! ```
 
 use super::checksum::{self, Delta};
-use super::{Ecn, Fragment, Layer, ParseError};
+use super::{Ecn, Fragment, Layer, ParseError, field, set_field};
 use crate::net::Protocol;
 
 /// Bytes of the header without options.
@@ -99,14 +99,14 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn total_len(&self) -> u16 {
-        u16::from_be_bytes([self.fixed[2], self.fixed[3]])
+        u16::from_be_bytes(field::<2, 2, _>(self.fixed))
     }
 
     /// The identification, which the fragments of a datagram share.
     #[inline]
     #[must_use]
     pub const fn id(&self) -> u16 {
-        u16::from_be_bytes([self.fixed[4], self.fixed[5]])
+        u16::from_be_bytes(field::<4, 2, _>(self.fixed))
     }
 
     /// Whether routers may not cut the datagram.
@@ -141,7 +141,7 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn checksum(&self) -> [u8; 2] {
-        [self.fixed[10], self.fixed[11]]
+        field::<10, 2, _>(self.fixed)
     }
 
     /// Whether the header and its checksum agree.
@@ -173,7 +173,7 @@ pub(crate) const fn header_len(fixed: &[u8; HEADER_LEN]) -> usize {
 
 #[inline]
 pub(crate) const fn fragment_word(fixed: &[u8; HEADER_LEN]) -> u16 {
-    u16::from_be_bytes([fixed[6], fixed[7]])
+    u16::from_be_bytes(field::<6, 2, _>(fixed))
 }
 
 #[inline]
@@ -188,7 +188,7 @@ pub(crate) const fn fragment(fixed: &[u8; HEADER_LEN]) -> Option<Fragment> {
         return None;
     }
     Some(Fragment {
-        id: u16::from_be_bytes([fixed[4], fixed[5]]) as u32,
+        id: u16::from_be_bytes(field::<4, 2, _>(fixed)) as u32,
         offset: (word & OFFSET_MASK) << 3,
         more: word & MORE_FRAGMENTS != 0,
     })
@@ -196,12 +196,12 @@ pub(crate) const fn fragment(fixed: &[u8; HEADER_LEN]) -> Option<Fragment> {
 
 #[inline]
 pub(crate) const fn source(fixed: &[u8; HEADER_LEN]) -> [u8; 4] {
-    [fixed[12], fixed[13], fixed[14], fixed[15]]
+    field::<12, 4, _>(fixed)
 }
 
 #[inline]
 pub(crate) const fn destination(fixed: &[u8; HEADER_LEN]) -> [u8; 4] {
-    [fixed[16], fixed[17], fixed[18], fixed[19]]
+    field::<16, 4, _>(fixed)
 }
 
 /// What a header without options says, to write one.
@@ -280,14 +280,14 @@ impl<'a> HeaderMut<'a> {
     #[inline]
     pub fn set_source(&mut self, new: [u8; 4]) {
         self.update(Delta::NONE.replace4(source(self.0), new));
-        [self.0[12], self.0[13], self.0[14], self.0[15]] = new;
+        set_field::<12, 4, _>(self.0, new);
     }
 
     /// Replaces the receiver's address.
     #[inline]
     pub fn set_destination(&mut self, new: [u8; 4]) {
         self.update(Delta::NONE.replace4(destination(self.0), new));
-        [self.0[16], self.0[17], self.0[18], self.0[19]] = new;
+        set_field::<16, 4, _>(self.0, new);
     }
 
     /// Replaces both addresses and takes one hop off, with one update of the checksum: what forwarding
@@ -305,8 +305,8 @@ impl<'a> HeaderMut<'a> {
             .replace2([ttl, protocol], [ttl - 1, protocol]);
         self.update(delta);
         self.0[8] = ttl - 1;
-        [self.0[12], self.0[13], self.0[14], self.0[15]] = new_source;
-        [self.0[16], self.0[17], self.0[18], self.0[19]] = new_destination;
+        set_field::<12, 4, _>(self.0, new_source);
+        set_field::<16, 4, _>(self.0, new_destination);
         true
     }
 
@@ -334,7 +334,8 @@ impl<'a> HeaderMut<'a> {
 
     #[inline]
     const fn update(&mut self, delta: Delta) {
-        [self.0[10], self.0[11]] = delta.apply([self.0[10], self.0[11]]);
+        let checksum = delta.apply(field::<10, 2, _>(self.0));
+        set_field::<10, 2, _>(self.0, checksum);
     }
 }
 

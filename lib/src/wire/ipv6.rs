@@ -7,7 +7,7 @@
 //! | destination 128                              |
 //! ```
 
-use super::{Ecn, Fragment, Layer, ParseError};
+use super::{Ecn, Fragment, Layer, ParseError, field, set_field};
 use crate::net::Protocol;
 
 /// Bytes of the header.
@@ -107,7 +107,7 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn payload_len(&self) -> u16 {
-        u16::from_be_bytes([self.0[4], self.0[5]])
+        u16::from_be_bytes(field::<4, 2, _>(self.0))
     }
 
     /// The protocol of what follows: an extension header's or the upper layer's.
@@ -141,14 +141,12 @@ impl<'a> Header<'a> {
 
 #[inline]
 pub(crate) const fn source(fixed: &[u8; HEADER_LEN]) -> [u8; 16] {
-    let [_, _, _, _, _, _, _, _, address @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = fixed;
-    *address
+    field::<8, 16, _>(fixed)
 }
 
 #[inline]
 pub(crate) const fn destination(fixed: &[u8; HEADER_LEN]) -> [u8; 16] {
-    let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, address @ ..] = fixed;
-    *address
+    field::<24, 16, _>(fixed)
 }
 
 /// Where the walk over the extension headers came out.
@@ -292,15 +290,13 @@ impl<'a> HeaderMut<'a> {
     /// Replaces the sender's address.
     #[inline]
     pub fn set_source(&mut self, new: [u8; 16]) {
-        let [_, _, _, _, _, _, _, _, address @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = &mut *self.0;
-        *address = new;
+        set_field::<8, 16, _>(self.0, new);
     }
 
     /// Replaces the receiver's address.
     #[inline]
     pub fn set_destination(&mut self, new: [u8; 16]) {
-        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, address @ ..] = &mut *self.0;
-        *address = new;
+        set_field::<24, 16, _>(self.0, new);
     }
 
     /// Replaces both addresses and takes one hop off. `false`, and nothing changed, where no hop

@@ -144,6 +144,26 @@ impl From<ParseError> for DropReason {
     }
 }
 
+/// The `N` bytes at `AT`. That they are there is checked when this is compiled, and they are read at
+/// once, which picking them one by one is not.
+#[inline(always)]
+const fn field<const AT: usize, const N: usize, const LEN: usize>(bytes: &[u8; LEN]) -> [u8; N] {
+    const { assert!(AT + N <= LEN) };
+    match bytes.split_at(AT).1.first_chunk() {
+        Some(field) => *field,
+        None => [0; N],
+    }
+}
+
+/// Writes the `N` bytes at `AT`.
+#[inline(always)]
+const fn set_field<const AT: usize, const N: usize, const LEN: usize>(bytes: &mut [u8; LEN], new: [u8; N]) {
+    const { assert!(AT + N <= LEN) };
+    if let Some(field) = bytes.split_at_mut(AT).1.first_chunk_mut() {
+        *field = new;
+    }
+}
+
 /// Explicit congestion notification: the low two bits of the IPv4 type of service and of the IPv6
 /// traffic class (RFC 3168 §5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -4,7 +4,7 @@
 //! IPv4 options, extension headers and fragments take a way of their own out of line.
 
 use super::checksum::{self, Sum};
-use super::{Fragment, Layer, ParseError, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
+use super::{Fragment, Layer, ParseError, field, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
 use crate::net::Protocol;
 
 /// What lies behind the IP headers.
@@ -108,38 +108,57 @@ pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
     let Some(head) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
         return Err(ParseError::truncated(Layer::Ipv4, ipv4::HEADER_LEN, ip.len()));
     };
-    let (offset, sum) = if head[0] == 0x45 { (ipv4::HEADER_LEN, checksum::sum20(head)) } else { v4_options(ip)? };
+    if head[0] != 0x45 || ipv4::fragment(head).is_some() {
+        return aside_v4(ip, head);
+    }
+    read_v4(ip, head, ipv4::HEADER_LEN, checksum::sum20(head), None)
+}
+
+/// IPv4 with options or in fragments.
+#[cold]
+#[inline(never)]
+fn aside_v4(ip: &[u8], head: &[u8; ipv4::HEADER_LEN]) -> Result<V4, ParseError> {
+    let (header, _) = ipv4::Header::parse_quoted(ip)?;
+    let sum = checksum::sum20(head).bytes(header.options());
+    read_v4(ip, head, header.header_len(), sum, header.fragment())
+}
+
+#[inline(always)]
+fn read_v4(
+    ip: &[u8],
+    head: &[u8; ipv4::HEADER_LEN],
+    offset: usize,
+    sum: Sum,
+    fragment: Option<Fragment>,
+) -> Result<V4, ParseError> {
     if !sum.is_valid() {
         return Err(ParseError::BadIpChecksum);
     }
-    let len = u16::from_be_bytes([head[2], head[3]]);
+    let len = u16::from_be_bytes(field::<2, 2, _>(head));
     let Some(payload) = ip.get(offset..usize::from(len)) else {
         return Err(v4_length(ip, offset, len));
     };
-    let mut packet = Packet {
+    let protocol = Protocol(head[9]);
+    let upper = match fragment {
+        None => Upper::read::<false>(protocol, payload, true)?,
+        Some(fragment) => Upper::read_fragment::<false>(protocol, payload, payload.len(), fragment)?,
+    };
+    Ok(Packet {
         source: ipv4::source(head),
         destination: ipv4::destination(head),
-        source_port: [0; 2],
-        destination_port: [0; 2],
+        source_port: upper.source_port,
+        destination_port: upper.destination_port,
         len,
         transport_offset: offset as u16,
-        protocol: Protocol(head[9]),
-        transport: Transport::LaterFragment,
-        flags: tcp::Flags(0),
-        icmp: [0; 2],
+        protocol,
+        transport: upper.transport,
+        flags: upper.flags,
+        icmp: upper.icmp,
         ttl: head[8],
         tos: head[1],
         dont_fragment: ipv4::dont_fragment(head),
-        fragment: ipv4::fragment(head),
-    };
-    if let Some(fragment) = packet.fragment {
-        check_fragment(fragment, packet.protocol, payload.len())?;
-        if !fragment.is_first() {
-            return Ok(packet);
-        }
-    }
-    packet.read_transport::<false>(payload)?;
-    Ok(packet)
+        fragment,
+    })
 }
 
 /// Reads an IPv6 datagram. `ip` begins with its header and may have padding behind it.
@@ -152,29 +171,169 @@ pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
 #[inline]
 pub fn parse_v6(ip: &[u8]) -> Result<V6, ParseError> {
     let (header, payload) = ipv6::Header::parse(ip)?;
-    let mut packet = Packet {
+    let protocol = Protocol(header.next_header());
+    if !matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
+        return aside_v6(header, payload);
+    }
+    let upper = Upper::read::<true>(protocol, payload, true)?;
+    Ok(read_v6(header, payload, upper, protocol, 0, None))
+}
+
+/// IPv6 with extension headers, or another upper layer.
+#[cold]
+#[inline(never)]
+fn aside_v6(header: ipv6::Header<'_>, payload: &[u8]) -> Result<V6, ParseError> {
+    let walked = ipv6::walk(header.next_header(), payload)?;
+    let rest = payload.get(walked.offset..).unwrap_or_default();
+    let Some(found) = walked.fragment else {
+        let upper = Upper::read::<true>(walked.protocol, rest, true)?;
+        return Ok(read_v6(header, payload, upper, walked.protocol, walked.offset, None));
+    };
+    // RFC 8200 §4.5 counts a fragment's length from behind its header.
+    let len = payload.len() - found.at - ipv6::FRAGMENT_HEADER_LEN;
+    let upper = Upper::read_fragment::<true>(walked.protocol, rest, len, found.fragment)?;
+    let atomic = found.fragment.is_first() && !found.fragment.more;
+    let fragment = if atomic { None } else { Some(found.fragment) };
+    Ok(read_v6(header, payload, upper, walked.protocol, walked.offset, fragment))
+}
+
+#[inline(always)]
+fn read_v6(
+    header: ipv6::Header<'_>,
+    payload: &[u8],
+    upper: Upper,
+    protocol: Protocol,
+    offset: usize,
+    fragment: Option<Fragment>,
+) -> V6 {
+    Packet {
         source: header.source(),
         destination: header.destination(),
-        source_port: [0; 2],
-        destination_port: [0; 2],
-        // Proved to fit by the header's parser.
+        source_port: upper.source_port,
+        destination_port: upper.destination_port,
+        // The header's parser has proved that it fits, and the offset lies inside the payload.
         len: (ipv6::HEADER_LEN + payload.len()) as u16,
-        transport_offset: ipv6::HEADER_LEN as u16,
-        protocol: Protocol(header.next_header()),
-        transport: Transport::LaterFragment,
-        flags: tcp::Flags(0),
-        icmp: [0; 2],
+        transport_offset: (ipv6::HEADER_LEN + offset) as u16,
+        protocol,
+        transport: upper.transport,
+        flags: upper.flags,
+        icmp: upper.icmp,
         ttl: header.hop_limit(),
         tos: header.traffic_class(),
         dont_fragment: true,
-        fragment: None,
-    };
-    if matches!(packet.protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
-        packet.read_transport::<true>(payload)?;
-    } else {
-        packet.read_behind_extensions(payload)?;
+        fragment,
     }
-    Ok(packet)
+}
+
+/// What the transport header says.
+#[derive(Clone, Copy)]
+struct Upper {
+    transport: Transport,
+    source_port: [u8; 2],
+    destination_port: [u8; 2],
+    flags: tcp::Flags,
+    icmp: [u8; 2],
+}
+
+impl Upper {
+    /// Nothing known but the kind.
+    const fn bare(transport: Transport) -> Self {
+        Self { transport, source_port: [0; 2], destination_port: [0; 2], flags: tcp::Flags(0), icmp: [0; 2] }
+    }
+
+    /// Reads the transport header of a whole datagram or a first fragment.
+    #[inline(always)]
+    fn read<const IS_V6: bool>(protocol: Protocol, payload: &[u8], whole: bool) -> Result<Self, ParseError> {
+        match protocol {
+            Protocol::TCP => {
+                let Some(head) = payload.first_chunk::<{ tcp::HEADER_LEN }>() else {
+                    return Err(ParseError::truncated(Layer::Tcp, tcp::HEADER_LEN, payload.len()));
+                };
+                let len = tcp::data_offset(head);
+                if len < tcp::HEADER_LEN {
+                    return Err(ParseError::length(Layer::Tcp, len));
+                }
+                if len > payload.len() {
+                    return Err(ParseError::truncated(Layer::Tcp, len, payload.len()));
+                }
+                Ok(Self {
+                    transport: Transport::Tcp,
+                    source_port: field::<0, 2, _>(head),
+                    destination_port: field::<2, 2, _>(head),
+                    flags: tcp::Flags(head[13]),
+                    icmp: [0; 2],
+                })
+            }
+            Protocol::UDP => {
+                let Some(head) = payload.first_chunk::<{ udp::HEADER_LEN }>() else {
+                    return Err(ParseError::truncated(Layer::Udp, udp::HEADER_LEN, payload.len()));
+                };
+                let len = usize::from(u16::from_be_bytes(field::<4, 2, _>(head)));
+                if len < udp::HEADER_LEN {
+                    return Err(ParseError::length(Layer::Udp, len));
+                }
+                if len > payload.len() && whole {
+                    return Err(ParseError::truncated(Layer::Udp, len, payload.len()));
+                }
+                if IS_V6 && field::<6, 2, _>(head) == [0; 2] {
+                    let port = u16::from_be_bytes(field::<2, 2, _>(head));
+                    return Err(ParseError::UdpChecksumMissing { port });
+                }
+                Ok(Self {
+                    transport: Transport::Udp,
+                    source_port: field::<0, 2, _>(head),
+                    destination_port: field::<2, 2, _>(head),
+                    flags: tcp::Flags(0),
+                    icmp: [0; 2],
+                })
+            }
+            Protocol::ICMP if !IS_V6 => Self::read_icmp::<false>(payload),
+            Protocol::ICMPV6 if IS_V6 => Self::read_icmp::<true>(payload),
+            _ => Ok(Self::bare(Transport::Other)),
+        }
+    }
+
+    /// Reads a fragment, of whose datagram `len` bytes are here: the transport header only where it
+    /// is the first, or all there is.
+    fn read_fragment<const IS_V6: bool>(
+        protocol: Protocol,
+        payload: &[u8],
+        len: usize,
+        fragment: Fragment,
+    ) -> Result<Self, ParseError> {
+        // A fragment inside the header would rewrite what the first one has shown already; nobody
+        // honest cuts a TCP header in two (RFC 3128 §3).
+        let overlaps = !fragment.is_first() && usize::from(fragment.offset) < tcp::HEADER_LEN;
+        if overlaps && protocol == Protocol::TCP {
+            return Err(ParseError::BadFragment { offset: fragment.offset });
+        }
+        fragment.check(len)?;
+        if fragment.is_first() {
+            Self::read::<IS_V6>(protocol, payload, !fragment.more)
+        } else {
+            Ok(Self::bare(Transport::LaterFragment))
+        }
+    }
+
+    #[inline]
+    fn read_icmp<const IS_V6: bool>(payload: &[u8]) -> Result<Self, ParseError> {
+        let Some(head) = payload.first_chunk::<{ icmpv4::HEADER_LEN }>() else {
+            let layer = if IS_V6 { Layer::Icmpv6 } else { Layer::Icmpv4 };
+            return Err(ParseError::truncated(layer, icmpv4::HEADER_LEN, payload.len()));
+        };
+        let transport = icmp_transport::<IS_V6>(head[0]);
+        let identifier = match transport {
+            Transport::EchoRequest | Transport::EchoReply => field::<4, 2, _>(head),
+            _ => [0; 2],
+        };
+        Ok(Self {
+            transport,
+            source_port: identifier,
+            destination_port: identifier,
+            flags: tcp::Flags(0),
+            icmp: field::<0, 2, _>(head),
+        })
+    }
 }
 
 impl<A> Packet<A> {
@@ -196,64 +355,12 @@ impl<A> Packet<A> {
         }
     }
 
-    /// Reads the transport header of a whole datagram or a first fragment.
-    #[inline(always)]
-    fn read_transport<const IS_V6: bool>(&mut self, payload: &[u8]) -> Result<(), ParseError> {
-        match self.protocol {
-            Protocol::TCP => {
-                let Some(head) = payload.first_chunk::<{ tcp::HEADER_LEN }>() else {
-                    return Err(ParseError::truncated(Layer::Tcp, tcp::HEADER_LEN, payload.len()));
-                };
-                let len = tcp::data_offset(head);
-                if len < tcp::HEADER_LEN {
-                    return Err(ParseError::length(Layer::Tcp, len));
-                }
-                if len > payload.len() {
-                    return Err(ParseError::truncated(Layer::Tcp, len, payload.len()));
-                }
-                self.transport = Transport::Tcp;
-                self.source_port = [head[0], head[1]];
-                self.destination_port = [head[2], head[3]];
-                self.flags = tcp::Flags(head[13]);
-            }
-            Protocol::UDP => {
-                let Some(head) = payload.first_chunk::<{ udp::HEADER_LEN }>() else {
-                    return Err(ParseError::truncated(Layer::Udp, udp::HEADER_LEN, payload.len()));
-                };
-                let len = usize::from(u16::from_be_bytes([head[4], head[5]]));
-                if len < udp::HEADER_LEN {
-                    return Err(ParseError::length(Layer::Udp, len));
-                }
-                if len > payload.len() && self.fragment.is_none() {
-                    return Err(ParseError::truncated(Layer::Udp, len, payload.len()));
-                }
-                if IS_V6 && [head[6], head[7]] == [0; 2] {
-                    return Err(ParseError::UdpChecksumMissing { port: u16::from_be_bytes([head[2], head[3]]) });
-                }
-                self.transport = Transport::Udp;
-                self.source_port = [head[0], head[1]];
-                self.destination_port = [head[2], head[3]];
-            }
-            Protocol::ICMP if !IS_V6 => self.read_icmp::<false>(payload)?,
-            Protocol::ICMPV6 if IS_V6 => self.read_icmp::<true>(payload)?,
-            _ => self.transport = Transport::Other,
+    /// The bytes of a whole datagram from its transport header on.
+    fn segment<'a>(&self, ip: &'a [u8]) -> Option<&'a [u8]> {
+        if self.fragment.is_some() {
+            return None;
         }
-        Ok(())
-    }
-
-    #[inline]
-    fn read_icmp<const IS_V6: bool>(&mut self, payload: &[u8]) -> Result<(), ParseError> {
-        let Some(head) = payload.first_chunk::<{ icmpv4::HEADER_LEN }>() else {
-            let layer = if IS_V6 { Layer::Icmpv6 } else { Layer::Icmpv4 };
-            return Err(ParseError::truncated(layer, icmpv4::HEADER_LEN, payload.len()));
-        };
-        self.transport = icmp_transport::<IS_V6>(head[0]);
-        self.icmp = [head[0], head[1]];
-        if matches!(self.transport, Transport::EchoRequest | Transport::EchoReply) {
-            self.source_port = [head[4], head[5]];
-            self.destination_port = self.source_port;
-        }
-        Ok(())
+        ip.get(usize::from(self.transport_offset)..usize::from(self.len))
     }
 }
 
@@ -300,37 +407,6 @@ impl V6 {
         let pseudo = Sum::NONE.pseudo_v6(self.source, self.destination, self.protocol.0, covered.len() as u32);
         Some(pseudo.bytes(covered).is_valid())
     }
-
-    #[cold]
-    #[inline(never)]
-    fn read_behind_extensions(&mut self, payload: &[u8]) -> Result<(), ParseError> {
-        let upper = ipv6::walk(self.protocol.0, payload)?;
-        self.protocol = upper.protocol;
-        // The walk stays inside the payload, whose length fits.
-        self.transport_offset += upper.offset as u16;
-        let rest = payload.get(upper.offset..).unwrap_or_default();
-        if let Some(header) = upper.fragment {
-            // What follows the fragment header is the fragment: RFC 8200 §4.5 counts from there.
-            let len = payload.len() - header.at - ipv6::FRAGMENT_HEADER_LEN;
-            check_fragment(header.fragment, upper.protocol, len)?;
-            if header.fragment.more || !header.fragment.is_first() {
-                self.fragment = Some(header.fragment);
-            }
-            if !header.fragment.is_first() {
-                return Ok(());
-            }
-        }
-        self.read_transport::<true>(rest)
-    }
-}
-
-impl<A> Packet<A> {
-    fn segment<'a>(&self, ip: &'a [u8]) -> Option<&'a [u8]> {
-        if self.fragment.is_some() {
-            return None;
-        }
-        ip.get(usize::from(self.transport_offset)..usize::from(self.len))
-    }
 }
 
 #[inline]
@@ -358,14 +434,6 @@ pub(crate) const fn icmp_transport<const IS_V6: bool>(kind: u8) -> Transport {
 
 #[cold]
 #[inline(never)]
-fn v4_options(ip: &[u8]) -> Result<(usize, Sum), ParseError> {
-    let (header, _) = ipv4::Header::parse_quoted(ip)?;
-    let len = header.header_len();
-    Ok((len, Sum::NONE.bytes(ip.get(..len).unwrap_or_default())))
-}
-
-#[cold]
-#[inline(never)]
 fn v4_length(ip: &[u8], header_len: usize, len: u16) -> ParseError {
     let len = usize::from(len);
     if len < header_len {
@@ -373,17 +441,6 @@ fn v4_length(ip: &[u8], header_len: usize, len: u16) -> ParseError {
     } else {
         ParseError::truncated(Layer::Ipv4, len, ip.len())
     }
-}
-
-#[cold]
-#[inline(never)]
-fn check_fragment(fragment: Fragment, protocol: Protocol, len: usize) -> Result<(), ParseError> {
-    // A fragment at eight bytes would rewrite the ports' neighbours that the first one has shown
-    // already; nobody honest cuts a TCP header in two (RFC 3128 §3).
-    if protocol == Protocol::TCP && !fragment.is_first() && usize::from(fragment.offset) < tcp::HEADER_LEN {
-        return Err(ParseError::BadFragment { offset: fragment.offset });
-    }
-    fragment.check(len)
 }
 
 #[cfg(test)]

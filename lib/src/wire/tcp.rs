@@ -9,7 +9,7 @@
 //! | options, to a multiple of four bytes                 |
 //! ```
 
-use super::{Layer, ParseError};
+use super::{Layer, ParseError, field};
 use core::fmt;
 
 /// Bytes of the header without options.
@@ -104,28 +104,28 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn source_port(&self) -> [u8; 2] {
-        [self.fixed[0], self.fixed[1]]
+        field::<0, 2, _>(self.fixed)
     }
 
     /// The receiver's port, in wire order.
     #[inline]
     #[must_use]
     pub const fn destination_port(&self) -> [u8; 2] {
-        [self.fixed[2], self.fixed[3]]
+        field::<2, 2, _>(self.fixed)
     }
 
     /// The sequence number of the first byte of data.
     #[inline]
     #[must_use]
     pub const fn sequence(&self) -> u32 {
-        u32::from_be_bytes([self.fixed[4], self.fixed[5], self.fixed[6], self.fixed[7]])
+        u32::from_be_bytes(field::<4, 4, _>(self.fixed))
     }
 
     /// The next sequence number expected, where [`Flags::ACK`] is set.
     #[inline]
     #[must_use]
     pub const fn acknowledgement(&self) -> u32 {
-        u32::from_be_bytes([self.fixed[8], self.fixed[9], self.fixed[10], self.fixed[11]])
+        u32::from_be_bytes(field::<8, 4, _>(self.fixed))
     }
 
     /// Bytes of the header with its options: 20 to 60.
@@ -146,21 +146,21 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn window(&self) -> u16 {
-        u16::from_be_bytes([self.fixed[14], self.fixed[15]])
+        u16::from_be_bytes(field::<14, 2, _>(self.fixed))
     }
 
     /// The checksum.
     #[inline]
     #[must_use]
     pub const fn checksum(&self) -> [u8; 2] {
-        [self.fixed[16], self.fixed[17]]
+        field::<16, 2, _>(self.fixed)
     }
 
     /// The urgent pointer.
     #[inline]
     #[must_use]
     pub const fn urgent(&self) -> u16 {
-        u16::from_be_bytes([self.fixed[18], self.fixed[19]])
+        u16::from_be_bytes(field::<18, 2, _>(self.fixed))
     }
 
     /// The options, in their order.

@@ -5,7 +5,7 @@
 //! | length      | checksum         |
 //! ```
 
-use super::{Layer, ParseError};
+use super::{Layer, ParseError, field};
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
@@ -50,14 +50,14 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn source_port(&self) -> [u8; 2] {
-        [self.0[0], self.0[1]]
+        field::<0, 2, _>(self.0)
     }
 
     /// The receiver's port, in wire order.
     #[inline]
     #[must_use]
     pub const fn destination_port(&self) -> [u8; 2] {
-        [self.0[2], self.0[3]]
+        field::<2, 2, _>(self.0)
     }
 
     /// Bytes of header and data.
@@ -65,14 +65,14 @@ impl<'a> Header<'a> {
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a datagram has a header at least")]
     pub const fn len(&self) -> u16 {
-        u16::from_be_bytes([self.0[4], self.0[5]])
+        u16::from_be_bytes(field::<4, 2, _>(self.0))
     }
 
     /// The checksum; zero says that there is none, which only IPv4 allows.
     #[inline]
     #[must_use]
     pub const fn checksum(&self) -> [u8; 2] {
-        [self.0[6], self.0[7]]
+        field::<6, 2, _>(self.0)
     }
 }
 

@@ -5,7 +5,7 @@
 //! |                 VNI                 |  reserved |
 //! ```
 
-use super::{Layer, ParseError};
+use super::{Layer, ParseError, field};
 use crate::net::Vni;
 
 /// Bytes of the header.
@@ -39,7 +39,7 @@ impl<'a> Header<'a> {
     #[inline]
     #[must_use]
     pub const fn vni(&self) -> Vni {
-        Vni([self.0[4], self.0[5], self.0[6]])
+        Vni(field::<4, 3, _>(self.0))
     }
 }
 
