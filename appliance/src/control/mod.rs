@@ -1,0 +1,4 @@
+//! The control side: what the configuration and the kernel say, compiled and published for the
+//! workers.
+
+pub mod netlink;

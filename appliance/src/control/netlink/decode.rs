@@ -1,0 +1,196 @@
+//! rtnetlink messages (rtnetlink(7)) as events and routes of the model's.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use weirgate::net::Mac;
+
+use super::model::{Event, KernelRoute, Link, Station};
+
+/// What a message that nobody asked for says; `None` where it concerns nothing of ours.
+pub(super) fn event(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
+    match message.payload {
+        NetlinkPayload::InnerMessage(inner) => match inner {
+            RouteNetlinkMessage::NewLink(message) => link(&message),
+            RouteNetlinkMessage::DelLink(message) => gone(&message),
+            RouteNetlinkMessage::NewAddress(message) => {
+                address(&message).map(|(ifindex, address)| Event::Address { ifindex, address })
+            }
+            RouteNetlinkMessage::DelAddress(message) => {
+                address(&message).map(|(ifindex, address)| Event::AddressGone { ifindex, address })
+            }
+            RouteNetlinkMessage::NewNeighbour(message) => neighbour(&message, false),
+            RouteNetlinkMessage::DelNeighbour(message) => neighbour(&message, true),
+            RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message) => {
+                concerns_routing(&message).then_some(Event::Routes)
+            }
+            RouteNetlinkMessage::NewRule(_) | RouteNetlinkMessage::DelRule(_) => Some(Event::Routes),
+            _ => None,
+        },
+        NetlinkPayload::Overrun(_) => Some(Event::Lost),
+        _ => None,
+    }
+}
+
+/// `IFLA_*` of a link; bridges repeat theirs under their own family, which tells nothing new.
+pub(super) fn link(message: &LinkMessage) -> Option<Event> {
+    if message.header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let mut link = Link { name: String::new(), mac: None, mtu: 0, up: false };
+    link.up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) => link.mac = mac(bytes),
+            _ => {}
+        }
+    }
+    Some(Event::Link { ifindex: message.header.index, link })
+}
+
+fn gone(message: &LinkMessage) -> Option<Event> {
+    let whole = message.header.interface_family == AddressFamily::Unspec;
+    whole.then_some(Event::LinkGone { ifindex: message.header.index })
+}
+
+fn mac(bytes: &[u8]) -> Option<Mac> {
+    bytes.try_into().ok().map(Mac).filter(|mac| mac.is_assignable())
+}
+
+/// The interface and its own address: `IFA_LOCAL` where the link has a peer's as `IFA_ADDRESS`.
+pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
+    let mut found = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => return Some((message.header.index, *address)),
+            AddressAttribute::Address(address) => found = Some((message.header.index, *address)),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// An entry of the neighbour table; those of groups and proxies are no stations.
+pub(super) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {
+    if message.header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    let mut address = None;
+    let mut link_address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => link_address = mac(bytes),
+            _ => {}
+        }
+    }
+    let address = address.filter(|address| !address.is_multicast() && !address.is_unspecified())?;
+    let station = match (message.header.state, link_address) {
+        _ if gone => Station::Gone,
+        (NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::Noarp, Some(mac)) => {
+            Station::Known(mac)
+        }
+        // Being confirmed right now: usable until the kernel gives up.
+        (NeighbourState::Delay | NeighbourState::Probe, Some(mac)) => Station::Known(mac),
+        (NeighbourState::Stale, Some(mac)) => Station::Stale(mac),
+        (NeighbourState::Incomplete, _) => Station::Asked,
+        _ => Station::Failed,
+    };
+    Some(Event::Neighbour { ifindex: message.header.ifindex, address, station })
+}
+
+/// Whether a route's coming or going can change where the gateway's packets go. Cached clones
+/// and the local table's own entries do not.
+fn concerns_routing(message: &RouteMessage) -> bool {
+    !message.header.flags.contains(RouteFlags::Cloned)
+        && !matches!(message.header.kind, RouteType::Local | RouteType::Broadcast | RouteType::Multicast)
+}
+
+/// A unicast route of the main table.
+pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
+    let header = &message.header;
+    let mut table = u32::from(header.table);
+    let mut destination = None;
+    let mut metric = 0;
+    let mut oif = None;
+    let mut via = None;
+    let mut hops = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(address) => destination = ip(address),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Oif(ifindex) => oif = Some(*ifindex),
+            RouteAttribute::MultiPath(next_hops) => {
+                for hop in next_hops.iter().filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead)) {
+                    hops.push((hop.interface_index, hop.attributes.iter().find_map(router)));
+                }
+            }
+            other => via = via.or_else(|| router(other)),
+        }
+    }
+    let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
+        && header.kind == RouteType::Unicast
+        && header.tos == 0
+        && !header.flags.intersects(RouteFlags::Cloned | RouteFlags::Dead);
+    if !ours {
+        return None;
+    }
+    let destination = match (destination, header.address_family) {
+        (Some(address), _) => address,
+        (None, AddressFamily::Inet) => IpAddr::from([0; 4]),
+        (None, AddressFamily::Inet6) => IpAddr::from([0; 16]),
+        (None, _) => return None,
+    };
+    // Link-local destinations mean another station on each link; no client of the gateway's has one.
+    if matches!(destination, IpAddr::V6(v6) if v6.is_unicast_link_local()) || destination.is_multicast() {
+        return None;
+    }
+    if let Some(ifindex) = oif {
+        hops.insert(0, (ifindex, via));
+    }
+    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
+    Some(KernelRoute { prefix, metric, hops })
+}
+
+/// Interface and router of the kernel's answer to "how would you reach this?".
+pub(super) fn way(message: &RouteMessage) -> Option<(u32, Option<IpAddr>)> {
+    if message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let oif = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(ifindex) => Some(*ifindex),
+        _ => None,
+    })?;
+    Some((oif, message.attributes.iter().find_map(router)))
+}
+
+fn router(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Via(RouteVia::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+const fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}

@@ -1,0 +1,403 @@
+//! What the gateway knows of the kernel's links, addresses, routes and neighbours: a plain value
+//! that events change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weirgate::net::{Mac, PortId};
+
+/// One thing that the kernel said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A link is there, new or changed.
+    Link {
+        /// The interface's index.
+        ifindex: u32,
+        /// Its state.
+        link: Link,
+    },
+    /// A link is gone.
+    LinkGone {
+        /// The interface's index.
+        ifindex: u32,
+    },
+    /// A link has an address.
+    Address {
+        /// The interface's index.
+        ifindex: u32,
+        /// The address.
+        address: IpAddr,
+    },
+    /// A link has lost an address.
+    AddressGone {
+        /// The interface's index.
+        ifindex: u32,
+        /// The address.
+        address: IpAddr,
+    },
+    /// A station's entry, new or changed.
+    Neighbour {
+        /// The interface's index.
+        ifindex: u32,
+        /// The station's network address.
+        address: IpAddr,
+        /// How far its link address is known.
+        station: Station,
+    },
+    /// Some route, rule or next hop changed: ask again.
+    Routes,
+    /// Messages were lost: ask for everything again.
+    Lost,
+}
+
+/// A link's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// The interface's name.
+    pub name: String,
+    /// Its link address, where it is Ethernet.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is up and has a carrier.
+    pub up: bool,
+}
+
+/// How far the kernel knows a station's link address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Station {
+    /// Usable. Confirmed lately, or permanent.
+    Known(Mac),
+    /// Usable, but not confirmed for a while.
+    Stale(Mac),
+    /// The kernel is asking.
+    Asked,
+    /// Nobody answered.
+    Failed,
+    /// No entry.
+    Gone,
+}
+
+impl Station {
+    /// The link address, where it is usable.
+    #[must_use]
+    pub const fn mac(self) -> Option<Mac> {
+        match self {
+            Self::Known(mac) | Self::Stale(mac) => Some(mac),
+            Self::Asked | Self::Failed | Self::Gone => None,
+        }
+    }
+}
+
+/// A route of the main table, as the kernel has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KernelRoute {
+    /// The destinations.
+    pub prefix: IpNet,
+    /// Its preference: the smallest wins.
+    pub metric: u32,
+    /// Interface and router of each of its next hops.
+    pub hops: Vec<(u32, Option<IpAddr>)>,
+}
+
+/// A route through one of the ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The port.
+    pub port: PortId,
+    /// The router; `None` where the destinations are on the link.
+    pub via: Option<IpAddr>,
+}
+
+/// The first station on the way to an underlay address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Way {
+    /// The port.
+    pub port: PortId,
+    /// The station: a router, or the destination itself.
+    pub station: IpAddr,
+}
+
+/// One of the gateway's ports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// The interface's name at the start.
+    pub name: String,
+    /// The interface's index.
+    pub ifindex: u32,
+    /// The link as it last was.
+    pub link: Link,
+    /// Whether the interface is still there.
+    pub present: bool,
+    /// Its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// What an event changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Effect {
+    /// Something that a snapshot is made of.
+    pub snapshot: bool,
+    /// Routes, which have to be asked for again.
+    pub routes: bool,
+    /// Everything has to be asked for again.
+    pub all: bool,
+}
+
+impl Effect {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { snapshot: self.snapshot | other.snapshot, routes: self.routes | other.routes, all: self.all | other.all }
+    }
+}
+
+/// Everything known of the kernel, as far as it touches the ports.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Model {
+    /// The ports; the index is the [`PortId`].
+    pub ports: Vec<Port>,
+    /// The best route through a port for each prefix.
+    pub routes: BTreeMap<IpNet, Route>,
+    /// The stations on the ports' links.
+    pub neighbours: BTreeMap<(PortId, IpAddr), Station>,
+    /// The way to each peer's underlay address that has one through a port.
+    pub ways: BTreeMap<IpAddr, Way>,
+}
+
+/// A port that the kernel does not have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NoSuchPort(pub String);
+
+impl Model {
+    /// A model of these ports, an interface named twice being one port.
+    ///
+    /// # Errors
+    /// The first interface that is not among the links.
+    pub fn new(names: &[&str], links: &[(u32, Link)]) -> Result<Self, NoSuchPort> {
+        let mut model = Self::default();
+        for name in names {
+            let found = links.iter().find(|(_, link)| link.name == *name);
+            let (ifindex, link) = found.ok_or_else(|| NoSuchPort((*name).to_owned()))?;
+            if model.port(*ifindex).is_none() {
+                model.ports.push(Port {
+                    name: (*name).to_owned(),
+                    ifindex: *ifindex,
+                    link: link.clone(),
+                    present: true,
+                    addresses: BTreeSet::new(),
+                });
+            }
+        }
+        Ok(model)
+    }
+
+    /// The port of this interface.
+    #[must_use]
+    pub fn port(&self, ifindex: u32) -> Option<PortId> {
+        let index = self.ports.iter().position(|port| port.ifindex == ifindex)?;
+        u8::try_from(index).ok().map(PortId)
+    }
+
+    /// The port by its number.
+    #[must_use]
+    pub fn at(&self, port: PortId) -> Option<&Port> {
+        self.ports.get(usize::from(port.0))
+    }
+
+    /// How far a station's link address is known.
+    #[must_use]
+    pub fn station(&self, port: PortId, address: IpAddr) -> Station {
+        self.neighbours.get(&(port, address)).copied().unwrap_or(Station::Gone)
+    }
+
+    /// Forgets what a full dump tells anew; ports stay, their addresses do not.
+    pub fn forget(&mut self) {
+        self.neighbours.clear();
+        for port in &mut self.ports {
+            port.addresses.clear();
+            port.present = false;
+        }
+    }
+
+    /// Takes in what the kernel said.
+    pub fn apply(&mut self, event: Event) -> Effect {
+        match event {
+            Event::Link { ifindex, link } => self.apply_link(ifindex, link),
+            Event::LinkGone { ifindex } => match self.port_mut(ifindex) {
+                Some(port) if port.present => {
+                    port.present = false;
+                    port.link.up = false;
+                    Effect { snapshot: true, routes: true, all: false }
+                }
+                _ => Effect::default(),
+            },
+            Event::Address { ifindex, address } => {
+                let changed = self.port_mut(ifindex).is_some_and(|port| port.addresses.insert(address));
+                Effect { snapshot: changed, routes: changed, all: false }
+            }
+            Event::AddressGone { ifindex, address } => {
+                let changed = self.port_mut(ifindex).is_some_and(|port| port.addresses.remove(&address));
+                Effect { snapshot: changed, routes: changed, all: false }
+            }
+            Event::Neighbour { ifindex, address, station } => match self.port(ifindex) {
+                Some(port) => self.apply_neighbour(port, address, station),
+                None => Effect::default(),
+            },
+            Event::Routes => Effect { routes: true, ..Effect::default() },
+            Event::Lost => Effect { all: true, ..Effect::default() },
+        }
+    }
+
+    /// Puts these routes in the place of all earlier ones; says whether any differs.
+    pub fn replace_routes(&mut self, routes: &[KernelRoute]) -> bool {
+        let mut best: BTreeMap<IpNet, (u32, Route)> = BTreeMap::new();
+        for route in routes {
+            // A next hop through another interface is no way for frames of the gateway's.
+            let hop = route.hops.iter().find_map(|(ifindex, via)| Some((self.port(*ifindex)?, *via)));
+            let Some((port, via)) = hop else { continue };
+            let better = best.get(&route.prefix).is_none_or(|(metric, _)| route.metric < *metric);
+            if better {
+                best.insert(route.prefix, (route.metric, Route { port, via }));
+            }
+        }
+        let routes: BTreeMap<IpNet, Route> = best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect();
+        let changed = routes != self.routes;
+        self.routes = routes;
+        changed
+    }
+
+    /// Puts these ways in the place of all earlier ones; says whether any differs.
+    pub fn replace_ways(&mut self, ways: BTreeMap<IpAddr, Way>) -> bool {
+        let changed = ways != self.ways;
+        self.ways = ways;
+        changed
+    }
+
+    /// The stations that traffic of the gateway's needs whoever the clients are: first stations on
+    /// the ways to peers, and routers.
+    pub fn stations_needed(&self) -> impl Iterator<Item = (PortId, IpAddr)> {
+        let ways = self.ways.values().map(|way| (way.port, way.station));
+        let routers = self.routes.values().filter_map(|route| Some((route.port, route.via?)));
+        ways.chain(routers).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    fn port_mut(&mut self, ifindex: u32) -> Option<&mut Port> {
+        self.ports.iter_mut().find(|port| port.ifindex == ifindex)
+    }
+
+    fn apply_link(&mut self, ifindex: u32, link: Link) -> Effect {
+        let Some(port) = self.port_mut(ifindex) else { return Effect::default() };
+        let changed = port.link != link || !port.present;
+        port.present = true;
+        port.link = link;
+        // IPv4 routes vanish with their link without a word of their own.
+        Effect { snapshot: changed, routes: changed, all: false }
+    }
+
+    fn apply_neighbour(&mut self, port: PortId, address: IpAddr, station: Station) -> Effect {
+        let before = match station {
+            Station::Gone => self.neighbours.remove(&(port, address)),
+            known => self.neighbours.insert((port, address), known),
+        };
+        let snapshot = before.and_then(Station::mac) != station.mac();
+        Effect { snapshot, ..Effect::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    fn link(name: &str) -> Link {
+        Link { name: name.into(), mac: Some(A), mtu: 1500, up: true }
+    }
+
+    fn model() -> Model {
+        Model::new(&["up0", "un0"], &[(3, link("up0")), (4, link("lo")), (7, link("un0"))]).unwrap()
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn route(prefix: &str, metric: u32, hops: &[(u32, Option<&str>)]) -> KernelRoute {
+        let hops = hops.iter().map(|(ifindex, via)| (*ifindex, via.map(address))).collect();
+        KernelRoute { prefix: prefix.parse().unwrap(), metric, hops }
+    }
+
+    #[test]
+    fn an_interface_named_twice_is_one_port() {
+        let links = [(3, link("up0"))];
+        let model = Model::new(&["up0", "up0"], &links).unwrap();
+        assert_eq!(model.ports.len(), 1);
+        assert_eq!(Model::new(&["up0", "un0"], &links), Err(NoSuchPort("un0".into())));
+    }
+
+    #[test]
+    fn events_of_other_interfaces_change_nothing() {
+        let mut model = model();
+        let before = model.clone();
+        let station = Station::Known(B);
+        let events = [
+            Event::Link { ifindex: 4, link: link("lo") },
+            Event::LinkGone { ifindex: 4 },
+            Event::Address { ifindex: 4, address: address("127.0.0.1") },
+            Event::Neighbour { ifindex: 4, address: address("192.0.2.7"), station },
+        ];
+        for event in events {
+            assert_eq!(model.apply(event.clone()), Effect::default(), "{event:?}");
+        }
+        assert_eq!(model, before);
+    }
+
+    #[test]
+    fn only_a_neighbour_s_link_address_matters_to_a_snapshot() {
+        let mut model = model();
+        let client = address("192.0.2.7");
+        let mut apply = |station| model.apply(Event::Neighbour { ifindex: 3, address: client, station }).snapshot;
+        assert!(!apply(Station::Asked));
+        assert!(apply(Station::Known(A)));
+        assert!(!apply(Station::Stale(A)));
+        assert!(!apply(Station::Known(A)));
+        assert!(apply(Station::Known(B)));
+        assert!(apply(Station::Failed));
+        assert!(!apply(Station::Gone));
+        assert_eq!(model.station(PortId(0), client), Station::Gone);
+    }
+
+    #[test]
+    fn a_link_that_goes_is_kept_as_it_was_and_reported_gone() {
+        let mut model = model();
+        let effect = model.apply(Event::LinkGone { ifindex: 7 });
+        assert!(effect.snapshot && effect.routes);
+        let port = model.at(PortId(1)).unwrap();
+        assert!(!port.present && !port.link.up);
+        assert_eq!(port.link.mac, Some(A));
+        assert_eq!(model.apply(Event::LinkGone { ifindex: 7 }), Effect::default());
+        assert!(model.apply(Event::Link { ifindex: 7, link: link("un0") }).snapshot);
+    }
+
+    #[test]
+    fn the_best_route_through_a_port_wins() {
+        let mut model = model();
+        let routes = [
+            route("0.0.0.0/0", 100, &[(3, Some("192.0.2.254"))]),
+            route("0.0.0.0/0", 50, &[(4, Some("198.51.100.1"))]),
+            route("0.0.0.0/0", 200, &[(7, Some("10.99.0.1"))]),
+            route("203.0.113.0/24", 0, &[(4, None), (7, Some("10.99.0.2"))]),
+        ];
+        assert!(model.replace_routes(&routes));
+        assert!(!model.replace_routes(&routes));
+        let default: IpNet = "0.0.0.0/0".parse().unwrap();
+        assert_eq!(model.routes[&default], Route { port: PortId(0), via: Some(address("192.0.2.254")) });
+        let multipath: IpNet = "203.0.113.0/24".parse().unwrap();
+        assert_eq!(model.routes[&multipath], Route { port: PortId(1), via: Some(address("10.99.0.2")) });
+        let needed: Vec<_> = model.stations_needed().collect();
+        assert_eq!(needed, [(PortId(0), address("192.0.2.254")), (PortId(1), address("10.99.0.2"))]);
+    }
+}

@@ -1,0 +1,257 @@
+//! Following the kernel, in a network namespace of the test's own. Needs root: each test starts
+//! itself again under `unshare --net`, and the namespace ends with that process.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use async_io::{Timer, block_on};
+use futures_lite::{FutureExt, future};
+use weirgate::net::{Mac, PortId};
+use weirgate_appliance::control::netlink::{Effect, Kernel, KernelError, Model, Station, Way};
+
+const INSIDE: &str = "WEIRGATE_TEST_IN_NAMESPACE";
+
+/// Runs this test again inside a fresh namespace; returns whether this is that inner run.
+fn inside_namespace(test: &str) -> bool {
+    if env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let output = Command::new("unshare")
+        .arg("--net")
+        .arg(env::current_exe().expect("the test's own file is known"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare of util-linux starts");
+    assert!(
+        output.status.success(),
+        "in a fresh network namespace (this test needs root):\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
+}
+
+fn ip(command: &str) {
+    let output = Command::new("ip").args(command.split(' ')).output().expect("ip of iproute2 starts");
+    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("the test writes addresses")
+}
+
+/// A second namespace, for the station at the far end. It ends with its process.
+struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Self {
+        let child = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().expect("unshare starts");
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        while namespace(&child.id().to_string()) == namespace("self") {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Self(child)
+    }
+
+    fn ip(&self, command: &str) {
+        let process = self.0.id().to_string();
+        let output = Command::new("nsenter")
+            .args(["--net", "-t", &process, "ip"])
+            .args(command.split(' '))
+            .output()
+            .expect("nsenter of util-linux starts");
+        assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A model that follows the kernel for as long as the test asks it to.
+struct Follower {
+    kernel: Kernel,
+    model: Model,
+    peers: BTreeSet<IpAddr>,
+}
+
+impl Follower {
+    async fn start(kernel: Kernel, peers: &[&str]) -> Result<Self, KernelError> {
+        let links = kernel.links().await?;
+        let mut model = Model::new(&["up0", "un0"], &links).expect("both interfaces are there");
+        for event in kernel.state().await? {
+            model.apply(event);
+        }
+        let peers = peers.iter().map(|peer| address(peer)).collect();
+        model.replace_routes(&kernel.routes().await?);
+        let ways = kernel.ways(&model, &peers).await?;
+        model.replace_ways(ways);
+        Ok(Self { kernel, model, peers })
+    }
+
+    /// Follows until the model is as wanted, six seconds at most; returns the effects seen.
+    async fn until(&mut self, what: &str, wanted: impl Fn(&Model) -> bool) -> Effect {
+        let deadline = Instant::now() + Duration::from_secs(6);
+        let mut effect = Effect::default();
+        while !wanted(&self.model) {
+            let timeout = async {
+                Timer::at(deadline).await;
+                None
+            };
+            let events = self.kernel.next().or(timeout).await;
+            let Some(events) = events else { panic!("{what} did not come about: {:#?}", self.model) };
+            let step = events.into_iter().map(|event| self.model.apply(event)).fold(Effect::default(), Effect::and);
+            if step.routes {
+                self.model.replace_routes(&self.kernel.routes().await.expect("routes are told"));
+                let ways = self.kernel.ways(&self.model, &self.peers).await.expect("ways are told");
+                self.model.replace_ways(ways);
+            }
+            effect = effect.and(step);
+        }
+        effect
+    }
+}
+
+fn with_kernel(peers: &[&str], test: impl AsyncFnOnce(Follower)) {
+    let (connection, kernel) = Kernel::open().expect("netlink opens");
+    let conversation = async {
+        connection.await;
+        panic!("the conversation with the kernel ended");
+    };
+    let work = async {
+        let follower = Follower::start(kernel, peers).await.expect("the kernel tells its state");
+        test(follower).await;
+    };
+    block_on(future::or(work, conversation));
+}
+
+fn world() {
+    for (port, far, number) in [("up0", "up1", 1), ("un0", "un1", 2)] {
+        ip(&format!("link add {port} address 02:00:00:00:0{number}:01 type veth peer name {far}"));
+        ip(&format!("link set {far} address 02:00:00:00:0{number}:02 up"));
+        ip(&format!("link set {port} up"));
+    }
+    ip("address add 192.0.2.1/24 dev up0");
+    ip("address add 10.99.0.50/24 dev un0");
+    ip("address add fd99::50/64 dev un0 nodad");
+}
+
+#[test]
+fn routes_and_ways_are_followed_as_they_change() {
+    if !inside_namespace("routes_and_ways_are_followed_as_they_change") {
+        return;
+    }
+    world();
+    with_kernel(&["10.99.0.11", "10.98.0.12", "fd99::11", "10.97.0.1"], async |mut follower| {
+        let (uplink, underlay) = (PortId(0), PortId(1));
+        let on_link = |text| Way { port: underlay, station: address(text) };
+        assert_eq!(follower.model.ways[&address("10.99.0.11")], on_link("10.99.0.11"));
+        assert_eq!(follower.model.ways[&address("fd99::11")], on_link("fd99::11"));
+        assert!(!follower.model.ways.contains_key(&address("10.98.0.12")), "{:?}", follower.model.ways);
+
+        let prefix = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
+        ip("route add 10.98.0.0/24 via 10.99.0.2");
+        let effect = follower
+            .until("a way through a router", |m| m.ways.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.2")))
+            .await;
+        assert!(effect.routes);
+        assert_eq!(follower.model.routes[&prefix("10.98.0.0/24")].via, Some(address("10.99.0.2")));
+
+        // The kernel says nothing of the route that a replacement takes away.
+        ip("route replace 10.98.0.0/24 via 10.99.0.3");
+        follower.until("another router", |m| m.ways.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.3"))).await;
+        assert!(follower.model.stations_needed().any(|needed| needed == (underlay, address("10.99.0.3"))));
+
+        ip("route add default via 192.0.2.254");
+        follower.until("a default route", |m| m.routes.contains_key(&prefix("0.0.0.0/0"))).await;
+        let through_uplink = Way { port: uplink, station: address("192.0.2.254") };
+        assert_eq!(follower.model.ways[&address("10.97.0.1")], through_uplink);
+
+        ip("route add default via 10.99.0.9 metric 5000");
+        ip("route del default via 192.0.2.254");
+        follower
+            .until("the second best", |m| m.routes.get(&prefix("0.0.0.0/0")).is_some_and(|r| r.port == underlay))
+            .await;
+
+        ip("route add 10.99.0.11/32 dev up0 table 77");
+        ip("route add unreachable 10.97.0.1/32");
+        follower.until("an unreachable peer", |m| !m.ways.contains_key(&address("10.97.0.1"))).await;
+        assert!(!follower.model.routes.contains_key(&prefix("10.99.0.11/32")), "another table's route");
+
+        // IPv4 routes of a link that goes down vanish without a message each.
+        ip("link set un0 down");
+        follower.until("no way without the link", |m| !m.ways.contains_key(&address("10.99.0.11"))).await;
+        follower.until("the port down", |m| m.ports[1].present && !m.ports[1].link.up).await;
+    });
+}
+
+#[test]
+fn neighbours_are_followed_and_resolved_on_request() {
+    if !inside_namespace("neighbours_are_followed_and_resolved_on_request") {
+        return;
+    }
+    world();
+    ip("address add fd00::1/64 dev up0 nodad");
+    let far = Namespace::new();
+    ip(&format!("link set up1 netns {}", far.0.id()));
+    far.ip("link set up1 up");
+    far.ip("address add 192.0.2.7/24 dev up1");
+    far.ip("address add fd00::7/64 dev up1 nodad");
+    with_kernel(&[], async |mut follower| {
+        let station = |text: &'static str| move |m: &Model| m.station(PortId(0), address(text));
+        let known = Station::Known(Mac([2, 0, 0, 0, 0, 9]));
+
+        ip("neighbour add 192.0.2.9 lladdr 02:00:00:00:00:09 dev up0 nud permanent");
+        let effect = follower.until("a neighbour", |m| station("192.0.2.9")(m) == known).await;
+        assert!(effect.snapshot && !effect.routes);
+        ip("neighbour change 192.0.2.9 lladdr 02:00:00:00:00:0a dev up0 nud stale");
+        let stale = Station::Stale(Mac([2, 0, 0, 0, 0, 10]));
+        follower.until("another link address", |m| station("192.0.2.9")(m) == stale).await;
+        ip("neighbour del 192.0.2.9 dev up0");
+        follower.until("no neighbour", |m| station("192.0.2.9")(m).mac().is_none()).await;
+
+        let ifindex = follower.model.ports[0].ifindex;
+        follower.kernel.resolve(ifindex, address("192.0.2.7")).await.expect("the kernel takes the request");
+        let far = Station::Known(Mac([2, 0, 0, 0, 1, 2]));
+        follower.until("the far end's answer", |m| station("192.0.2.7")(m) == far).await;
+        follower.kernel.resolve(ifindex, address("fd00::7")).await.expect("the kernel takes the request");
+        follower.until("the far end's answer over IPv6", |m| station("fd00::7")(m) == far).await;
+
+        // Nobody has this address: the kernel asks, and says when it gives up.
+        follower.kernel.resolve(ifindex, address("192.0.2.99")).await.expect("the kernel takes the request");
+        follower.kernel.resolve(ifindex, address("192.0.2.99")).await.expect("asking again meanwhile is no error");
+        follower.until("no answer", |m| station("192.0.2.99")(m) == Station::Failed).await;
+    });
+}
+
+#[test]
+fn changes_of_the_ports_are_followed() {
+    if !inside_namespace("changes_of_the_ports_are_followed") {
+        return;
+    }
+    world();
+    with_kernel(&[], async |mut follower| {
+        let addresses = |m: &Model, port: usize| m.ports[port].addresses.clone();
+        assert!(addresses(&follower.model, 0).contains(&address("192.0.2.1")));
+        ip("link set up0 mtu 1400");
+        follower.until("a smaller MTU", |m| m.ports[0].link.mtu == 1400).await;
+        ip("link set up0 address 02:00:00:00:01:09");
+        follower.until("another link address", |m| m.ports[0].link.mac == Some(Mac([2, 0, 0, 0, 1, 9]))).await;
+        ip("address add 198.51.100.1/24 dev up0");
+        follower.until("an address", |m| addresses(m, 0).contains(&address("198.51.100.1"))).await;
+        ip("address del 192.0.2.1/24 dev up0");
+        follower.until("no address", |m| !addresses(m, 0).contains(&address("192.0.2.1"))).await;
+        ip("link set up1 down");
+        follower.until("no carrier", |m| !m.ports[0].link.up).await;
+        ip("link del up0");
+        follower.until("no port", |m| !m.ports[0].present).await;
+        assert_eq!(follower.model.ports[0].link.mtu, 1400, "what was known of it stays");
+    });
+}
