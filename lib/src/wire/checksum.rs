@@ -199,32 +199,28 @@ pub(crate) const fn sum20(bytes: &[u8; 20]) -> Sum {
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
-    // Halves of words into wide sums: no carries, so that the compiler may use vectors. Neither sum
-    // of a word's halves overflows before 2^32 words.
-    let mut low = [0u64; 4];
-    let mut high = [0u64; 4];
+    // The upper halves count the carries, and two sums wait for each other half as often as one.
+    let [mut even, mut odd] = [0u128; 2];
     for block in blocks {
-        let (words, _) = block.as_chunks::<8>();
-        for ((low, high), word) in low.iter_mut().zip(&mut high).zip(words) {
-            let word = u64::from_ne_bytes(*word);
-            *low += word & 0xffff_ffff;
-            *high += word >> 32;
-        }
+        even += u128::from(u64::from_ne_bytes(field::<0, 8, _>(block)));
+        odd += u128::from(u64::from_ne_bytes(field::<8, 8, _>(block)));
+        even += u128::from(u64::from_ne_bytes(field::<16, 8, _>(block)));
+        odd += u128::from(u64::from_ne_bytes(field::<24, 8, _>(block)));
     }
-    let mut total = 0;
-    for part in low.into_iter().chain(high) {
-        total = add(total, part);
-    }
-    let (words, rest) = rest.as_chunks::<8>();
+    let [carries, low] = halves(even + odd);
+    let mut total = add(carries, low);
+    let (words, mut rest) = rest.as_chunks::<8>();
     for word in words {
         total = add(total, u64::from_ne_bytes(*word));
     }
-    let (words, rest) = rest.as_chunks::<2>();
-    for word in words {
-        total = add(total, u64::from(u16::from_ne_bytes(*word)));
+    if let Some((four, after)) = rest.split_first_chunk() {
+        total = add(total, u64::from(u32::from_ne_bytes(*four)));
+        rest = after;
     }
-    match rest {
-        [last] => add(total, u64::from(u16::from_ne_bytes([*last, 0]))),
+    match *rest {
+        [a] => add(total, u64::from(u16::from_ne_bytes([a, 0]))),
+        [a, b] => add(total, u64::from(u16::from_ne_bytes([a, b]))),
+        [a, b, c] => add(total, u64::from(u32::from_ne_bytes([a, b, c, 0]))),
         _ => total,
     }
 }
