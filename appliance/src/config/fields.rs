@@ -255,7 +255,7 @@ pub const OVERLAY: Section = Section {
             Kind::Number(1280, 9000),
             Default("the underlay's MTU less the encapsulation"),
             "1450",
-            "The largest packet inside VXLAN over IPv4, where pods use less than the underlay could carry.",
+            "The largest packet inside VXLAN, where it is smaller than what the underlay could carry.",
         ),
         field(
             "public_ip",

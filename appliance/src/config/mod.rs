@@ -105,7 +105,7 @@ pub struct Overlay {
     pub vni: Vni,
     /// The UDP port of VXLAN.
     pub port: u16,
-    /// The largest packet inside VXLAN over IPv4, where less than the underlay could carry.
+    /// The largest packet inside VXLAN, where less than the underlay could carry.
     pub mtu: Option<u16>,
     /// The gateway on the IPv4 underlay.
     pub public_v4: Option<Ipv4Addr>,

@@ -1,0 +1,195 @@
+//! From configuration and kernel to a description for the core, and to what the steering program
+//! sends to the rings.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weirgate::net::{Endpoint, PortId, Protocol};
+use weirgate::snapshot::{
+    Backend, CompileError, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Vtep,
+};
+
+use super::netlink::Model;
+use super::publish::SnapshotMemory;
+use crate::config::{self, Config};
+
+/// The ports that a translation may use: those that are no system port (RFC 6335 §6).
+pub const POOL_PORTS: (u16, u16) = (1024, 65_535);
+
+/// Everything of a description that the kernel has a say in. Two that are equal make equal
+/// snapshots but for the generation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct World {
+    ports: Vec<Port>,
+    peers: Vec<Peer>,
+    routes: Vec<Route>,
+    neighbours: Vec<Neighbour>,
+    /// The frontends of each service, in the order of the configuration.
+    frontends: Vec<Vec<Endpoint>>,
+}
+
+impl World {
+    /// What the gateway's world is by this configuration and this state of the kernel.
+    #[must_use]
+    pub fn new(config: &Config, kernel: &Model) -> Self {
+        let ports = kernel.ports.iter().map(|port| Port {
+            mac: port.link.mac.unwrap_or_default(),
+            mtu: u16::try_from(port.link.mtu).unwrap_or(u16::MAX),
+        });
+        let routes = kernel.routes.iter();
+        let neighbours = kernel
+            .neighbours
+            .iter()
+            .filter_map(|(&(port, address), station)| Some(Neighbour { port, address, mac: station.mac()? }));
+        Self {
+            ports: ports.collect(),
+            peers: config.peers.iter().flat_map(|peer| peers(peer, kernel)).collect(),
+            routes: routes.map(|(&prefix, route)| Route { prefix, port: route.port, via: route.via }).collect(),
+            neighbours: neighbours.collect(),
+            frontends: frontends(config, kernel),
+        }
+    }
+
+    /// Calls `use_it` with the description of this world.
+    pub fn describe<T>(
+        &self,
+        config: &Config,
+        workers: u8,
+        generation: u32,
+        use_it: impl FnOnce(&Description<'_>) -> T,
+    ) -> T {
+        let backends: Vec<Vec<Backend>> = config
+            .services
+            .iter()
+            .map(|service| service.backends.iter().map(|&endpoint| Backend { endpoint, weight: 1 }).collect())
+            .collect();
+        let services: Vec<Service<'_>> = config
+            .services
+            .iter()
+            .zip(&self.frontends)
+            .zip(&backends)
+            .zip(0..)
+            .map(|(((service, frontends), backends), id)| Service {
+                id,
+                protocol: service.protocol,
+                frontends,
+                backends,
+                table_size: config.table_size,
+            })
+            .collect();
+        let overlay = &config.overlay;
+        use_it(&Description {
+            generation,
+            gateway: Gateway {
+                workers,
+                vni: overlay.vni,
+                vxlan_port: overlay.port,
+                overlay_mtu: overlay.mtu,
+                v4: vtep(overlay.public_v4, overlay.vtep_v4),
+                v6: vtep(overlay.public_v6, overlay.vtep_v6),
+                subnets: &overlay.subnets,
+                pool: &overlay.snat_pool,
+                pool_ports: POOL_PORTS,
+                selector_seed: config.seed,
+                timeouts: config.timeouts,
+            },
+            ports: &self.ports,
+            peers: &self.peers,
+            services: &services,
+            routes: &self.routes,
+            neighbours: &self.neighbours,
+        })
+    }
+
+    /// The compiled snapshot of this world.
+    ///
+    /// # Errors
+    /// What the core refuses, with the offending value.
+    pub fn compile(&self, config: &Config, workers: u8, generation: u32) -> Result<SnapshotMemory, CompileError> {
+        self.describe(config, workers, generation, SnapshotMemory::compile)
+    }
+
+    /// Where the gateway's services listen, with their protocols.
+    pub fn listening<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (IpAddr, u16, Protocol)> + 'a {
+        config.services.iter().zip(&self.frontends).flat_map(|(service, frontends)| {
+            frontends.iter().map(|frontend| (frontend.address, frontend.port, service.protocol))
+        })
+    }
+
+    /// The frontends of a service, by its place in the configuration.
+    #[must_use]
+    pub fn frontends(&self, service: usize) -> &[Endpoint] {
+        self.frontends.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// The way to the peers' subnets, in the order of the configuration.
+    #[must_use]
+    pub fn peers(&self) -> &[Peer] {
+        &self.peers
+    }
+}
+
+/// The gateway's own VTEPs and overlay subnets.
+pub fn vteps(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> {
+    let overlay = &config.overlay;
+    let public = overlay.public_v4.map(IpAddr::V4).into_iter().chain(overlay.public_v6.map(IpAddr::V6));
+    public.map(|address| (address, config.overlay.port))
+}
+
+fn vtep<A>(public: Option<A>, mac: Option<weirgate::net::Mac>) -> Option<Vtep<A>> {
+    // Without VXLAN there is no inner link address, and none is looked at.
+    public.map(|public| Vtep { public, mac: mac.unwrap_or_default() })
+}
+
+fn peers(peer: &config::Peer, kernel: &Model) -> impl Iterator<Item = Peer> {
+    peer.subnets.iter().filter_map(move |subnet| {
+        let public = peer.public(subnet)?;
+        let encapsulation = match peer.backend {
+            config::Backend::Vxlan => Encapsulation::Vxlan { mac: peer.vtep(subnet)? },
+            config::Backend::HostGw => Encapsulation::Direct,
+        };
+        let next_hop = kernel
+            .ways
+            .get(&public)
+            .and_then(|way| Some(NextHop { port: way.port, mac: kernel.station(way.port, way.station).mac()? }));
+        Some(Peer { subnet: *subnet, public, encapsulation, next_hop })
+    })
+}
+
+/// The addresses on which node ports answer.
+fn node_addresses(config: &Config, kernel: &Model) -> Vec<IpAddr> {
+    if let Some(addresses) = &config.uplink_addresses {
+        return addresses.clone();
+    }
+    let uplink = kernel.at(PortId(0)).into_iter().flat_map(|port| &port.addresses).copied();
+    let in_overlay = |address: &IpAddr| config.overlay.networks.iter().any(|network: &IpNet| network.contains(address));
+    uplink
+        .filter(|address| !address.is_loopback() && !in_overlay(address))
+        .filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
+        .collect()
+}
+
+/// The frontends of each service. Where the interface's own addresses bring two services to the
+/// same place, which the check of the file cannot see, the first one keeps it.
+fn frontends(config: &Config, kernel: &Model) -> Vec<Vec<Endpoint>> {
+    let node_addresses = node_addresses(config, kernel);
+    let vteps: Vec<(IpAddr, u16)> = vteps(config).collect();
+    let mut taken = HashSet::new();
+    let mut of_service = |service: &config::Service| {
+        let node = service
+            .node_port
+            .into_iter()
+            .flat_map(|port| node_addresses.iter().map(move |&address| Endpoint { address, port }));
+        let external = service
+            .port
+            .into_iter()
+            .flat_map(|port| service.external.iter().map(move |&address| Endpoint { address, port }));
+        let is_vtep = |endpoint: &Endpoint| {
+            service.protocol == Protocol::UDP && vteps.contains(&(endpoint.address, endpoint.port))
+        };
+        let free = external.chain(node).filter(|endpoint| !is_vtep(endpoint));
+        free.filter(|&endpoint| taken.insert((endpoint, service.protocol))).collect()
+    };
+    config.services.iter().map(&mut of_service).collect()
+}
