@@ -1,0 +1,25 @@
+//! AF_XDP: the steering program, the sockets' rings and the memory they share.
+//!
+//! Starting, in an order that leaves the host as it was after any refusal:
+//! [`Steering::load`], [`Steering::fill`], [`worker::start`](crate::worker::start), and last
+//! [`Steering::attach`].
+
+pub mod interface;
+pub mod layout;
+
+mod error;
+mod napi;
+pub(crate) mod ring;
+mod steer;
+pub(crate) mod sys;
+pub(crate) mod umem;
+
+pub use error::StartError;
+pub use interface::{Interface, Mode};
+pub(crate) use napi::DeferredInterrupts;
+pub use ring::{RingCounters, Transfer};
+pub use steer::{Attach, PROGRAM, Removed, SteerCounters, SteerTable, Steering, detach};
+
+/// The steering program makes as much room as the pipeline may want.
+const _: () = assert!(layout::ADJUST >= weirgate::frame::HEADROOM_MAX);
+const _: () = assert!(layout::PORTS_MAX as usize == weirgate::net::PORTS_MAX);

@@ -1,0 +1,332 @@
+//! One AF_XDP socket and its four rings (Documentation/networking/af_xdp.rst in the kernel).
+//!
+//! ```text
+//!            fill ring ──► kernel ──► RX ring           received frames
+//!   chunks                                     chunks
+//!              TX ring ──► kernel ──► completion ring   transmitted frames
+//! ```
+
+use std::error::Error;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use weirgate::frame::BURST_FRAMES_MAX;
+use weirgate::net::PortId;
+use xsk_rs::config::{BindFlags, Interface as Name, LibxdpFlags, QueueSize, SocketConfig};
+use xsk_rs::umem::frame::FrameDesc;
+use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
+
+use super::umem::{Area, Chunk};
+use super::{StartError, sys};
+
+/// Chunks on their way between a ring and the pipeline.
+pub(crate) type Batch = ArrayVec<Chunk, BURST_FRAMES_MAX>;
+
+/// How long one call may poll for frames, in microseconds. The workers come back at once, so this
+/// only has to be more than nothing.
+const BUSY_POLL_MICROSECONDS: u32 = 20;
+
+/// How frames get to and from the driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transfer {
+    /// The driver reads and writes the chunks themselves.
+    ZeroCopy,
+    /// The kernel copies.
+    Copy,
+}
+
+/// What the kernel has counted for one socket (`XDP_STATISTICS`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RingCounters {
+    /// Frames dropped because the RX ring was full.
+    pub receive_ring_full: u64,
+    /// Times the fill ring had no chunk for a frame.
+    pub fill_ring_empty: u64,
+    /// Descriptors that the kernel did not accept. Always 0: anything else is a bug of ours.
+    pub invalid: u64,
+}
+
+/// One socket: a port and one of its queues.
+pub(crate) struct Queue {
+    port: PortId,
+    number: u32,
+    receive: RxQueue,
+    transmit: TxQueue,
+    fill: FillQueue,
+    completion: CompQueue,
+    /// How many descriptors each ring holds.
+    size: u32,
+    /// Chunks that the kernel has to receive into, or that lie in the RX ring.
+    receiving: u32,
+    /// Chunks given up for transmission and not back yet.
+    transmitting: u32,
+    prefers_busy_poll: bool,
+    /// The interface has gone, and the rings lead nowhere.
+    is_dead: bool,
+}
+
+impl Queue {
+    /// Opens a socket for one queue. The first one on `area` decides between copying and not.
+    pub(super) fn open(
+        area: &Area,
+        name: &str,
+        port: PortId,
+        number: u32,
+        size: u32,
+        transfer: Transfer,
+    ) -> Result<Self, StartError> {
+        const STEP: &str = "open an AF_XDP socket";
+        let how = match transfer {
+            Transfer::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+            Transfer::Copy => BindFlags::XDP_COPY,
+        };
+        let ring =
+            QueueSize::new(size).map_err(|error| StartError::Program { step: STEP, cause: error.to_string() })?;
+        let config = SocketConfig::builder()
+            .rx_queue_size(ring)
+            .tx_queue_size(ring)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(how | BindFlags::XDP_USE_NEED_WAKEUP)
+            .build();
+        let interface: Name = name.parse().map_err(|_| StartError::NoInterface { name: name.into() })?;
+        // SAFETY: the flag that inhibits libxdp's own program is set, which is all it asks.
+        let opened = unsafe { Socket::new(config, area.umem(), &interface, number) };
+        let (transmit, receive, others) = opened.map_err(|error| {
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+            match cause.and_then(io::Error::raw_os_error) {
+                Some(libc::EBUSY) => StartError::QueueOccupied { name: name.into(), queue: number },
+                Some(libc::ENOBUFS | libc::ENOMEM) => StartError::LockedMemory { needed: area.len() as u64 },
+                Some(number) => StartError::system(STEP, Some(name), io::Error::from_raw_os_error(number)),
+                None => StartError::Program { step: STEP, cause: error.to_string() },
+            }
+        })?;
+        let Some((fill, completion)) = others else {
+            return Err(StartError::QueueOccupied { name: name.into(), queue: number });
+        };
+        Ok(Self {
+            port,
+            number,
+            receive,
+            transmit,
+            fill,
+            completion,
+            size,
+            receiving: 0,
+            transmitting: 0,
+            prefers_busy_poll: false,
+            is_dead: false,
+        })
+    }
+
+    /// Asks for preferred busy polling and large transmit calls. Both are only faster.
+    pub(crate) fn tune(&mut self, budget: u32) -> io::Result<()> {
+        let _ = sys::transmit_budget(self.fd(), self.size);
+        sys::prefer_busy_poll(self.fd(), BUSY_POLL_MICROSECONDS, budget)?;
+        self.prefers_busy_poll = true;
+        Ok(())
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.receive.fd().as_raw_fd()
+    }
+
+    /// The port.
+    #[must_use]
+    pub(crate) const fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// The queue's number on its interface.
+    #[must_use]
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// How many chunks the kernel holds for this queue, in whichever ring.
+    #[must_use]
+    pub(crate) const fn held(&self) -> u32 {
+        self.receiving + self.transmitting
+    }
+
+    /// Takes received frames, as many as `into` has room for.
+    pub(crate) fn receive(&mut self, into: &mut Batch) {
+        let mut taken = [FrameDesc::default(); BURST_FRAMES_MAX];
+        let room = into.remaining_capacity();
+        // SAFETY: every descriptor in the fill ring, and so in this one, was put there as a `Chunk`
+        // of the same memory.
+        let count = unsafe { self.receive.consume(&mut taken[..room]) };
+        self.receiving -= count as u32;
+        for descriptor in taken.into_iter().take(count) {
+            // SAFETY: consuming it was the kernel's giving it up, and it is used this once.
+            into.push(unsafe { Chunk::from_ring(descriptor) });
+        }
+    }
+
+    /// Gives the kernel chunks to receive into until it has as many as a ring holds.
+    pub(crate) fn supply(&mut self, free: &mut Vec<Chunk>) {
+        let wanted = (self.size - self.receiving.min(self.size)).min(free.len() as u32);
+        // Refilling a few at a time costs more than it brings.
+        if wanted == 0 || (wanted < 32 && self.receiving > self.size / 2) {
+            return;
+        }
+        let rest = free.len() - wanted as usize;
+        // SAFETY: the chunks are of this memory, in nobody else's hands, and forgotten once given.
+        let given = unsafe { self.fill.produce(Chunk::descriptors(&free[rest..])) };
+        self.receiving += given as u32;
+        free.truncate(free.len() - given);
+    }
+
+    /// Gives the frames to the kernel to transmit, from the front, as many as the ring takes. The
+    /// rest stays in `batch`.
+    pub(crate) fn transmit(&mut self, batch: &mut Batch) {
+        if batch.is_empty() || self.is_dead {
+            return;
+        }
+        let room = self.transmit.nb_free(batch.len() as u32);
+        let count = batch.len().min(room as usize);
+        // SAFETY: the chunks are of this memory, hold a frame that `Area::settle` has placed, are in
+        // nobody else's hands, and are forgotten once given.
+        let given = unsafe { self.transmit.produce(Chunk::descriptors(&batch[..count])) };
+        self.transmitting += given as u32;
+        batch.drain(..given).for_each(drop);
+    }
+
+    /// Takes back what has been transmitted.
+    pub(crate) fn reap(&mut self, into: &mut Vec<Chunk>) {
+        let mut taken = [FrameDesc::default(); BURST_FRAMES_MAX];
+        while self.transmitting > 0 {
+            // SAFETY: every descriptor in the TX ring, and so in this one, was put there as a
+            // `Chunk` of the same memory.
+            let count = unsafe { self.completion.consume(&mut taken) };
+            self.transmitting -= count as u32;
+            for descriptor in taken.into_iter().take(count) {
+                // SAFETY: consuming it was the kernel's giving it up, and it is used this once.
+                into.push(unsafe { Chunk::from_ring(descriptor) });
+            }
+            if count < BURST_FRAMES_MAX {
+                break;
+            }
+        }
+    }
+
+    /// Whether frames wait in the TX ring for the kernel.
+    pub(crate) fn has_unsent(&mut self) -> bool {
+        !self.is_dead && self.transmitting > 0 && self.transmit.nb_free_exact() < self.size
+    }
+
+    /// Whether received frames wait in the RX ring.
+    pub(crate) fn has_received(&mut self) -> bool {
+        self.receive.nb_avail_exact() > 0
+    }
+
+    /// Makes the kernel work on the rings, where it asks to be told or leaves the polling to us.
+    /// One call may send only a part, so this is called while anything is unsent.
+    pub(crate) fn kick(&mut self) {
+        if self.is_dead {
+            return;
+        }
+        let result = if self.has_unsent() && (self.prefers_busy_poll || self.transmit.needs_wakeup()) {
+            sys::kick_transmit(self.fd())
+        } else if self.prefers_busy_poll || self.fill.needs_wakeup() {
+            sys::kick_receive(self.fd())
+        } else {
+            Ok(())
+        };
+        if let Err(error) = result {
+            // The interface is gone (ENXIO, ENODEV): whatever its rings hold is lost with it.
+            self.is_dead = matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBADF));
+        }
+    }
+
+    /// Whether the interface has gone.
+    #[must_use]
+    pub(crate) const fn is_dead(&self) -> bool {
+        self.is_dead
+    }
+
+    /// Says that the interface has gone.
+    pub(crate) const fn bury(&mut self) {
+        self.is_dead = true;
+    }
+
+    /// What the kernel has counted for this socket.
+    #[must_use]
+    pub(crate) fn counters(&self) -> RingCounters {
+        let Ok(counted) = self.receive.fd().xdp_statistics() else { return RingCounters::default() };
+        RingCounters {
+            receive_ring_full: counted.rx_ring_full() + counted.rx_dropped(),
+            fill_ring_empty: counted.rx_fill_ring_empty_descs(),
+            invalid: counted.rx_invalid_descs() + counted.tx_invalid_descs(),
+        }
+    }
+}
+
+/// Every socket of the gateway over one memory, and the chunks that are nobody's yet.
+pub(crate) struct Rings {
+    pub(crate) area: Arc<Area>,
+    /// By worker.
+    pub(crate) queues: Vec<Vec<Queue>>,
+    /// By worker, equally many each, in the order of their numbers.
+    pub(crate) chunks: Vec<Vec<Chunk>>,
+    pub(crate) transfer: Transfer,
+}
+
+/// A port's name and how many queues it has.
+pub(crate) type PortQueues<'a> = (&'a str, u32);
+
+/// Chunks beyond what a worker's rings can hold: a burst in its hands, spares, hand-overs.
+const CHUNKS_OVER: u32 = 1024;
+
+/// Opens a socket for every queue of every port, without copying where all ports can, and shares
+/// the queues out among the workers: queue `q` belongs to worker `q % workers`.
+pub(crate) fn open(
+    ports: &[PortQueues<'_>],
+    workers: u32,
+    ring: u32,
+    chunk_bytes: u32,
+    zero_copy: bool,
+) -> Result<Rings, StartError> {
+    if zero_copy {
+        match open_as(ports, workers, ring, chunk_bytes, Transfer::ZeroCopy) {
+            // Some other driver, queue or memory: the answer will not be better with copying.
+            Err(
+                error @ (StartError::QueueOccupied { .. }
+                | StartError::Privilege { .. }
+                | StartError::LockedMemory { .. }),
+            ) => return Err(error),
+            Err(error) => tracing::info!(cause = %error, "no zero-copy, frames will be copied"),
+            opened => return opened,
+        }
+    }
+    open_as(ports, workers, ring, chunk_bytes, Transfer::Copy)
+}
+
+fn open_as(
+    ports: &[PortQueues<'_>],
+    workers: u32,
+    ring: u32,
+    chunk_bytes: u32,
+    transfer: Transfer,
+) -> Result<Rings, StartError> {
+    let of_worker = |worker: u32, queues: u32| (worker..queues).step_by(workers as usize);
+    let sockets = (0..workers).map(|worker| ports.iter().map(|&(_, queues)| of_worker(worker, queues).count()).sum());
+    let most: usize = sockets.max().unwrap_or(0);
+    // Each socket can hold a ring of chunks on either side.
+    let each = most as u32 * ring * 2 + CHUNKS_OVER;
+    let (area, mut all) = Area::new(chunk_bytes, each * workers, ring)?;
+
+    let mut queues = Vec::new();
+    for worker in 0..workers {
+        let mut own = Vec::new();
+        for (port, &(name, count)) in ports.iter().enumerate() {
+            for number in of_worker(worker, count) {
+                own.push(Queue::open(&area, name, PortId(port as u8), number, ring, transfer)?);
+            }
+        }
+        queues.push(own);
+    }
+    let chunks = (0..workers).map(|_| all.drain(..each as usize).collect()).collect();
+    Ok(Rings { area: Arc::new(area), queues, chunks, transfer })
+}

@@ -1,0 +1,415 @@
+//! The steering program: loading it, filling its tables, attaching it so that it outlives the
+//! process, and taking over from an earlier one without a gap.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, RawFd};
+
+use aya::maps::{HashMap, LpmTrie, MapData, PerCpuArray, XskMap, lpm_trie::Key};
+use aya::programs::{ProgramFd, ProgramInfo, Xdp, loaded_programs};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use ipnet::IpNet;
+use tracing::{info, warn};
+use weirgate::net::Protocol;
+
+use super::interface::{self, Interface, Mode};
+use super::{StartError, layout};
+
+/// The name by which the kernel knows the program, and we know an earlier one of ours.
+pub const PROGRAM: &str = "weirgate_steer";
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+/// What the steering program sends to the rings.
+#[derive(Clone, Default, Debug)]
+pub struct SteerTable {
+    /// Where services listen: address, port and TCP or UDP.
+    pub frontends: Vec<(IpAddr, u16, Protocol)>,
+    /// The gateway's own VTEPs: address and UDP port.
+    pub vteps: Vec<(IpAddr, u16)>,
+    /// The gateway's own overlay subnets, to which other nodes route plain IP packets.
+    pub subnets: Vec<IpNet>,
+}
+
+/// Which way of attaching to try.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Attach {
+    /// In the driver, and where that is not possible in the kernel's stack.
+    #[default]
+    Best,
+    /// In the kernel's stack.
+    Generic,
+}
+
+/// What the steering program has counted on all processors since it was loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SteerCounters {
+    /// Frames redirected to a ring.
+    pub steered: u64,
+    /// Frames left to the kernel.
+    pub passed: u64,
+    /// Frames of the gateway's dropped because no worker was attached to their queue.
+    pub no_worker: u64,
+    /// Frames of the gateway's dropped because the driver left no headroom.
+    pub no_headroom: u64,
+}
+
+/// As the program's `struct endpoint`.
+type EndpointKey = [u8; 20];
+
+/// The loaded program and its tables.
+///
+/// Dropping it leaves the program attached; [`Steering::detach`] takes it off.
+pub struct Steering {
+    ports: Vec<Interface>,
+    attached: Vec<Attached>,
+    program: Ebpf,
+    sockets: XskMap<MapData>,
+    endpoints: Table<HashMap<MapData, EndpointKey, u8>, EndpointKey>,
+    subnets: Table<LpmTrie<MapData, [u8; 16], u8>, (u32, [u8; 16])>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+struct Attached {
+    port: usize,
+    mode: Mode,
+    /// The program that was there before.
+    replaced: Option<ProgramFd>,
+}
+
+/// A table in the kernel and what we have put there.
+struct Table<M, K> {
+    map: M,
+    keys: HashSet<K>,
+}
+
+impl Steering {
+    /// Loads the program for these interfaces. Changes nothing on the host.
+    ///
+    /// A port's place in `names` is its [`PortId`](weirgate::net::PortId).
+    ///
+    /// # Errors
+    /// A missing interface, too many, one that is not Ethernet, one with somebody else's program,
+    /// no privilege, or a kernel that does not take the program.
+    pub fn load(names: &[&str]) -> Result<Self, StartError> {
+        let distinct: HashSet<_> = names.iter().collect();
+        if names.is_empty() || names.len() > layout::PORTS_MAX as usize || distinct.len() != names.len() {
+            return Err(StartError::Ports { count: distinct.len() });
+        }
+        let all = interface::list().map_err(|cause| StartError::system("list the network interfaces", None, cause))?;
+        let mut ports = Vec::new();
+        for &name in names {
+            let port = all.iter().find(|interface| interface.name == name).cloned();
+            ports.push(port.ok_or_else(|| StartError::NoInterface { name: name.into() })?);
+        }
+        if let Some(port) = ports.iter().find(|port| !port.is_ethernet) {
+            return Err(StartError::NotEthernet { name: port.name.clone() });
+        }
+
+        let mut indices = [0u32; layout::PORTS_MAX as usize];
+        for (index, port) in indices.iter_mut().zip(&ports) {
+            *index = port.index;
+        }
+        let mut program = EbpfLoader::new()
+            .override_global("port_interfaces", &indices, true)
+            .load(OBJECT)
+            .map_err(|error| refused("load the steering program's tables", &error))?;
+        xdp(&mut program)
+            .and_then(|xdp| xdp.load().map_err(Into::into))
+            .map_err(|error| refused("load the steering program", &*error))?;
+        // Only now, because listing programs takes the same privilege as loading one.
+        for port in &ports {
+            refuse_foreign(port)?;
+        }
+
+        let mut take = |name| program.take_map(name).expect("the object file defines the map");
+        let sockets = XskMap::try_from(take("sockets"));
+        let endpoints = HashMap::try_from(take("endpoints"));
+        let subnets = LpmTrie::try_from(take("subnets"));
+        let counters = PerCpuArray::try_from(take("counters"));
+        let step = "use the steering program's tables";
+        Ok(Self {
+            ports,
+            attached: Vec::new(),
+            sockets: sockets.map_err(|error| refused(step, &error))?,
+            endpoints: Table { map: endpoints.map_err(|error| refused(step, &error))?, keys: HashSet::new() },
+            subnets: Table { map: subnets.map_err(|error| refused(step, &error))?, keys: HashSet::new() },
+            counters: counters.map_err(|error| refused(step, &error))?,
+            program,
+        })
+    }
+
+    /// The interfaces, in the order of their ports.
+    #[must_use]
+    pub fn ports(&self) -> &[Interface] {
+        &self.ports
+    }
+
+    /// Makes the program steer what `table` lists and nothing else. New entries take effect before
+    /// old ones vanish; what both list is never missing in between.
+    ///
+    /// # Errors
+    /// [`StartError::TableFull`], with nothing changed; otherwise the kernel's refusal.
+    pub fn fill(&mut self, table: &SteerTable) -> Result<(), StartError> {
+        let frontends = table.frontends.iter().map(|&(address, port, protocol)| endpoint(address, port, protocol));
+        let vteps = table.vteps.iter().map(|&(address, port)| endpoint(address, port, Protocol::UDP));
+        let endpoints: HashSet<_> = frontends.chain(vteps).collect();
+        let subnets: HashSet<_> = table.subnets.iter().copied().map(prefix).collect();
+        if endpoints.len() > layout::ENDPOINTS_MAX as usize {
+            return Err(StartError::TableFull { table: "frontends", limit: layout::ENDPOINTS_MAX });
+        }
+        if subnets.len() > layout::SUBNETS_MAX as usize {
+            return Err(StartError::TableFull { table: "subnets", limit: layout::SUBNETS_MAX });
+        }
+        let step = "change the steering program's tables";
+        for key in endpoints.difference(&self.endpoints.keys) {
+            self.endpoints.map.insert(key, 1, 0).map_err(|error| refused(step, &error))?;
+        }
+        for &(bits, address) in subnets.difference(&self.subnets.keys) {
+            self.subnets.map.insert(&Key::new(bits, address), 1, 0).map_err(|error| refused(step, &error))?;
+        }
+        for key in self.endpoints.keys.difference(&endpoints) {
+            self.endpoints.map.remove(key).map_err(|error| refused(step, &error))?;
+        }
+        for &(bits, address) in self.subnets.keys.difference(&subnets) {
+            self.subnets.map.remove(&Key::new(bits, address)).map_err(|error| refused(step, &error))?;
+        }
+        self.endpoints.keys = endpoints;
+        self.subnets.keys = subnets;
+        Ok(())
+    }
+
+    /// Gives the frames of one queue to a socket. When the socket closes, the kernel takes it out.
+    pub(crate) fn plug(&mut self, port: usize, queue: u32, socket: RawFd) -> Result<(), StartError> {
+        let key = port as u32 * layout::QUEUES_MAX + queue;
+        self.sockets
+            .set(key, socket, 0)
+            .map_err(|error| refused("put a socket into the steering program's map", &error))
+    }
+
+    /// Attaches the program to every port, in place of an earlier weirgate's where there is one.
+    ///
+    /// Call it last, with tables filled and workers started: from here on the kernel sees nothing
+    /// of the gateway's. A replacement is atomic: each frame meets the old program or the new one.
+    ///
+    /// # Errors
+    /// What the kernel refused; the ports are then as they were before.
+    pub fn attach(&mut self, how: Attach) -> Result<(), StartError> {
+        for port in 0..self.ports.len() {
+            match self.attach_port(port, how) {
+                Ok(attached) => {
+                    let mode = attached.mode;
+                    let replaced = attached.replaced.is_some();
+                    info!(interface = self.ports[port].name, ?mode, replaced, "steering program attached");
+                    self.attached.push(attached);
+                }
+                Err(error) => {
+                    self.roll_back();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_port(&mut self, port: usize, how: Attach) -> Result<Attached, StartError> {
+        const STEP: &str = "attach the steering program";
+        let Interface { name, index, .. } = self.ports[port].clone();
+        let current = interface::list()
+            .map_err(|cause| StartError::system("list the network interfaces", None, cause))?
+            .into_iter()
+            .find(|interface| interface.index == index)
+            .ok_or_else(|| StartError::NoInterface { name: name.clone() })?;
+        let program = self.fd()?;
+
+        // Native and generic programs cannot be attached at once, so a gapless replacement keeps
+        // the earlier one's mode.
+        if let Some((mode, earlier)) = refuse_foreign(&current)? {
+            let replaced = earlier.fd().map_err(|error| refused("open the earlier steering program", &error))?;
+            interface::attach(index, mode, program.as_fd(), Some(replaced.as_fd()))
+                .map_err(|cause| StartError::system(STEP, Some(&name), cause))?;
+            return Ok(Attached { port, mode, replaced: Some(replaced) });
+        }
+        if how == Attach::Best {
+            match interface::attach(index, Mode::Native, program.as_fd(), None) {
+                Ok(()) => return Ok(Attached { port, mode: Mode::Native, replaced: None }),
+                Err(cause) => info!(interface = name, %cause, "no native XDP, trying generic"),
+            }
+        }
+        interface::attach(index, Mode::Generic, program.as_fd(), None)
+            .map_err(|cause| StartError::system(STEP, Some(&name), cause))?;
+        Ok(Attached { port, mode: Mode::Generic, replaced: None })
+    }
+
+    fn roll_back(&mut self) {
+        let Ok(program) = self.fd() else { return };
+        for Attached { port, mode, replaced } in self.attached.drain(..) {
+            let Interface { name, index, .. } = &self.ports[port];
+            let result = match &replaced {
+                Some(earlier) => interface::attach(*index, mode, earlier.as_fd(), Some(program.as_fd())),
+                None => interface::detach(*index, mode, program.as_fd()),
+            };
+            if let Err(cause) = result {
+                warn!(interface = name, %cause, "could not restore the XDP program");
+            }
+        }
+    }
+
+    /// How each port's program is attached, in the order of the ports; empty before [`attach`].
+    ///
+    /// [`attach`]: Self::attach
+    #[must_use]
+    pub fn modes(&self) -> Vec<Mode> {
+        self.attached.iter().map(|attached| attached.mode).collect()
+    }
+
+    /// What the program has counted.
+    #[must_use]
+    pub fn counters(&self) -> SteerCounters {
+        let sum = |which| self.counters.get(&which, 0).map_or(0, |values| values.iter().sum());
+        SteerCounters {
+            steered: sum(layout::COUNTER_STEERED),
+            passed: sum(layout::COUNTER_PASSED),
+            no_worker: sum(layout::COUNTER_NO_WORKER),
+            no_headroom: sum(layout::COUNTER_NO_HEADROOM),
+        }
+    }
+
+    /// Takes the program off every port. An interface that is gone, or carries another program by
+    /// now, is left alone.
+    pub fn detach(mut self) {
+        let Ok(program) = self.fd() else { return };
+        for Attached { port, mode, .. } in self.attached.drain(..) {
+            let Interface { name, index, .. } = &self.ports[port];
+            match interface::detach(*index, mode, program.as_fd()) {
+                Ok(()) => info!(interface = name, "steering program detached"),
+                Err(cause) => warn!(interface = name, %cause, "steering program not detached"),
+            }
+        }
+    }
+
+    fn fd(&mut self) -> Result<ProgramFd, StartError> {
+        xdp(&mut self.program)
+            .and_then(|xdp| Ok(xdp.fd()?.try_clone()?))
+            .map_err(|error| refused("open the steering program", &*error))
+    }
+}
+
+/// A program that [`detach`] has taken off.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Removed {
+    /// The interface.
+    pub interface: String,
+    /// How it was attached.
+    pub mode: Mode,
+    /// The program's id in the kernel.
+    pub program: u32,
+}
+
+/// Takes weirgate's steering program off the named interfaces, or all, whoever attached it. Other
+/// programs are left alone.
+///
+/// # Errors
+/// A named interface that does not exist, no privilege, or the kernel's refusal.
+pub fn detach(interfaces: Option<&[String]>) -> Result<Vec<Removed>, StartError> {
+    let all = interface::list().map_err(|cause| StartError::system("list the network interfaces", None, cause))?;
+    if let Some(missing) = interfaces.unwrap_or_default().iter().find(|name| all.iter().all(|have| have.name != **name))
+    {
+        return Err(StartError::NoInterface { name: missing.clone() });
+    }
+    let mut removed = Vec::new();
+    for found in all.iter().filter(|found| interfaces.is_none_or(|names| names.contains(&found.name))) {
+        for &(mode, id) in &found.programs {
+            let Some(program) = program(id)?.filter(is_ours) else { continue };
+            let fd = program.fd().map_err(|error| refused("open the steering program", &error))?;
+            interface::detach(found.index, mode, fd.as_fd())
+                .map_err(|cause| StartError::system("detach the steering program", Some(&found.name), cause))?;
+            removed.push(Removed { interface: found.name.clone(), mode, program: id });
+        }
+    }
+    Ok(removed)
+}
+
+/// The program of ours on this interface, if any, or a refusal if there is another's.
+fn refuse_foreign(port: &Interface) -> Result<Option<(Mode, ProgramInfo)>, StartError> {
+    if port.is_offloaded {
+        return Err(StartError::ForeignProgram { name: port.name.clone(), program: String::new(), id: 0 });
+    }
+    let mut ours = None;
+    for &(mode, id) in &port.programs {
+        match program(id)? {
+            Some(program) if is_ours(&program) => ours = Some((mode, program)),
+            other => {
+                let program = other.and_then(|program| program.name_as_str().map(Into::into)).unwrap_or_default();
+                return Err(StartError::ForeignProgram { name: port.name.clone(), program, id });
+            }
+        }
+    }
+    Ok(ours)
+}
+
+fn is_ours(program: &ProgramInfo) -> bool {
+    program.name_as_str() == Some(PROGRAM)
+}
+
+/// The program with this id. Programs that come and go while we look are none of ours.
+fn program(id: u32) -> Result<Option<ProgramInfo>, StartError> {
+    for program in loaded_programs() {
+        match program {
+            Ok(program) if program.id() == id => return Ok(Some(program)),
+            Ok(_) => {}
+            Err(error) if errno(&error) == Some(libc::EPERM) => {
+                return Err(StartError::Privilege { step: "look at the XDP programs that are attached" });
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+fn xdp(program: &mut Ebpf) -> Result<&mut Xdp, Box<dyn Error>> {
+    Ok(program.program_mut(PROGRAM).expect("the object file defines the program").try_into()?)
+}
+
+/// The system's error number, wherever in the chain of causes it is.
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn refused(step: &'static str, error: &(dyn Error + 'static)) -> StartError {
+    match errno(error) {
+        Some(libc::EPERM | libc::EACCES) => StartError::Privilege { step },
+        _ => StartError::Program { step, cause: error.to_string() },
+    }
+}
+
+fn endpoint(address: IpAddr, port: u16, protocol: Protocol) -> EndpointKey {
+    let mut key = [0; 20];
+    key[..16].copy_from_slice(&mapped(address).octets());
+    key[16..18].copy_from_slice(&port.to_be_bytes());
+    key[18] = protocol.0;
+    key
+}
+
+fn prefix(subnet: IpNet) -> (u32, [u8; 16]) {
+    let bits = u32::from(subnet.prefix_len());
+    let bits = if subnet.addr().is_ipv4() { bits + 96 } else { bits };
+    (bits, mapped(subnet.network()).octets())
+}
+
+/// Both families in one key space (RFC 4291 §2.5.5.2).
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}

@@ -1,0 +1,159 @@
+//! The memory that frames live in, shared with the kernel, and who may touch which part of it.
+//!
+//! The memory is cut into chunks of equal size. A [`Chunk`] is the right to use one of them: there
+//! is exactly one value for each, it cannot be copied, and it is either in the hands of one
+//! thread or given to the kernel through a ring. So every frame has one owner by construction.
+
+use std::error::Error;
+use std::io;
+use std::num::NonZeroU32;
+use std::ptr::NonNull;
+
+use xsk_rs::Umem;
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
+use xsk_rs::umem::frame::FrameDesc;
+
+use super::{StartError, layout};
+
+/// `XDP_PACKET_HEADROOM` of linux/bpf.h: the kernel puts a received frame this far into its chunk.
+const KERNEL_HEADROOM: u32 = 256;
+/// Ethernet header and one tag, which the MTU does not count.
+const LINK_HEADER: u32 = 18;
+
+/// The right to use one chunk of the memory, and where in it a frame lies.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Chunk(FrameDesc);
+
+impl Chunk {
+    /// How many bytes the frame has, headroom included.
+    #[must_use]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lengths().data()
+    }
+
+    /// Whether there is no frame in the chunk.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn address(&self) -> usize {
+        self.0.addr()
+    }
+
+    /// The descriptors of these chunks, for a ring.
+    pub(super) fn descriptors(chunks: &[Self]) -> &[FrameDesc] {
+        // SAFETY: a chunk is transparent over its descriptor.
+        unsafe { &*(std::ptr::from_ref(chunks) as *const [FrameDesc]) }
+    }
+
+    /// Takes over a chunk that a ring has just given back.
+    ///
+    /// # Safety
+    /// The kernel must have given the descriptor up, and no other `Chunk` may be made of it.
+    pub(super) unsafe fn from_ring(descriptor: FrameDesc) -> Self {
+        Self(descriptor)
+    }
+}
+
+/// The memory itself.
+#[derive(Debug)]
+pub(crate) struct Area {
+    umem: Umem,
+    base: NonNull<u8>,
+    bytes: usize,
+    chunk_bytes: usize,
+}
+
+// SAFETY: `base` points into memory that `umem` keeps mapped, and is followed only with a `Chunk`
+// in hand, of which there is one for each part of the memory.
+unsafe impl Send for Area {}
+// SAFETY: as above: shared access to an `Area` alone reaches no memory.
+unsafe impl Sync for Area {}
+
+/// The smallest chunk that takes frames of this MTU, in bytes.
+///
+/// # Errors
+/// The largest MTU possible, where this one is larger: a chunk is at most a page.
+pub(crate) fn chunk_bytes(mtu: u32) -> Result<u32, u32> {
+    let around = KERNEL_HEADROOM + layout::ADJUST as u32 + LINK_HEADER;
+    [2048, 4096].into_iter().find(|chunk| mtu <= chunk - around).ok_or(4096 - around)
+}
+
+impl Area {
+    /// Maps memory for `count` chunks of `chunk_bytes`, a power of two between 2048 and 4096.
+    ///
+    /// - `ring`: how many descriptors each fill and completion ring will hold, a power of two.
+    pub(super) fn new(chunk_bytes: u32, count: u32, ring: u32) -> Result<(Self, Vec<Chunk>), StartError> {
+        const STEP: &str = "set up the memory of the rings";
+        let needed = u64::from(chunk_bytes) * u64::from(count);
+        let invalid = |what: &dyn Error| StartError::Program { step: STEP, cause: what.to_string() };
+        let ring = QueueSize::new(ring).map_err(|error| invalid(&error))?;
+        let config = UmemConfig::builder()
+            .frame_size(FrameSize::new(chunk_bytes).map_err(|error| invalid(&error))?)
+            .fill_queue_size(ring)
+            .comp_queue_size(ring)
+            .build()
+            .map_err(|error| invalid(&error))?;
+        let count = NonZeroU32::new(count).ok_or(StartError::Ports { count: 0 })?;
+        let (umem, mut descriptors) = Umem::new(config, count, false).map_err(|error| {
+            let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+            match cause.and_then(io::Error::raw_os_error) {
+                Some(libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => StartError::LockedMemory { needed },
+                Some(number) => StartError::system(STEP, None, io::Error::from_raw_os_error(number)),
+                None => StartError::Program { step: STEP, cause: error.to_string() },
+            }
+        })?;
+        // SAFETY: the first descriptor is of this memory and nobody else uses it yet; the memory
+        // begins its address in front of the slice.
+        let base = unsafe {
+            let first = umem.data(&descriptors[0]);
+            let start = first.contents().as_ptr().cast_mut().sub(descriptors[0].addr());
+            NonNull::new_unchecked(start)
+        };
+        let chunks = descriptors.drain(..).map(Chunk).collect();
+        Ok((Self { umem, base, bytes: needed as usize, chunk_bytes: chunk_bytes as usize }, chunks))
+    }
+
+    /// How many bytes of memory there are.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) const fn umem(&self) -> &Umem {
+        &self.umem
+    }
+
+    /// Which chunk of the memory this is, counted from its beginning.
+    #[must_use]
+    pub(crate) fn number(&self, chunk: &Chunk) -> usize {
+        chunk.address() / self.chunk_bytes
+    }
+
+    /// The bytes from where the frame begins to the end of its chunk.
+    #[must_use]
+    #[allow(clippy::mut_from_ref)] // the right to write comes from the chunk, not from the area
+    pub(crate) fn bytes<'a>(&'a self, chunk: &'a mut Chunk) -> &'a mut [u8] {
+        let start = chunk.address();
+        let end = (start / self.chunk_bytes + 1) * self.chunk_bytes;
+        if end > self.bytes {
+            return &mut [];
+        }
+        // SAFETY: `start..end` lies inside the memory, which stays mapped while the sockets that
+        // hold `umem` and this value live. The chunk is the only right to these bytes, it is
+        // borrowed for as long as the slice lives, and the kernel has given it up.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), end - start) }
+    }
+
+    /// Makes the chunk's frame the `length` bytes that begin `start` bytes after its address. A
+    /// frame leaves from its address, so the bytes move there unless they are there already.
+    pub(crate) fn settle(&self, chunk: &mut Chunk, start: usize, length: usize) {
+        if start != 0 {
+            self.bytes(chunk).copy_within(start..start + length, 0);
+        }
+        chunk.0.set_options(0);
+        // SAFETY: the chunk is of this memory and borrowed exclusively; only its length is written.
+        unsafe { self.umem.data_mut(&mut chunk.0).cursor().set_pos(length) };
+    }
+}
