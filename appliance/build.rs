@@ -4,6 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+#[allow(unreachable_pub)] // the appliance's library makes it public
 #[path = "src/xdp/layout.rs"]
 mod layout;
 

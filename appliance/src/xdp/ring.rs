@@ -240,12 +240,6 @@ impl Queue {
         }
     }
 
-    /// Whether the interface has gone.
-    #[must_use]
-    pub(crate) const fn is_dead(&self) -> bool {
-        self.is_dead
-    }
-
     /// Says that the interface has gone.
     pub(crate) const fn bury(&mut self) {
         self.is_dead = true;

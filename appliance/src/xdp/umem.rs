@@ -32,12 +32,6 @@ impl Chunk {
         self.0.lengths().data()
     }
 
-    /// Whether there is no frame in the chunk.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     pub(super) fn address(&self) -> usize {
         self.0.addr()
     }
@@ -117,7 +111,7 @@ impl Area {
     }
 
     /// How many bytes of memory there are.
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.bytes
     }
 

@@ -1,0 +1,463 @@
+//! The loop. Start reading at [`Lane::run`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use weirgate::frame::{BURST_FRAMES_MAX, Burst, Frame};
+use weirgate::net::{PortId, WorkerId};
+use weirgate::time::{Instant, Span};
+use weirgate::verdict::{DropReason, Verdict};
+
+use super::exchange::{Exchange, Handed};
+use super::stats::add;
+use super::{Forward, Poll, Shared, Stats};
+use crate::xdp::layout::ADJUST;
+use crate::xdp::ring::{Batch, Queue};
+use crate::xdp::sys::{self, Waiter};
+use crate::xdp::umem::{Area, Chunk};
+
+/// Buffers lent to the pipeline for frames of its own making, in one burst.
+const SPARES: usize = 16;
+/// The shortest frame that a driver takes: an Ethernet header.
+const FRAME_MIN: usize = 14;
+/// How long there must be nothing to do before an adaptive worker sleeps.
+const IDLE_SPELL: Span = Span(300_000);
+/// How long it sleeps at most, so that flows go on growing old.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// How long it sleeps at most while the TX ring does not empty, as on an interface that is down.
+const SLEEP_UNSENT: Duration = Duration::from_millis(1);
+/// How many entries grow old in a turn that moved frames, and in one that did not.
+const AGE_BUDGET: usize = 32;
+const AGE_BUDGET_IDLE: usize = 1024;
+/// How often the kernel's counters are read.
+const COUNTERS_EVERY: Span = Span(1_000_000_000);
+/// How many next hops may be asked for in one turn, and how many turns apart.
+const ASK_BUDGET: usize = 8;
+const ASK_EVERY: Span = Span(1_000_000);
+/// How long a worker goes on transmitting after it was told to stop.
+const DRAIN: Span = Span(100_000_000);
+
+/// One worker's rings and chunks, on its thread.
+pub struct Lane {
+    id: WorkerId,
+    area: Arc<Area>,
+    queues: Vec<Queue>,
+    /// By port, the queue to transmit on.
+    outlets: Vec<usize>,
+    /// By port, what goes out at the end of the turn.
+    staged: Vec<Batch>,
+    /// Chunks with nothing in them.
+    free: Vec<Chunk>,
+    spares: ArrayVec<Chunk, SPARES>,
+    /// Chunks of other workers that found no place in the ring back home.
+    strays: Vec<Chunk>,
+    chunks_per_worker: usize,
+    /// How many chunks there ought to be here; hand-overs change it.
+    entrusted: usize,
+    exchange: Exchange,
+    shared: Arc<Shared>,
+    asked: SyncSender<(PortId, IpAddr)>,
+    poll: Poll,
+    /// When frames last moved, the kernel's counters were read, and next hops were asked for.
+    last_moved: Instant,
+    last_counted: Instant,
+    last_asked: Instant,
+    waiters: Vec<Waiter>,
+}
+
+/// What a lane is made of.
+pub(super) struct Parts {
+    pub(super) id: WorkerId,
+    pub(super) ports: usize,
+    pub(super) area: Arc<Area>,
+    pub(super) queues: Vec<Queue>,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) chunks_per_worker: usize,
+    pub(super) exchange: Exchange,
+    pub(super) shared: Arc<Shared>,
+    pub(super) asked: SyncSender<(PortId, IpAddr)>,
+    pub(super) poll: Poll,
+}
+
+impl Lane {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { id, ports, area, queues, chunks, chunks_per_worker, exchange, shared, asked, poll } = parts;
+        let outlets = (0..ports)
+            .map(|port| {
+                let serves = |queue: &Queue| usize::from(queue.port().0) == port;
+                queues.iter().position(serves).expect("each worker has a queue of each port")
+            })
+            .collect();
+        let mut waiters: Vec<_> = queues.iter().map(|queue| Waiter::new(queue.fd())).collect();
+        waiters.push(Waiter::new(shared.doorbells[usize::from(id.0)].fd()));
+        // Room for every chunk there is, so that nothing ever grows in the loop.
+        let all = chunks_per_worker * shared.stats.len();
+        let mut free = Vec::with_capacity(all);
+        free.extend(chunks);
+        Self {
+            id,
+            outlets,
+            staged: (0..ports).map(|_| Batch::new()).collect(),
+            spares: ArrayVec::new(),
+            strays: Vec::with_capacity(all),
+            entrusted: free.len(),
+            free,
+            area,
+            queues,
+            chunks_per_worker,
+            exchange,
+            shared,
+            asked,
+            poll,
+            last_moved: Instant::ZERO,
+            last_counted: Instant::ZERO,
+            last_asked: Instant::ZERO,
+            waiters,
+        }
+    }
+
+    /// Which worker this is.
+    #[must_use]
+    pub const fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Moves frames until the workers are stopped.
+    pub fn run(&mut self, forward: &mut impl Forward) {
+        let mut now = sys::boot_time();
+        self.last_moved = now;
+        while !self.shared.stop.load(Relaxed) {
+            self.reclaim();
+            let mut frames = self.take_over(now, forward);
+            for queue in 0..self.queues.len() {
+                frames += self.receive(queue, now, forward);
+            }
+            self.send(forward);
+            self.supply();
+            forward.age(now, if frames > 0 { AGE_BUDGET } else { AGE_BUDGET_IDLE });
+            self.ask(now, forward);
+            now = self.finish_turn(now, frames);
+            if self.poll == Poll::Adaptive && now - self.last_moved > IDLE_SPELL {
+                self.sleep();
+                now = sys::boot_time();
+            }
+        }
+        self.drain(forward);
+    }
+
+    /// Takes back the chunks of frames that have been transmitted, here or by other workers.
+    fn reclaim(&mut self) {
+        let first = self.free.len();
+        for queue in &mut self.queues {
+            queue.reap(&mut self.free);
+        }
+        if self.shared.stats.len() > 1 {
+            self.send_home(first);
+            for peer in self.exchange.peers.iter_mut().flatten() {
+                while let Ok(chunk) = peer.chunks_from.pop() {
+                    self.free.push(chunk);
+                    self.entrusted += 1;
+                }
+            }
+        }
+    }
+
+    /// Returns other workers' chunks, found among the free ones from `first` on, to their homes.
+    fn send_home(&mut self, first: usize) {
+        let mut at = first;
+        while let Some(chunk) = self.free.get(at) {
+            if self.home(chunk) == usize::from(self.id.0) {
+                at += 1;
+            } else {
+                let stray = self.free.swap_remove(at);
+                self.strays.push(stray);
+            }
+        }
+        for _ in 0..self.strays.len() {
+            let Some(chunk) = self.strays.pop() else { break };
+            let home = self.home(&chunk);
+            let Some(peer) = self.exchange.peers[home].as_mut() else { continue };
+            match peer.chunks_to.push(chunk) {
+                Ok(()) => {
+                    self.entrusted -= 1;
+                    self.shared.doorbells[home].ring();
+                }
+                Err(rtrb::PushError::Full(chunk)) => {
+                    self.strays.push(chunk);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn home(&self, chunk: &Chunk) -> usize {
+        self.area.number(chunk) / self.chunks_per_worker
+    }
+
+    /// Processes frames that other workers have handed over.
+    fn take_over(&mut self, now: Instant, forward: &mut impl Forward) -> usize {
+        let mut total = 0;
+        for peer in 0..self.exchange.peers.len() {
+            let Some(from) = self.exchange.peers[peer].as_mut() else { continue };
+            let mut batch = Batch::new();
+            let mut ports = [PortId(0); BURST_FRAMES_MAX];
+            while !batch.is_full()
+                && let Ok((chunk, port)) = from.frames_from.pop()
+            {
+                ports[batch.len()] = port;
+                batch.push(chunk);
+            }
+            if !batch.is_empty() {
+                total += batch.len();
+                self.entrusted += batch.len();
+                add(&self.stats().taken_over, batch.len() as u64);
+                self.forward(batch, &ports, now, forward);
+            }
+        }
+        total
+    }
+
+    /// Processes what one queue has received.
+    fn receive(&mut self, queue: usize, now: Instant, forward: &mut impl Forward) -> usize {
+        let mut batch = Batch::new();
+        self.queues[queue].receive(&mut batch);
+        if batch.is_empty() {
+            return 0;
+        }
+        let port = self.queues[queue].port();
+        let frames = batch.len();
+        let bytes: usize = batch.iter().map(|chunk| chunk.len().saturating_sub(ADJUST)).sum();
+        let stats = &self.stats().ports[usize::from(port.0)];
+        add(&stats.received_frames, frames as u64);
+        add(&stats.received_bytes, bytes as u64);
+        self.forward(batch, &[port; BURST_FRAMES_MAX], now, forward);
+        frames
+    }
+
+    /// Has a burst processed, and puts each frame where its verdict says.
+    fn forward(&mut self, mut batch: Batch, ports: &[PortId], now: Instant, forward: &mut impl Forward) {
+        while !self.spares.is_full()
+            && let Some(chunk) = self.free.pop()
+        {
+            self.spares.push(chunk);
+        }
+        let mut outcomes = ArrayVec::<Outcome, BURST_FRAMES_MAX>::new();
+        let mut made = ArrayVec::<Outcome, SPARES>::new();
+        {
+            let area = &*self.area;
+            let mut frames: ArrayVec<Frame<'_>, BURST_FRAMES_MAX> =
+                batch.iter_mut().zip(ports).map(|(chunk, &port)| received(area, chunk, port)).collect();
+            let mut spares: ArrayVec<Frame<'_>, SPARES> =
+                self.spares.iter_mut().map(|chunk| Frame::spare(area.bytes(chunk))).collect();
+            let mut burst = Burst::new(&mut frames, &mut spares);
+            forward.process(now, &mut burst);
+            let emitted = burst.emitted;
+            outcomes.extend(frames.iter().map(Outcome::of));
+            made.extend(spares.iter().take(emitted).map(Outcome::of));
+        }
+        add(&self.stats().bursts, 1);
+        for ((chunk, outcome), &port) in batch.into_iter().zip(outcomes).zip(ports) {
+            self.place(chunk, outcome, port, forward);
+        }
+        let emitted: ArrayVec<Chunk, SPARES> = self.spares.drain(..made.len()).collect();
+        for (chunk, outcome) in emitted.into_iter().zip(made) {
+            self.place(chunk, outcome, PortId(0), forward);
+        }
+    }
+
+    /// Puts a frame in exactly one of: a TX ring, another worker's hands, the free chunks.
+    fn place(&mut self, mut chunk: Chunk, outcome: Outcome, port: PortId, forward: &mut impl Forward) {
+        match outcome.verdict {
+            Some(Verdict::Transmit(out)) if usize::from(out.0) < self.staged.len() && outcome.length >= FRAME_MIN => {
+                self.area.settle(&mut chunk, outcome.start, outcome.length);
+                if self.staged[usize::from(out.0)].is_full() {
+                    self.flush(usize::from(out.0), forward);
+                }
+                self.staged[usize::from(out.0)].push(chunk);
+            }
+            Some(Verdict::Handover(worker)) => self.hand_over(worker, (chunk, port), forward),
+            Some(Verdict::Host) => {
+                forward.count_drop(DropReason::HostFull);
+                self.free.push(chunk);
+            }
+            Some(Verdict::Transmit(_)) => {
+                forward.count_drop(DropReason::UnknownPort);
+                self.free.push(chunk);
+            }
+            Some(Verdict::Drop(_)) | None => self.free.push(chunk),
+        }
+    }
+
+    fn hand_over(&mut self, worker: WorkerId, frame: Handed, forward: &mut impl Forward) {
+        let to = usize::from(worker.0);
+        let peer = self.exchange.peers.get_mut(to).and_then(Option::as_mut);
+        let refused = match peer {
+            Some(peer) => match peer.frames_to.push(frame) {
+                Ok(()) => None,
+                Err(rtrb::PushError::Full(frame)) => Some(frame),
+            },
+            None => Some(frame),
+        };
+        match refused {
+            None => {
+                self.entrusted -= 1;
+                add(&self.stats().handed_over, 1);
+                self.shared.doorbells[to].ring();
+            }
+            Some((chunk, _)) => {
+                forward.count_drop(DropReason::HandoverFull);
+                self.free.push(chunk);
+            }
+        }
+    }
+
+    /// Moves what is staged into the TX rings and makes the kernel work on all rings.
+    fn send(&mut self, forward: &mut impl Forward) {
+        for port in 0..self.staged.len() {
+            if !self.staged[port].is_empty() {
+                self.flush(port, forward);
+            }
+        }
+        for queue in &mut self.queues {
+            queue.kick();
+        }
+    }
+
+    /// Moves one port's staged frames into its TX ring, and drops those for which there is no place
+    /// even after the kernel has been made to send.
+    fn flush(&mut self, port: usize, forward: &mut impl Forward) {
+        let staged = &mut self.staged[port];
+        let queue = &mut self.queues[self.outlets[port]];
+        let before = staged.len();
+        let bytes = staged.iter().map(Chunk::len).sum::<usize>();
+        queue.transmit(staged);
+        if !staged.is_empty() {
+            queue.kick();
+            queue.reap(&mut self.free);
+            queue.transmit(staged);
+        }
+        let dropped = staged.len();
+        let dropped_bytes = staged.iter().map(Chunk::len).sum::<usize>();
+        self.free.extend(staged.drain(..));
+        for _ in 0..dropped {
+            forward.count_drop(DropReason::TransmitFull);
+        }
+        let stats = &self.stats().ports[port];
+        add(&stats.transmitted_frames, (before - dropped) as u64);
+        add(&stats.transmitted_bytes, (bytes - dropped_bytes) as u64);
+    }
+
+    /// Gives the kernel chunks to receive into.
+    fn supply(&mut self) {
+        for queue in &mut self.queues {
+            queue.supply(&mut self.free);
+        }
+    }
+
+    /// Passes on which next hops the kernel should resolve, at a bounded rate.
+    fn ask(&mut self, now: Instant, forward: &mut impl Forward) {
+        if now - self.last_asked < ASK_EVERY {
+            return;
+        }
+        self.last_asked = now;
+        for _ in 0..ASK_BUDGET {
+            let Some(hop) = forward.next_unresolved() else { break };
+            // When the control side is behind, the next packet will ask again.
+            let _ = self.asked.try_send(hop);
+        }
+    }
+
+    fn finish_turn(&mut self, began: Instant, frames: usize) -> Instant {
+        debug_assert_eq!(self.held(), self.entrusted, "every chunk has one owner");
+        let now = sys::boot_time();
+        if frames > 0 {
+            self.last_moved = now;
+            self.stats().latency.record((now - began).0);
+        }
+        if now - self.last_counted > COUNTERS_EVERY {
+            self.last_counted = now;
+            self.publish();
+        }
+        now
+    }
+
+    /// Every chunk in this worker's hands or in the kernel's on its behalf.
+    fn held(&self) -> usize {
+        let in_rings: u32 = self.queues.iter().map(Queue::held).sum();
+        let staged: usize = self.staged.iter().map(ArrayVec::len).sum();
+        in_rings as usize + staged + self.free.len() + self.spares.len() + self.strays.len()
+    }
+
+    fn publish(&self) {
+        let stats = self.stats();
+        stats.held.store(self.held() as u64, Relaxed);
+        let counted: Vec<_> = self.queues.iter().map(Queue::counters).collect();
+        stats.receive_ring_full.store(counted.iter().map(|ring| ring.receive_ring_full).sum(), Relaxed);
+        stats.fill_ring_empty.store(counted.iter().map(|ring| ring.fill_ring_empty).sum(), Relaxed);
+        stats.invalid.store(counted.iter().map(|ring| ring.invalid).sum(), Relaxed);
+    }
+
+    /// Sleeps until a frame comes, unless one has come in the meantime.
+    fn sleep(&mut self) {
+        let doorbell = usize::from(self.id.0);
+        self.shared.doorbells[doorbell].lie_down();
+        let is_waiting = self.exchange.has_waiting() || self.queues.iter_mut().any(Queue::has_received);
+        if !is_waiting && !self.shared.stop.load(Relaxed) {
+            let is_unsent = self.queues.iter_mut().any(Queue::has_unsent);
+            add(&self.stats().sleeps, 1);
+            sys::wait(&mut self.waiters, if is_unsent { SLEEP_UNSENT } else { SLEEP_MAX });
+        }
+        self.shared.doorbells[doorbell].get_up();
+        for (queue, waiter) in self.queues.iter_mut().zip(&mut self.waiters) {
+            if waiter.is_broken() {
+                // The interface has gone. It would be ready for ever.
+                waiter.forget();
+                queue.bury();
+            }
+        }
+    }
+
+    /// Sends what is in the TX rings still.
+    fn drain(&mut self, forward: &mut impl Forward) {
+        let began = sys::boot_time();
+        self.send(forward);
+        while self.queues.iter_mut().any(Queue::has_unsent) && sys::boot_time() - began < DRAIN {
+            self.queues.iter_mut().for_each(Queue::kick);
+            self.reclaim();
+        }
+        self.reclaim();
+        self.publish();
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.shared.stats[usize::from(self.id.0)]
+    }
+}
+
+/// What the pipeline made of a frame.
+#[derive(Clone, Copy)]
+struct Outcome {
+    verdict: Option<Verdict>,
+    start: usize,
+    length: usize,
+}
+
+impl Outcome {
+    fn of(frame: &Frame<'_>) -> Self {
+        Self { verdict: frame.verdict(), start: frame.start(), length: frame.len() }
+    }
+}
+
+/// The frame in a chunk that came from an RX ring. The steering program has moved its start by
+/// [`ADJUST`]; a shorter frame is none of its, and becomes an empty one.
+fn received<'a>(area: &'a Area, chunk: &'a mut Chunk, port: PortId) -> Frame<'a> {
+    let length = chunk.len().saturating_sub(ADJUST);
+    let buffer = area.bytes(chunk);
+    let start = ADJUST.min(buffer.len());
+    let length = length.min(buffer.len() - start);
+    Frame::new(buffer, start, length, port).expect("start and length lie in the buffer")
+}

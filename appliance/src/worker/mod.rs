@@ -1,0 +1,268 @@
+//! The workers: one thread and one core each, a queue of every port, and a loop that takes frames
+//! from the rings, has them processed and puts each where its verdict says.
+//!
+//! What is done with the frames is a [`Forward`]: the gateway's own is the core's pipeline; [`Bare`] only
+//! turns frames around, to know what the rings alone can do.
+
+mod bare;
+mod exchange;
+mod lane;
+mod latency;
+mod memory;
+mod stats;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use tracing::{info, warn};
+use weirgate::frame::Burst;
+use weirgate::net::{PortId, WORKERS_MAX, WorkerId};
+use weirgate::time::Instant;
+use weirgate::verdict::DropReason;
+
+use crate::xdp::{DeferredInterrupts, StartError, Steering, Transfer, layout, ring, sys, umem};
+
+pub use bare::Bare;
+pub use lane::Lane;
+pub use latency::Latency;
+pub use memory::Memory;
+pub use stats::{PortStats, Stats};
+
+/// How a worker waits for frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Poll {
+    /// It never sleeps. For cores that have nothing else to do.
+    Busy,
+    /// It sleeps after an idle spell, until a frame comes. For shared machines.
+    #[default]
+    Adaptive,
+}
+
+/// How to run the workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How many workers, at most the smallest port's number of queues. A port's further queues are
+    /// shared out among the workers. `None`: as many as the smallest port has queues.
+    pub workers: Option<u32>,
+    /// How a worker waits.
+    pub poll: Poll,
+    /// The core of the first worker; each next one takes the next core.
+    pub first_core: usize,
+    /// How many descriptors each ring holds: a power of two.
+    pub ring: u32,
+    /// Whether to try rings that the driver uses without copying.
+    pub zero_copy: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { workers: None, poll: Poll::default(), first_core: 0, ring: 2048, zero_copy: true }
+    }
+}
+
+/// What a worker does with frames. Called only from the worker's thread; must not block.
+pub trait Forward {
+    /// Gives every frame of the burst a verdict.
+    fn process(&mut self, now: Instant, burst: &mut Burst<'_, '_>);
+
+    /// Counts a frame that found no place after its verdict.
+    fn count_drop(&mut self, reason: DropReason);
+
+    /// Looks at up to `budget` entries of whatever grows old. Once a turn of the loop.
+    fn age(&mut self, now: Instant, budget: usize) {
+        let _ = (now, budget);
+    }
+
+    /// A next hop whose link address the kernel should find out, each only once in a while.
+    fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
+        None
+    }
+}
+
+/// How many next hops wait to be resolved before further ones are forgotten; the flow that needs
+/// one will ask again.
+const UNRESOLVED_MAX: usize = 256;
+
+/// The running workers. Dropping it stops them.
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    unresolved: Receiver<(PortId, IpAddr)>,
+    transfer: Transfer,
+    chunks: usize,
+    locked_bytes: usize,
+    _interrupts: DeferredInterrupts,
+}
+
+/// What the workers and everybody else see.
+pub(crate) struct Shared {
+    pub(crate) stop: AtomicBool,
+    pub(crate) stats: Vec<Stats>,
+    pub(crate) doorbells: Vec<exchange::Doorbell>,
+}
+
+/// Opens the rings on the ports of `steering` and starts the workers. Frames come once
+/// [`Steering::attach`] has been called, which the caller does next.
+///
+/// `make` is called once for each worker, on the calling thread, so that what it allocates can
+/// fail; the closure that it returns runs on the worker's thread and calls [`Lane::run`].
+///
+/// # Errors
+/// An MTU that does not fit, too few queues, an occupied queue, no privilege, too little locked
+/// memory, or what `make` refused. The host is then as it was.
+pub fn start<B>(
+    plan: &Plan,
+    steering: &mut Steering,
+    mut make: impl FnMut(WorkerId) -> Result<B, StartError>,
+) -> Result<Workers, StartError>
+where
+    B: FnOnce(&mut Lane) + Send + 'static,
+{
+    let ports = steering.ports().to_vec();
+    let mut chunk_bytes = 0;
+    for port in &ports {
+        let needed = umem::chunk_bytes(port.mtu).map_err(|largest| StartError::MtuTooLarge {
+            name: port.name.clone(),
+            mtu: port.mtu,
+            largest,
+        })?;
+        chunk_bytes = chunk_bytes.max(needed);
+        if port.is_veth && port.offloads_checksums() {
+            warn!(
+                interface = port.name,
+                "transmit checksum offload is on; frames between veth devices then carry unfinished checksums, which the gateway would pass on as they are: switch it off on both ends with `ethtool -K {} tx off`",
+                port.name
+            );
+        }
+    }
+    let queues: Vec<_> = ports.iter().map(|port| (port.name.as_str(), port.queues())).collect();
+    let fewest = queues.iter().map(|&(_, count)| count).min().unwrap_or(1).min(WORKERS_MAX as u32);
+    let workers = plan.workers.unwrap_or(fewest).max(1);
+    if let Some(&(name, queues)) = queues.iter().find(|&&(_, count)| count < workers || count > layout::QUEUES_MAX) {
+        return Err(StartError::Queues { name: name.into(), queues, workers });
+    }
+
+    let bodies = (0..workers).map(|id| make(WorkerId(id as u8))).collect::<Result<Vec<_>, _>>()?;
+    let rings = ring::open(&queues, workers, plan.ring, chunk_bytes, plan.zero_copy)?;
+    info!(transfer = ?rings.transfer, workers, chunk_bytes, "rings open");
+
+    let mut interrupts = DeferredInterrupts::default();
+    for port in &ports {
+        interrupts.set(&port.name);
+    }
+    let doorbells = (0..workers)
+        .map(|_| exchange::Doorbell::new())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|cause| StartError::system("make an event descriptor", None, cause))?;
+    let stats = (0..workers).map(|_| Stats::default()).collect();
+    let shared = Arc::new(Shared { stop: AtomicBool::new(false), stats, doorbells });
+    let (asked, unresolved) = sync_channel(UNRESOLVED_MAX);
+    let per_worker = rings.chunks.first().map_or(0, Vec::len);
+    let mut started = Workers {
+        threads: Vec::new(),
+        shared: Arc::clone(&shared),
+        unresolved,
+        transfer: rings.transfer,
+        chunks: per_worker * workers as usize,
+        locked_bytes: rings.area.len(),
+        _interrupts: interrupts,
+    };
+
+    let exchanges = exchange::connect(workers as usize);
+    let parts = rings.queues.into_iter().zip(rings.chunks).zip(exchanges).zip(bodies);
+    for (id, (((mut queues, chunks), exchange), body)) in parts.enumerate() {
+        for queue in &mut queues {
+            steering.plug(queue.port().0.into(), queue.number(), queue.fd())?;
+            if let Err(cause) = queue.tune(weirgate::frame::BURST_FRAMES_MAX as u32) {
+                warn!(%cause, "no preferred busy polling, which needs Linux 5.11 and CAP_NET_ADMIN");
+            }
+        }
+        let mut lane = Lane::new(lane::Parts {
+            id: WorkerId(id as u8),
+            ports: ports.len(),
+            area: Arc::clone(&rings.area),
+            queues,
+            chunks,
+            chunks_per_worker: per_worker,
+            exchange,
+            shared: Arc::clone(&shared),
+            asked: asked.clone(),
+            poll: plan.poll,
+        });
+        let core = plan.first_core + id;
+        let thread = thread::Builder::new().name(format!("weirgate-w{id}")).spawn(move || {
+            if let Err(cause) = sys::pin_thread(core) {
+                warn!(worker = id, core, %cause, "worker not bound to its core");
+            }
+            body(&mut lane);
+        });
+        let thread = thread.map_err(|cause| StartError::system("start a worker", None, cause))?;
+        started.threads.push(thread);
+    }
+    Ok(started)
+}
+
+impl Workers {
+    /// What each worker counts. Reading disturbs no worker.
+    #[must_use]
+    pub fn stats(&self) -> &[Stats] {
+        &self.shared.stats
+    }
+
+    /// A next hop that some worker wants resolved, if any waits.
+    #[must_use]
+    pub fn unresolved(&self) -> Option<(PortId, IpAddr)> {
+        self.unresolved.try_recv().ok()
+    }
+
+    /// Whether frames are copied between the driver and the rings.
+    #[must_use]
+    pub const fn transfer(&self) -> Transfer {
+        self.transfer
+    }
+
+    /// How many bytes of memory the rings' frames have, all locked.
+    #[must_use]
+    pub const fn locked_bytes(&self) -> usize {
+        self.locked_bytes
+    }
+
+    /// How many chunks of the rings' memory there are. Each is held by some worker or on its way
+    /// between two, so that the sum of [`Stats::held`] is never more, and no less at a standstill.
+    #[must_use]
+    pub const fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// Whether every worker still runs. One that ended by itself did so by a bug.
+    #[must_use]
+    pub fn are_running(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Stops the workers after they have sent what they hold, and closes the rings.
+    pub fn stop(mut self) {
+        self.halt();
+    }
+
+    fn halt(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for doorbell in &self.shared.doorbells {
+            doorbell.wake();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                warn!("a worker panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}

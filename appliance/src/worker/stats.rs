@@ -1,0 +1,49 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use weirgate::net::PORTS_MAX;
+
+use super::Latency;
+
+/// What one worker counts about its rings. The worker alone writes, anyone may read at any time;
+/// each number is exact by itself, and two read one after the other need not fit together.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// By port.
+    pub ports: [PortStats; PORTS_MAX],
+    /// Bursts given to the pipeline.
+    pub bursts: AtomicU64,
+    /// Times the worker went to sleep.
+    pub sleeps: AtomicU64,
+    /// Frames given to other workers.
+    pub handed_over: AtomicU64,
+    /// Frames taken from other workers.
+    pub taken_over: AtomicU64,
+    /// Chunks of memory in this worker's hands and rings, as of its last turn.
+    pub held: AtomicU64,
+    /// Frames that the kernel dropped because an RX ring was full; renewed once a second.
+    pub receive_ring_full: AtomicU64,
+    /// Times the kernel found no chunk to receive into; renewed once a second.
+    pub fill_ring_empty: AtomicU64,
+    /// Descriptors that the kernel refused; anything but 0 is a bug.
+    pub invalid: AtomicU64,
+    /// How long the turns that moved frames took.
+    pub latency: Latency,
+}
+
+/// A port's part.
+#[derive(Debug, Default)]
+pub struct PortStats {
+    /// Frames taken from the RX rings.
+    pub received_frames: AtomicU64,
+    /// Bytes of those, Ethernet header included.
+    pub received_bytes: AtomicU64,
+    /// Frames put into the TX rings.
+    pub transmitted_frames: AtomicU64,
+    /// Bytes of those.
+    pub transmitted_bytes: AtomicU64,
+}
+
+/// Adds to a counter that only this thread writes: no locked instruction needed.
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
