@@ -58,6 +58,8 @@ pub struct SteerCounters {
 
 /// As the program's `struct endpoint`.
 type EndpointKey = [u8; 20];
+/// As the program's `struct subnet`: how many bits, and the address.
+type SubnetKey = (u32, [u8; 16]);
 
 /// The loaded program and its tables.
 ///
@@ -68,7 +70,7 @@ pub struct Steering {
     program: Ebpf,
     sockets: XskMap<MapData>,
     endpoints: Table<HashMap<MapData, EndpointKey, u8>, EndpointKey>,
-    subnets: Table<LpmTrie<MapData, [u8; 16], u8>, (u32, [u8; 16])>,
+    subnets: Table<LpmTrie<MapData, [u8; 16], u8>, SubnetKey>,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -400,7 +402,7 @@ fn endpoint(address: IpAddr, port: u16, protocol: Protocol) -> EndpointKey {
     key
 }
 
-fn prefix(subnet: IpNet) -> (u32, [u8; 16]) {
+fn prefix(subnet: IpNet) -> SubnetKey {
     let bits = u32::from(subnet.prefix_len());
     let bits = if subnet.addr().is_ipv4() { bits + 96 } else { bits };
     (bits, mapped(subnet.network()).octets())
