@@ -1,0 +1,125 @@
+//! What a client sees of the services behind the gateway.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{echo, exercise, get, learned_mtu, start, transfer, world};
+use weirgate_world::{Backend, Host, Options, World};
+
+const REQUESTS: usize = 2000;
+
+/// Runs one curl and counts the lines that it prints: pods' names and status codes.
+fn count(world: &World, options: &str, host: &str) -> BTreeMap<String, usize> {
+    let text = world.shell(
+        Host::Client,
+        &format!("curl -sS --max-time 60 -w '%{{http_code}}\\n' {options} 'http://{host}/?[1-{REQUESTS}]'"),
+    );
+    let mut counts = BTreeMap::new();
+    for line in text.lines() {
+        *counts.entry(line.to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[test]
+fn every_request_is_answered_and_every_pod_gets_its_share() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"] {
+        // A connection for each request, so each request is one draw from the lookup table. The table gives every one
+        // of four equal backends its quarter to within a slot in 65537, so the count is binomial. Five standard
+        // deviations either way are passed by chance once in two million runs.
+        let counts = count(&world, "-Z --parallel-max 40 -H 'Connection: close'", host);
+        assert_eq!(counts.get("200"), Some(&REQUESTS), "{host}: {counts:?}");
+        let spread = 5.0 * (REQUESTS as f64 * 0.25 * 0.75).sqrt();
+        let quarter = REQUESTS as f64 / 4.0;
+        for pod in Host::pods() {
+            let share = counts.get(&pod.name()).copied().unwrap_or(0) as f64;
+            assert!((share - quarter).abs() <= spread, "{host}: {counts:?}, but {quarter} ± {spread:.0} expected");
+        }
+    }
+    for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080"] {
+        // One connection for all requests stays where it is.
+        let counts = count(&world, "", host);
+        assert_eq!((counts.get("200"), counts.len()), (Some(&REQUESTS), 2), "{host}: {counts:?}");
+        // Several connections at once, each with many requests.
+        let counts = count(&world, "-Z --parallel-max 40", host);
+        assert_eq!(counts.get("200"), Some(&REQUESTS), "{host}: {counts:?}");
+    }
+}
+
+#[test]
+fn large_transfers_arrive_whole_in_both_directions() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    transfer(&world, "192.0.2.1:30080", 200);
+    transfer(&world, "[2001:db8:1::1]:30080", 40);
+}
+
+#[test]
+fn every_datagram_length_is_echoed_and_questions_are_answered() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    echo(&world, "0.0.0.0:0", "192.0.2.1:30007", 0..=1400);
+    // Over IPv6 the overlay's packets are 20 bytes smaller: 1430 less 48 bytes of headers.
+    echo(&world, "[::]:0", "[2001:db8:1::1]:30007", 0..=1382);
+    for (server, kind, expected) in
+        [("192.0.2.1", "A", "10.77."), ("192.0.2.1", "TXT", "\"n"), ("2001:db8:1::1", "AAAA", "fd77:0:0:")]
+    {
+        for _ in 0..20 {
+            let answer =
+                world.shell(Host::Client, &format!("dig +short +tries=1 +time=3 @{server} -p 30053 {kind} a.example"));
+            assert!(answer.starts_with(expected), "{server} {kind}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_client_learns_the_mtu_of_the_overlay() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    // 1500 bytes less the overhead of VXLAN over IPv4 and over IPv6 (RFC 1191, RFC 8201).
+    assert_eq!(learned_mtu(&world, "0.0.0.0:0", "192.0.2.1:30007", 1472), 1450);
+    assert_eq!(learned_mtu(&world, "[::]:0", "[2001:db8:1::1]:30007", 1452), 1430);
+    // And it can be used.
+    echo(&world, "0.0.0.0:0", "192.0.2.1:30007", [1422].into_iter());
+    echo(&world, "[::]:0", "[2001:db8:1::1]:30007", [1382].into_iter());
+}
+
+#[test]
+fn peers_behind_plain_routes_are_reached() {
+    let world = world(Options { backend: Backend::HostGw, ..Options::default() });
+    let _gateway = start(&world);
+    exercise(&world);
+}
+
+#[test]
+fn one_interface_serves_as_uplink_and_underlay() {
+    let world = world(Options { one_interface: true, ..Options::default() });
+    let _gateway = start(&world);
+    exercise(&world);
+}
+
+#[test]
+fn two_workers_share_two_queues() {
+    let world = world(Options { queues: 2, ..Options::default() });
+    let _gateway = start(&world);
+    exercise(&world);
+}
+
+#[test]
+fn operators_can_ping_the_pool_and_the_overlay_address() {
+    if common::kernel_chosen() {
+        return; // The kernel gateway has no pool.
+    }
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    for address in ["10.77.200.0", "10.77.200.2", "10.77.200.3", "fd77:0:0:200::2"] {
+        for host in [Host::Node(0), Host::Pod(1, 0)] {
+            world.shell(host, &format!("ping -c 3 -i 0.2 -W 2 {address}"));
+            world.shell(host, &format!("ping -c 2 -i 0.2 -W 2 -s 1300 {address}"));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! When the gateway cannot start it says why in a sentence, ends with a failure and leaves the host as it was.
+
+mod common;
+
+use std::fs;
+
+use common::{get, host_state, start_weirgate, world};
+use weirgate_world::{Host, Options, World, build_gateway};
+
+/// Runs the gateway behind `wrapper`, expects a refusal, and returns the sentence.
+fn refused(world: &World, configuration: &str, wrapper: &[&str]) -> String {
+    let file = world.directory().join("refused.toml");
+    fs::write(&file, configuration).expect("the world's directory is writable");
+    let (binary, file) = (build_gateway().display().to_string(), file.display().to_string());
+    let before = host_state(world);
+    let mut command = vec!["timeout", "--signal=KILL", "15"];
+    command.extend(wrapper);
+    command.extend([binary.as_str(), "run", "--config", &file]);
+    let output = world.run(Host::Gateway, &command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(matches!(output.status.code(), Some(1..=125)), "{}: {said}", output.status);
+    assert_eq!(host_state(world), before, "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    let sentence = said.lines().last().unwrap_or_default().to_owned();
+    println!("{sentence}");
+    sentence
+}
+
+#[test]
+fn what_is_missing_is_named_and_the_host_stays_as_it_was() {
+    let world = world(Options { servers: false, ..Options::default() });
+    let configuration = world.gateway_config();
+
+    let sentence = refused(&world, &configuration.replace("\"up0\"", "\"nope0\""), &[]);
+    assert!(sentence.contains("nope0"), "{sentence}");
+
+    let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let sentence = refused(&world, &configuration, &powerless);
+    assert!(sentence.contains("CAP_NET_ADMIN") || sentence.contains("root"), "{sentence}");
+
+    // Without CAP_IPC_LOCK packet memory counts against the limit; without CAP_SYS_RESOURCE it cannot be raised.
+    let tight = ["setpriv", "--bounding-set=-ipc_lock,-sys_resource", "prlimit", "--memlock=65536:65536"];
+    let sentence = refused(&world, &configuration, &tight);
+    assert!(sentence.contains("lock"), "{sentence}");
+
+    world.shell(Host::Client, "ip link set cl0 mtu 9000");
+    world.shell(Host::Gateway, "ip link set up0 mtu 9000");
+    let sentence = refused(&world, &configuration, &[]);
+    assert!(sentence.contains("up0") && sentence.contains("9000"), "{sentence}");
+}
+
+#[test]
+fn a_second_gateway_on_the_same_queue_is_refused_and_the_first_goes_on() {
+    let world = world(Options::default());
+    let mut first = start_weirgate(&world, &world.gateway_config());
+    let socket = world.control_socket().display().to_string();
+    let second = world.gateway_config().replace(&socket, &format!("{socket}.second"));
+    let sentence = refused(&world, &second, &[]);
+    assert!(sentence.contains("up0") || sentence.contains("un0"), "{sentence}");
+    // With the same control socket as well.
+    refused(&world, &world.gateway_config(), &[]);
+    assert!(first.is_running(), "{}", first.log());
+    for _ in 0..10 {
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    }
+}

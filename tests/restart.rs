@@ -1,0 +1,150 @@
+//! Ends of the gateway, wanted and unwanted.
+
+mod common;
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::{frames, get, host_state, random_file, start_weirgate, world};
+use weirgate_world::{Host, Options, Process, Waited, World, build_gateway};
+
+/// Resets that the gateway's addresses send.
+const RESETS: &str =
+    "(src host 192.0.2.1 and tcp[13] & 4 != 0) or (ip6 proto 6 and src host 2001:db8:1::1 and ip6[53] & 4 != 0)";
+
+fn curl_exit_code(world: &World, url: &str) -> Option<i32> {
+    world.run(Host::Client, &["curl", "-gsS", "-o", "/dev/null", "--max-time", "2", url]).status.code()
+}
+
+fn programs(world: &World) -> usize {
+    world.shell(Host::Gateway, "ip -d link").matches("prog/xdp").count()
+}
+
+#[test]
+fn a_killed_gateway_resets_nobody_and_the_next_one_takes_over() {
+    let world = world(Options::default());
+    let gateway = start_weirgate(&world, &world.gateway_config());
+    random_file(&world, "big", 200);
+    assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    let at_client = world.capture(Host::Client, "cl0", "tcp or ip6 proto 6 or icmp or icmp6");
+    let to_kernel = [
+        world.capture(Host::Gateway, "up0", "port 30080 or port 30007 or port 30053"),
+        world.capture(Host::Gateway, "un0", "udp port 8472"),
+    ];
+
+    // Transfers of both families are under way when it dies.
+    let transfers: Vec<Process> = ["192.0.2.1", "[2001:db8:1::1]"]
+        .iter()
+        .map(|host| {
+            let url = format!("http://{host}:30080/files/big");
+            world.spawn(Host::Client, &["curl", "-gsS", "--limit-rate", "20M", "-o", "/dev/null", &url])
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(1));
+    gateway.kill();
+
+    // While nobody forwards, nobody answers either: requests time out (curl's 28), they are not refused (7).
+    const TIMED_OUT: Option<i32> = Some(28);
+    assert_eq!(curl_exit_code(&world, "http://192.0.2.1:30080/"), TIMED_OUT);
+    assert_eq!(curl_exit_code(&world, "http://[2001:db8:1::1]:30080/"), TIMED_OUT);
+    world.inside(Host::Client, || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.connect("192.0.2.1:30007").expect("a route");
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a socket");
+        socket.send(b"anybody there?").expect("no error was received before");
+        assert_eq!(socket.recv(&mut [0; 64]).expect_err("nobody is there").kind(), ErrorKind::WouldBlock);
+    });
+
+    let gateway = start_weirgate(&world, &world.gateway_config());
+    for _ in 0..20 {
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+        assert!(get(&world, "http://[2001:db8:1::1]:30080/").starts_with('n'));
+    }
+    // The old transfers try again after a while; whatever the new gateway thinks of them, it does not reset them.
+    thread::sleep(Duration::from_secs(4));
+    drop(transfers);
+
+    for capture in to_kernel {
+        let file = capture.finish();
+        assert_eq!(frames(&world, &file, ""), 0, "the host's kernel saw the gateway's traffic in {}", file.display());
+    }
+    // The capture can see a reset: a closed port of the host sends one.
+    assert_eq!(curl_exit_code(&world, "http://192.0.2.1:1/"), Some(7));
+    let file = at_client.finish();
+    assert_eq!(frames(&world, &file, &format!("({RESETS}) and not src port 1")), 0);
+    assert_eq!(frames(&world, &file, RESETS), 1);
+    assert_eq!(
+        frames(&world, &file, "(icmp[0] == 3 and icmp[1] == 3) or (icmp6 and ip6[40] == 1)"),
+        0,
+        "no port is unreachable"
+    );
+    drop(gateway);
+}
+
+#[test]
+fn an_orderly_end_leaves_no_trace() {
+    let world = world(Options::default());
+    let before = host_state(&world);
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let gateway = start_weirgate(&world, &world.gateway_config());
+        assert_eq!(programs(&world), 2, "{}", gateway.log());
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+        match gateway.stop(signal) {
+            Waited::Ended(status) => assert!(status.success(), "{status}"),
+            Waited::Running => panic!("signal {signal} did not end it"),
+        }
+        assert_eq!(host_state(&world), before);
+        assert!(!world.control_socket().exists());
+    }
+}
+
+#[test]
+fn detach_removes_what_a_killed_gateway_left() {
+    let world = world(Options::default());
+    let before = host_state(&world);
+    start_weirgate(&world, &world.gateway_config()).kill();
+    assert_eq!(programs(&world), 2);
+    let detached = world.weirgate(build_gateway(), &["detach"]);
+    let said = String::from_utf8_lossy(&detached.stdout).into_owned();
+    assert!(detached.status.success(), "{detached:?}");
+    assert!(said.contains("up0") && said.contains("un0"), "it says what it removed: {said}");
+    assert_eq!(programs(&world), 0);
+    let after = host_state(&world);
+    assert_eq!(after, before);
+    // Nothing is left to remove, and that is no failure.
+    assert!(world.weirgate(build_gateway(), &["detach"]).status.success());
+}
+
+#[test]
+fn status_tells_people_and_programs_what_was_forwarded() {
+    let world = world(Options::default());
+    let _gateway = start_weirgate(&world, &world.gateway_config());
+    for _ in 0..40 {
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    }
+    let socket = world.control_socket().display().to_string();
+    let people = world.weirgate(build_gateway(), &["status", "--control-socket", &socket]);
+    assert!(people.status.success(), "{people:?}");
+    let people = String::from_utf8_lossy(&people.stdout).into_owned();
+    for word in ["up0", "un0", "10.77.74.0/24", "web", "echo"] {
+        assert!(people.contains(word), "no {word} in\n{people}");
+    }
+    let programs = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
+    assert!(programs.status.success(), "{programs:?}");
+    let _status: serde_json::Value = serde_json::from_slice(&programs.stdout).expect("JSON");
+    // A reader that stops early is no reason to panic.
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", &world.namespace(Host::Gateway)])
+        .arg(build_gateway())
+        .args(["status", "--control-socket", &socket])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ip");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("an end");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+}
