@@ -1,0 +1,25 @@
+# The daily commands. Debian, Rust, and root for what runs in network namespaces.
+
+.PHONY: help setup demo demo-down test bench fmt
+.DEFAULT_GOAL := help
+
+help: ## Show the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install the Debian packages that are missing.
+	@.ci/setup
+
+demo: setup ## Forward real HTTP through a small world of namespaces. KEEP=1 leaves it up.
+	@KEEP=$(KEEP) cargo run --quiet --release --example demo
+
+demo-down: ## Remove the world that `make demo KEEP=1` left.
+	@if [ -e /run/weirgate-demo-down.sh ]; then sh /run/weirgate-demo-down.sh; rm /run/weirgate-demo-down.sh; else echo "no demo is up"; fi
+
+test: ## Run every check and test.
+	@.ci/run
+
+bench: setup ## Measure the pipeline and the whole way, and compare with the kernel and bare AF_XDP.
+	@cargo bench --workspace
+
+fmt: ## Format the code.
+	@cargo fmt --all
