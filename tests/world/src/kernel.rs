@@ -17,7 +17,6 @@ impl World {
     /// Turns the gateway host into a forwarding flannel node.
     ///
     /// - `pick`: which of the four pods a new connection gets: a fixed one, or `None` for a random one.
-    /// - The segment size of TCP connections is limited to what fits the route, as weirgate does it.
     ///
     /// # Errors
     /// The first command that failed.
@@ -78,7 +77,6 @@ fn rules(backend: Backend, pick: Option<usize>) -> String {
         text,
         "chain prerouting {{ type nat hook prerouting priority dstnat;\n{entry}}}
          chain postrouting {{ type nat hook postrouting priority srcnat; {source} }}
-         chain forward {{ type filter hook forward priority mangle; tcp flags syn tcp option maxseg size set rt mtu; }}
          }}"
     );
     text
