@@ -5,7 +5,6 @@ use super::{Context, Item, Recorder, Step, Way, Wire, act};
 use crate::flow::{Direction, Found};
 use crate::frame::Frame;
 use crate::nat;
-use crate::snapshot::NONE;
 use crate::verdict::{DropReason, Verdict};
 
 /// What came of it.
@@ -51,10 +50,8 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let Some(backend) = cx.snapshot.select(selector, hash) else {
         return error::answer(cx, frame, item, Kind::NoBackend).map(Bound::Verdict);
     };
-    if backend.hop == NONE {
-        return Err(DropReason::NoRoute);
-    }
     let address = A::unmapped(backend.address);
+    let hop = A::overlay_hop(cx.snapshot, address).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Selected(act::endpoint(address, backend.port)));
 
     let worker = &mut *cx.worker;
@@ -69,7 +66,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         entry.port = port;
         entry.seen = tick;
         entry.service = selector.service;
-        entry.hop = backend.hop;
+        entry.hop = hop;
         entry.generation = generation;
     });
     // The tuples were looked up just now, so only a want of room remains.

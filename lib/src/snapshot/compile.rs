@@ -477,7 +477,6 @@ impl<'d, 'm> Writer<'d, 'm> {
                 port: backend.endpoint.port.to_be_bytes(),
                 reserved: [0; 2],
                 weight: backend.weight,
-                hop: NONE,
             };
             count += 1;
         }

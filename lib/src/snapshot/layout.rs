@@ -154,8 +154,6 @@ pub(crate) struct BackendRecord {
     pub(crate) port: [u8; 2],
     pub(super) reserved: [u8; 2],
     pub(super) weight: u32,
-    /// Index of the overlay hop, or [`NONE`].
-    pub(crate) hop: u32,
 }
 
 /// A way to a peer.

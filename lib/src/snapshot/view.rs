@@ -5,8 +5,8 @@ use core::net::IpAddr;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::layout::{
-    ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NeighbourRecord, PortRecord,
-    RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
+    ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
+    PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
 };
 use super::ranges;
 use crate::flow::Address;
@@ -121,7 +121,7 @@ impl<'a> Snapshot<'a> {
         let record = probe(
             self.frontends,
             start,
-            |record| record.selector == super::NONE,
+            |record| record.selector == NONE,
             |record| (record.address, record.port, record.protocol) == (address, port, protocol.0),
         )?;
         self.selectors.get(record.selector as usize)
