@@ -1,0 +1,211 @@
+//! One frame of every kind that the steering program tells apart.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub(crate) const FRONTEND_V4: &str = "10.1.0.1";
+pub(crate) const FRONTEND_V6: &str = "2001:db8:1::1";
+pub(crate) const VTEP: &str = "10.1.0.1";
+const CLIENT_V4: &str = "10.1.0.2";
+const CLIENT_V6: &str = "2001:db8:1::2";
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const MORE_FRAGMENTS: u16 = 0x2000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Receiver {
+    Ring,
+    Kernel,
+    Nobody,
+}
+
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) receiver: Receiver,
+}
+
+/// The cases in an order that matters for fragments: a first one comes before its later ones.
+pub(crate) fn cases() -> Vec<Case> {
+    use Receiver::{Kernel, Ring};
+    let other = "10.9.9.9";
+    let other_v6 = "2001:db8:9::9";
+    let fragment =
+        |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, FRONTEND_V4, id, offset, &[], payload));
+    let fragment_v6 = |id: u32, offset: u16, payload: Vec<u8>| {
+        let mut head = vec![UDP, 0];
+        head.extend(offset.to_be_bytes());
+        head.extend(id.to_be_bytes());
+        ethernet(0x86dd, v6(44, CLIENT_V6, FRONTEND_V6, [head, payload].concat()))
+    };
+    let error = |kind: u8, quoted: Vec<u8>| {
+        ethernet(0x0800, packet_v4(ICMP, CLIENT_V4, FRONTEND_V4, [vec![kind, 1, 0, 0, 0, 0, 0, 0], quoted].concat()))
+    };
+    let error_v6 = |kind: u8, quoted: Vec<u8>| {
+        ethernet(0x86dd, v6(ICMPV6, CLIENT_V6, FRONTEND_V6, [vec![kind, 0, 0, 0, 0, 0, 5, 0], quoted].concat()))
+    };
+    let reply = |port| packet_v4(TCP, FRONTEND_V4, CLIENT_V4, ports(port, 40_000));
+    let reply_v6 = |port| v6(UDP, FRONTEND_V6, CLIENT_V6, ports(port, 40_000));
+    let options = |count: usize, last: u8, payload: Vec<u8>| {
+        let mut chain = Vec::new();
+        for index in 0..count {
+            chain.extend([if index + 1 == count { last } else { 60 }, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        ethernet(0x86dd, v6(60, CLIENT_V6, FRONTEND_V6, [chain, payload].concat()))
+    };
+    let tagged = |ethertype: u16, payload: Vec<u8>| {
+        ethernet(0x8100, [7u16.to_be_bytes().to_vec(), ethertype.to_be_bytes().to_vec(), payload].concat())
+    };
+    let to_v4 =
+        |protocol, address: &str, port| ethernet(0x0800, packet_v4(protocol, CLIENT_V4, address, ports(40_000, port)));
+    let to_v6 = |protocol, address: &str, port| ethernet(0x86dd, v6(protocol, CLIENT_V6, address, ports(40_000, port)));
+    let echo = |address: &str| ethernet(0x0800, packet_v4(ICMP, CLIENT_V4, address, vec![8, 0, 0, 0, 0, 1, 0, 1]));
+    let echo_v6 =
+        |kind: u8, address: &str| ethernet(0x86dd, v6(ICMPV6, CLIENT_V6, address, vec![kind, 0, 0, 0, 0, 0, 0, 0]));
+    let udp_packet = || packet_v4(UDP, CLIENT_V4, FRONTEND_V4, ports(40_000, 53));
+
+    let list: Vec<(&'static str, Vec<u8>, Receiver)> = vec![
+        ("tcp to a frontend", to_v4(TCP, FRONTEND_V4, 80), Ring),
+        ("udp to a frontend", to_v4(UDP, FRONTEND_V4, 53), Ring),
+        ("tcp to a frontend, ipv6", to_v6(TCP, FRONTEND_V6, 80), Ring),
+        ("udp to a frontend, ipv6", to_v6(UDP, FRONTEND_V6, 53), Ring),
+        ("udp to a port that is a frontend of tcp", to_v4(UDP, FRONTEND_V4, 80), Kernel),
+        ("ssh", to_v4(TCP, FRONTEND_V4, 22), Kernel),
+        ("ssh, ipv6", to_v6(TCP, FRONTEND_V6, 22), Kernel),
+        ("a frontend's port of another address", to_v4(TCP, other, 80), Kernel),
+        ("a frontend's port of another address, ipv6", to_v6(TCP, other_v6, 80), Kernel),
+        ("another protocol", ethernet(0x0800, packet_v4(132, CLIENT_V4, FRONTEND_V4, ports(40_000, 80))), Kernel),
+        ("ping", echo(FRONTEND_V4), Kernel),
+        ("ping, ipv6", echo_v6(128, FRONTEND_V6), Kernel),
+        ("neighbour solicitation", echo_v6(135, FRONTEND_V6), Kernel),
+        (
+            "arp",
+            ethernet(
+                0x0806,
+                vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 10, 1, 0, 2, 0, 0, 0, 0, 0, 0, 10, 1, 0, 9],
+            ),
+            Kernel,
+        ),
+        ("vxlan to the vtep", to_v4(UDP, VTEP, 8472), Ring),
+        ("vxlan to another port", to_v4(UDP, VTEP, 4789), Kernel),
+        ("vxlan to another vtep", to_v4(UDP, other, 8472), Kernel),
+        ("plain ip into the overlay", to_v4(TCP, "10.77.200.9", 12_345), Ring),
+        ("ping into the overlay", echo("10.77.200.2"), Ring),
+        ("plain ip into the overlay, ipv6", to_v6(TCP, "fd77:0:0:200::9", 12_345), Ring),
+        ("a node's subnet", to_v4(TCP, "10.77.74.9", 12_345), Kernel),
+        ("a later fragment without a first", fragment(1, 100, vec![1; 32]), Kernel),
+        ("a first fragment", fragment(2, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("its next", fragment(2, MORE_FRAGMENTS | 100, vec![2; 32]), Ring),
+        ("its last", fragment(2, 200, vec![3; 32]), Ring),
+        ("a first fragment to another port", fragment(3, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
+        ("its last", fragment(3, 100, vec![4; 32]), Kernel),
+        ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
+        ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
+        ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Kernel),
+        ("an atomic fragment, ipv6", fragment_v6(9, 0, ports(40_000, 53)), Ring),
+        ("unreachable, about a frontend's reply", error(3, reply(80)), Ring),
+        ("time exceeded, about a frontend's reply", error(11, reply(80)), Ring),
+        ("unreachable, cut to eight bytes of the quoted packet", error(3, reply(80)[..28].to_vec()), Ring),
+        ("unreachable, about the host's own", error(3, reply(22)), Kernel),
+        ("unreachable, quoting too little", error(3, reply(80)[..21].to_vec()), Kernel),
+        ("a redirect, about a frontend's reply", error(5, reply(80)), Kernel),
+        ("packet too big, about a frontend's reply", error_v6(2, reply_v6(53)), Ring),
+        ("packet too big, about the host's own", error_v6(2, reply_v6(22)), Kernel),
+        ("a tagged frame to a frontend", tagged(0x0800, udp_packet()), Ring),
+        (
+            "a tagged frame to the host",
+            tagged(0x0800, packet_v4(TCP, CLIENT_V4, FRONTEND_V4, ports(40_000, 22))),
+            Kernel,
+        ),
+        (
+            "a tagged frame to a frontend, ipv6",
+            tagged(0x86dd, v6(TCP, CLIENT_V6, FRONTEND_V6, ports(40_000, 80))),
+            Ring,
+        ),
+        ("two tags", tagged(0x8100, [vec![0, 8, 8, 0], udp_packet()].concat()), Kernel),
+        (
+            "ipv4 with options",
+            ethernet(0x0800, v4(UDP, CLIENT_V4, FRONTEND_V4, 0, 0, &[1, 1, 1, 0], ports(40_000, 53))),
+            Ring,
+        ),
+        ("extension headers", options(3, TCP, ports(40_000, 80)), Ring),
+        ("too many extension headers", options(9, TCP, ports(40_000, 80)), Kernel),
+        ("an ethernet header alone", ethernet(0x0800, vec![]), Kernel),
+        ("half an ip header", ethernet(0x0800, udp_packet()[..12].to_vec()), Kernel),
+        ("half a port", ethernet(0x0800, udp_packet()[..22].to_vec()), Kernel),
+        ("half an extension header", ethernet(0x86dd, v6(60, CLIENT_V6, FRONTEND_V6, vec![6])), Kernel),
+        (
+            "an extension header longer than the frame",
+            ethernet(0x86dd, v6(60, CLIENT_V6, FRONTEND_V6, vec![6, 255, 0, 0, 0, 0, 0, 0])),
+            Kernel,
+        ),
+        (
+            "a header length below the least",
+            ethernet(0x0800, {
+                let mut packet = udp_packet();
+                packet[0] = 0x44;
+                packet
+            }),
+            Kernel,
+        ),
+    ];
+    list.into_iter().map(|(name, frame, receiver)| Case { name, frame, receiver }).collect()
+}
+
+/// A datagram from the client to a frontend, distinct for each pair of ports.
+pub(crate) fn udp_v4(source: u16, destination: u16) -> Vec<u8> {
+    ethernet(0x0800, packet_v4(UDP, CLIENT_V4, FRONTEND_V4, ports(source, destination)))
+}
+
+fn ethernet(ethertype: u16, payload: Vec<u8>) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn packet_v4(protocol: u8, source: &str, destination: &str, payload: Vec<u8>) -> Vec<u8> {
+    v4(protocol, source, destination, 0x1234, 0, &[], payload)
+}
+
+fn v4(
+    protocol: u8,
+    source: &str,
+    destination: &str,
+    id: u16,
+    fragment: u16,
+    options: &[u8],
+    payload: Vec<u8>,
+) -> Vec<u8> {
+    let head = 20 + options.len();
+    let mut packet = vec![0x40 | (head / 4) as u8, 0];
+    packet.extend(((head + payload.len()) as u16).to_be_bytes());
+    packet.extend(id.to_be_bytes());
+    packet.extend(fragment.to_be_bytes());
+    packet.extend([64, protocol, 0, 0]);
+    packet.extend(source.parse::<Ipv4Addr>().unwrap().octets());
+    packet.extend(destination.parse::<Ipv4Addr>().unwrap().octets());
+    packet.extend(options);
+    packet.extend(payload);
+    packet
+}
+
+fn v6(next: u8, source: &str, destination: &str, payload: Vec<u8>) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((payload.len() as u16).to_be_bytes());
+    packet.extend([next, 64]);
+    packet.extend(source.parse::<Ipv6Addr>().unwrap().octets());
+    packet.extend(destination.parse::<Ipv6Addr>().unwrap().octets());
+    packet.extend(payload);
+    packet
+}
+
+/// The beginning of a TCP or UDP header, and something after it.
+fn ports(source: u16, destination: u16) -> Vec<u8> {
+    let mut bytes = source.to_be_bytes().to_vec();
+    bytes.extend(destination.to_be_bytes());
+    bytes.extend([0, 24, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
+}

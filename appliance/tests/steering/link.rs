@@ -1,0 +1,215 @@
+//! Three namespaces in a row, `client (c0) — (g0) gateway (g1) — (s0) server`, and raw sockets on
+//! the interfaces. The calling thread enters the gateway's.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::frames::Receiver;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+const NAMES: [&str; 3] = ["client", "gateway", "server"];
+
+pub(crate) struct Link {
+    prefix: String,
+    pub(crate) client: Tap,
+    /// What the gateway's kernel sees on g0.
+    kernel: Tap,
+    pub(crate) server: Tap,
+}
+
+impl Link {
+    /// With `queues` queues on every interface.
+    pub(crate) fn new(queues: u32) -> Self {
+        // SAFETY: geteuid has no preconditions.
+        assert_eq!(unsafe { libc::geteuid() }, 0, "these tests make network namespaces: run them as root");
+        let prefix = format!("wgx{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let cleanup = Cleanup(prefix.clone());
+        let of = |name: &str| format!("{prefix}-{name}");
+        let [client, gateway, server] = NAMES.map(of);
+        for namespace in [&client, &gateway, &server] {
+            sh(&format!("ip netns add {namespace} && ip -n {namespace} link set lo up"));
+        }
+        for (outer, outside, inner, addresses) in [
+            (&client, "c0", "g0", ["10.1.0.2/24 10.1.0.1/24", "2001:db8:1::2/64 2001:db8:1::1/64"]),
+            (&server, "s0", "g1", ["10.2.0.2/24 10.2.0.1/24", "2001:db8:2::2/64 2001:db8:2::1/64"]),
+        ] {
+            let count = format!("numrxqueues {queues} numtxqueues {queues}");
+            sh(&format!(
+                "ip link add {outside} netns {outer} {count} type veth peer name {inner} netns {gateway} {count}"
+            ));
+            for (namespace, interface, side) in [(outer, outside, 0), (&gateway, inner, 1)] {
+                sh(&format!("ip netns exec {namespace} ethtool -K {interface} tx off gro on"));
+                for pair in addresses {
+                    let address = pair.split(' ').nth(side).unwrap();
+                    let nodad = if address.contains(':') { "nodad" } else { "" };
+                    sh(&format!("ip -n {namespace} addr add {address} dev {interface} {nodad}"));
+                }
+                sh(&format!("ip -n {namespace} link set {interface} up"));
+            }
+        }
+        std::mem::forget(cleanup);
+        let link = Self {
+            client: Tap::open(&client, "c0"),
+            kernel: Tap::open(&gateway, "g0"),
+            server: Tap::open(&server, "s0"),
+            prefix,
+        };
+        enter(&gateway);
+        link
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// Runs a script in a namespace, which must succeed.
+    pub(crate) fn shell(&self, name: &str, script: &str) {
+        let namespace = self.namespace(name);
+        let output = Command::new("ip").args(["netns", "exec", &namespace, "sh", "-ec", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or nobody.
+    pub(crate) fn who_gets(&self, sent: &[u8], forwarded: &[u8]) -> Option<Receiver> {
+        let (sent, forwarded) = (untagged(sent), untagged(forwarded));
+        let until = Instant::now() + Duration::from_millis(250);
+        let mut got = None;
+        // Wait a little after the first, for a second would be wrong.
+        let mut settle = None::<Instant>;
+        loop {
+            let kernel = self.kernel.receive_all().iter().filter(|frame| **frame == sent).count();
+            let server = self.server.receive_all().iter().filter(|frame| **frame == forwarded).count();
+            for receiver in [(kernel, Receiver::Kernel), (server, Receiver::Ring)] {
+                match receiver {
+                    (0, _) => {}
+                    (1, who) if got.is_none() => {
+                        got = Some(who);
+                        settle = Some(Instant::now() + Duration::from_millis(3));
+                    }
+                    _ => return None,
+                }
+            }
+            if settle.is_some_and(|at| Instant::now() > at) {
+                return got;
+            }
+            if Instant::now() > until {
+                return Some(Receiver::Nobody);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// How often the gateway's kernel has got this frame since it was last asked.
+    pub(crate) fn kernel_got(&self, sent: &[u8]) -> usize {
+        std::thread::sleep(Duration::from_millis(50));
+        self.kernel.receive_all().iter().filter(|frame| frame.as_slice() == sent).count()
+    }
+
+    /// How many of the gateway's interfaces have an XDP program.
+    pub(crate) fn programs(&self) -> usize {
+        let output = Command::new("ip").args(["-n", &self.namespace("gateway"), "link"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).matches("prog/xdp").count()
+    }
+
+    /// Compiles a program that is not ours, and says where its object file is.
+    pub(crate) fn foreign_program(&self) -> String {
+        let path = format!("/tmp/{}.o", self.prefix);
+        let source = r#"__attribute__((section("xdp"), used)) int other(void *context) { return 2; }
+                        char name[] __attribute__((section("license"), used)) = "MIT";"#;
+        sh(&format!("printf '%s' '{source}' | clang -target bpf -O2 -g -c -x c - -o {path}"));
+        path
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(format!("/tmp/{}.o", self.prefix));
+        drop(Cleanup(self.prefix.clone()));
+    }
+}
+
+/// A frame as a socket sees it, after the kernel has taken a tag off.
+fn untagged(frame: &[u8]) -> Vec<u8> {
+    let mut seen = frame.to_vec();
+    if frame[12..14] == [0x81, 0x00] {
+        seen.drain(12..16);
+    }
+    seen
+}
+
+/// Removes the namespaces, also when building them failed half-way.
+struct Cleanup(String);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        for name in NAMES {
+            let _ = Command::new("ip").args(["netns", "del", &format!("{}-{name}", self.0)]).output();
+        }
+    }
+}
+
+fn sh(script: &str) {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Moves the calling thread into a namespace.
+pub(crate) fn enter(namespace: &str) {
+    let file = File::open(format!("/run/netns/{namespace}")).unwrap();
+    // SAFETY: setns takes a descriptor, which lives until the call returns.
+    let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A raw socket on one interface: sends frames, and sees those that the kernel gets there.
+pub(crate) struct Tap(File);
+
+impl Tap {
+    fn open(namespace: &str, interface: &str) -> Self {
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    enter(namespace);
+                    Self::here(interface)
+                })
+                .join()
+                .unwrap()
+        })
+    }
+
+    fn here(interface: &str) -> Self {
+        let name = std::ffi::CString::new(interface).unwrap();
+        let all = i32::from((libc::ETH_P_ALL as u16).to_be());
+        // SAFETY: the name is a C string that outlives the call; the address is a whole sockaddr_ll
+        // and its size goes with it; the descriptor is new and nobody else's.
+        unsafe {
+            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, all);
+            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            let mut address: libc::sockaddr_ll = std::mem::zeroed();
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_protocol = all as u16;
+            address.sll_ifindex = libc::if_nametoindex(name.as_ptr()) as i32;
+            let size = size_of::<libc::sockaddr_ll>() as u32;
+            assert_eq!(libc::bind(fd, (&raw const address).cast(), size), 0);
+            Self(File::from(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    pub(crate) fn send(&self, frame: &[u8]) {
+        (&self.0).write_all(frame).unwrap();
+    }
+
+    /// Everything that has come in or gone out here since the last call.
+    pub(crate) fn receive_all(&self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length) = (&self.0).read(&mut buffer) {
+            frames.push(buffer[..length].to_vec());
+        }
+        frames
+    }
+}

@@ -1,0 +1,342 @@
+//! Who gets which frame: the steering program and the worker loop in real network namespaces, over
+//! veth. Needs root, and says so by failing.
+
+mod frames;
+mod link;
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use frames::{Case, Receiver, cases};
+use link::Link;
+use weirgate::frame::Burst;
+use weirgate::net::{PortId, Protocol, WorkerId};
+use weirgate::time::Instant as BootTime;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_appliance::worker::{self, Bare, Forward, Lane, Plan, Poll, Workers};
+use weirgate_appliance::xdp::{self, Attach, Mode, StartError, SteerTable, Steering};
+
+/// A gateway that forwards what is steered to it from `g0` to `g1`.
+struct Gateway {
+    steering: Steering,
+    workers: Workers,
+}
+
+const PLAN: Plan = Plan { workers: None, poll: Poll::Adaptive, first_core: 0, ring: 256, zero_copy: true };
+
+fn table() -> SteerTable {
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    SteerTable {
+        frontends: vec![
+            (address(frames::FRONTEND_V4), 80, Protocol::TCP),
+            (address(frames::FRONTEND_V4), 53, Protocol::UDP),
+            (address(frames::FRONTEND_V6), 80, Protocol::TCP),
+            (address(frames::FRONTEND_V6), 53, Protocol::UDP),
+        ],
+        vteps: vec![(address(frames::VTEP), 8472)],
+        subnets: vec!["10.77.200.0/24".parse().unwrap(), "fd77:0:0:200::/64".parse().unwrap()],
+    }
+}
+
+fn bare(_: WorkerId) -> Result<impl FnOnce(&mut Lane) + Send + 'static, StartError> {
+    Ok(|lane: &mut Lane| lane.run(&mut Bare { ports: 2, dropped: 0 }))
+}
+
+impl Gateway {
+    fn start(attach: Attach) -> Result<Self, StartError> {
+        let mut steering = Steering::load(&["g0", "g1"])?;
+        steering.fill(&table())?;
+        let workers = worker::start(&PLAN, &mut steering, bare)?;
+        steering.attach(attach)?;
+        Ok(Self { steering, workers })
+    }
+
+    fn stop(self) {
+        self.steering.detach();
+        self.workers.stop();
+    }
+}
+
+/// Sends each frame, in order, and checks who gets it and that the kernel's are as they were sent.
+fn check(link: &Link, cases: &[Case]) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        link.client.send(&case.frame);
+        // A frame through the rings has its link addresses exchanged by the bare forwarder.
+        let mut forwarded = case.frame.clone();
+        forwarded[..12].rotate_left(6);
+        let got = link.who_gets(&case.frame, &forwarded);
+        if got != Some(case.receiver) {
+            wrong.push(format!("{}: wanted {:?}, got {got:?}", case.name, case.receiver));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn each_frame_goes_where_it_belongs(attach: Attach, mode: Mode) {
+    let link = Link::new(1);
+    let gateway = Gateway::start(attach).unwrap();
+    assert_eq!(gateway.steering.modes(), [mode, mode]);
+    check(&link, &cases());
+    let stats = &gateway.workers.stats()[0];
+    let counters = gateway.steering.counters();
+    assert_eq!(counters.steered, stats.ports[0].received_frames.load(Relaxed), "{counters:?}");
+    assert_eq!((counters.no_worker, counters.no_headroom), (0, 0));
+    gateway.stop();
+    assert_eq!(link.programs(), 0);
+}
+
+#[test]
+fn each_frame_goes_where_it_belongs_in_native_mode() {
+    each_frame_goes_where_it_belongs(Attach::Best, Mode::Native);
+}
+
+#[test]
+fn each_frame_goes_where_it_belongs_in_generic_mode() {
+    each_frame_goes_where_it_belongs(Attach::Generic, Mode::Generic);
+}
+
+#[test]
+fn the_hosts_own_ping_and_tcp_work_beside_the_gateway() {
+    let link = Link::new(1);
+    let gateway = Gateway::start(Attach::Best).unwrap();
+    link.shell("client", "ping -c 3 -i 0.2 -W 1 10.1.0.1");
+    link.shell("client", "ping -c 3 -i 0.2 -W 1 2001:db8:1::1");
+    let listener = std::net::TcpListener::bind("10.1.0.1:22").unwrap();
+    let client = std::thread::spawn({
+        let namespace = link.namespace("client");
+        move || {
+            link::enter(&namespace);
+            std::net::TcpStream::connect_timeout(&"10.1.0.1:22".parse().unwrap(), Duration::from_secs(2)).map(drop)
+        }
+    });
+    client.join().unwrap().unwrap();
+    drop(listener);
+    gateway.stop();
+}
+
+#[test]
+fn without_a_worker_the_gateways_frames_are_dropped_and_the_rest_passes() {
+    let link = Link::new(1);
+    let Gateway { steering, workers } = Gateway::start(Attach::Best).unwrap();
+    workers.stop();
+    let before = steering.counters();
+    let alone: Vec<_> = cases()
+        .into_iter()
+        .map(|case| match case.receiver {
+            Receiver::Ring => Case { receiver: Receiver::Nobody, ..case },
+            _ => case,
+        })
+        .collect();
+    check(&link, &alone);
+    let ours = alone.iter().filter(|case| case.receiver == Receiver::Nobody).count() as u64;
+    assert_eq!(steering.counters().no_worker - before.no_worker, ours);
+    steering.detach();
+}
+
+#[test]
+fn a_start_takes_over_what_a_killed_process_left() {
+    let link = Link::new(1);
+    let first = Gateway::start(Attach::Best).unwrap();
+    // What remains of a process after `kill -9`: its sockets are closed, its program is not.
+    let Gateway { steering, workers } = first;
+    workers.stop();
+    drop(steering);
+    assert_eq!(link.programs(), 2);
+
+    let second = Gateway::start(Attach::Best).unwrap();
+    assert_eq!(link.programs(), 2);
+    check(&link, &cases());
+    second.stop();
+    assert_eq!(link.programs(), 0);
+}
+
+#[test]
+fn no_frame_reaches_the_kernel_while_one_gateway_replaces_another() {
+    let link = Link::new(1);
+    let first = Gateway::start(Attach::Best).unwrap();
+    let service = cases().into_iter().find(|case| case.receiver == Receiver::Ring).unwrap().frame;
+    let mut gateways = vec![first];
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        let Gateway { steering, workers } = gateways.pop().unwrap();
+        workers.stop();
+        for _ in 0..20 {
+            link.client.send(&service);
+        }
+        gateways.push(Gateway::start(Attach::Best).unwrap());
+        drop(steering);
+        for _ in 0..20 {
+            link.client.send(&service);
+        }
+    }
+    assert_eq!(link.kernel_got(&service), 0);
+    gateways.pop().unwrap().stop();
+}
+
+#[test]
+fn detach_removes_what_is_ours_and_says_so() {
+    let link = Link::new(1);
+    let Gateway { steering, workers } = Gateway::start(Attach::Generic).unwrap();
+    workers.stop();
+    drop(steering);
+    let removed = xdp::detach(Some(&["g1".into()])).unwrap();
+    assert_eq!(removed.iter().map(|removed| removed.interface.as_str()).collect::<Vec<_>>(), ["g1"]);
+    assert_eq!(link.programs(), 1);
+    let removed = xdp::detach(None).unwrap();
+    assert_eq!(removed.iter().map(|removed| removed.interface.as_str()).collect::<Vec<_>>(), ["g0"]);
+    assert_eq!(removed[0].mode, Mode::Generic);
+    assert_eq!(link.programs(), 0);
+    assert!(xdp::detach(None).unwrap().is_empty());
+    assert!(matches!(xdp::detach(Some(&["nonesuch".into()])), Err(StartError::NoInterface { .. })));
+}
+
+#[test]
+fn a_foreign_program_is_a_refusal_and_stays() {
+    let link = Link::new(1);
+    let object = link.foreign_program();
+    link.shell("gateway", &format!("ip link set g1 xdp obj {object} sec xdp"));
+    let refusal = Gateway::start(Attach::Best).err().unwrap();
+    assert!(matches!(&refusal, StartError::ForeignProgram { name, .. } if name == "g1"), "{refusal}");
+    assert!(xdp::detach(None).unwrap().is_empty());
+    assert_eq!(link.programs(), 1);
+}
+
+#[test]
+fn an_occupied_queue_is_a_refusal_that_disturbs_nobody() {
+    let link = Link::new(1);
+    let gateway = Gateway::start(Attach::Best).unwrap();
+    let refusal = Gateway::start(Attach::Best).err().unwrap();
+    assert!(matches!(&refusal, StartError::QueueOccupied { name, queue: 0 } if name == "g0"), "{refusal}");
+    check(&link, &cases());
+    gateway.stop();
+}
+
+#[test]
+fn an_mtu_that_does_not_fit_is_a_refusal() {
+    let link = Link::new(1);
+    link.shell("gateway", "ip link set g1 mtu 9000");
+    let refusal = Gateway::start(Attach::Best).err().unwrap();
+    assert!(matches!(&refusal, StartError::MtuTooLarge { name, mtu: 9000, .. } if name == "g1"), "{refusal}");
+    assert_eq!(link.programs(), 0);
+    // The one it names fits.
+    let StartError::MtuTooLarge { largest, .. } = refusal else { unreachable!() };
+    link.shell("gateway", &format!("ip link set g1 mtu {largest}"));
+    Gateway::start(Attach::Generic).unwrap().stop();
+}
+
+#[test]
+fn missing_interfaces_and_queues_are_refusals() {
+    let _link = Link::new(1);
+    assert!(matches!(Steering::load(&["g0", "nonesuch"]), Err(StartError::NoInterface { .. })));
+    assert!(matches!(Steering::load(&["g0", "g0"]), Err(StartError::Ports { .. })));
+    assert!(matches!(Steering::load(&["lo"]), Err(StartError::NotEthernet { .. })));
+    let mut steering = Steering::load(&["g0", "g1"]).unwrap();
+    let refusal = worker::start(&Plan { workers: Some(2), ..PLAN }, &mut steering, bare).err().unwrap();
+    assert!(matches!(refusal, StartError::Queues { queues: 1, workers: 2, .. }), "{refusal}");
+}
+
+#[test]
+fn an_interface_that_vanishes_ends_no_worker() {
+    let link = Link::new(1);
+    let gateway = Gateway::start(Attach::Best).unwrap();
+    link.shell("gateway", "ip link del g1");
+    let service = cases().into_iter().find(|case| case.receiver == Receiver::Ring).unwrap().frame;
+    for _ in 0..1000 {
+        link.client.send(&service);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(gateway.workers.are_running());
+    gateway.stop();
+    assert_eq!(link.programs(), 0);
+}
+
+/// Worker 0 hands every frame to worker 1, which sends it out.
+struct HandOver(WorkerId);
+
+impl Forward for HandOver {
+    fn process(&mut self, _: BootTime, burst: &mut Burst<'_, '_>) {
+        for frame in burst.frames.iter_mut() {
+            frame.decide(match self.0 {
+                WorkerId(0) => Verdict::Handover(WorkerId(1)),
+                _ => Verdict::Transmit(PortId(1)),
+            });
+        }
+    }
+
+    fn count_drop(&mut self, reason: DropReason) {
+        panic!("dropped: {}", reason.name());
+    }
+}
+
+#[test]
+fn frames_cross_workers_and_their_chunks_come_home() {
+    let link = Link::new(2);
+    let mut steering = Steering::load(&["g0", "g1"]).unwrap();
+    steering.fill(&table()).unwrap();
+    let workers = worker::start(&PLAN, &mut steering, |_| {
+        Ok(|lane: &mut Lane| {
+            let id = lane.id();
+            lane.run(&mut HandOver(id));
+        })
+    })
+    .unwrap();
+    steering.attach(Attach::Best).unwrap();
+    assert_eq!(workers.stats().len(), 2);
+
+    let sent: Vec<_> = (0..2000u16).map(|port| frames::udp_v4(10_000 + port, 53)).collect();
+    let mut arrived = 0;
+    for some in sent.chunks(50) {
+        some.iter().for_each(|frame| link.client.send(frame));
+        let until = Instant::now() + Duration::from_secs(1);
+        let mut missing = some.len();
+        while missing > 0 && Instant::now() < until {
+            missing -= link.server.receive_all().iter().filter(|frame| some.contains(frame)).count();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        arrived += some.len() - missing;
+    }
+    assert_eq!(arrived, sent.len());
+    let handed: u64 = workers.stats().iter().map(|stats| stats.handed_over.load(Relaxed)).sum();
+    let taken: u64 = workers.stats().iter().map(|stats| stats.taken_over.load(Relaxed)).sum();
+    assert!(handed > 0, "no frame came in on queue 0");
+    assert_eq!(handed, taken);
+    // The gauges are renewed once a second.
+    std::thread::sleep(Duration::from_millis(1200));
+    let held: u64 = workers.stats().iter().map(|stats| stats.held.load(Relaxed)).sum();
+    assert_eq!(held, workers.chunks() as u64);
+    let invalid: u64 = workers.stats().iter().map(|stats| stats.invalid.load(Relaxed)).sum();
+    assert_eq!(invalid, 0);
+    steering.detach();
+    workers.stop();
+}
+
+#[test]
+fn an_unprivileged_start_names_the_privilege() {
+    let link = Link::new(1);
+    // The same test binary without capabilities, asked for the one test that needs them to be away.
+    let output = Command::new("ip")
+        .args(["netns", "exec", &link.namespace("gateway"), "setpriv", "--bounding-set=-all", "--inh-caps=-all"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "refused_without_capabilities", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(link.programs(), 0);
+}
+
+/// Run by the test above, in a process without capabilities.
+#[test]
+#[ignore = "only meaningful without capabilities"]
+fn refused_without_capabilities() {
+    let refusal = Gateway::start(Attach::Best).err().unwrap();
+    assert!(matches!(refusal, StartError::Privilege { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("root"));
+}
