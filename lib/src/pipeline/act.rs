@@ -181,7 +181,7 @@ fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, found: 
 
 /// The largest packet that this way takes.
 #[inline]
-fn mtu_of(snapshot: &Snapshot<'_>, leave: Leave) -> Result<u16, DropReason> {
+pub(super) fn mtu_of(snapshot: &Snapshot<'_>, leave: Leave) -> Result<u16, DropReason> {
     match leave {
         Leave::Peer(hop) => Ok(resolved_hop(snapshot, hop)?.mtu),
         Leave::Station(port, ..) => Ok(snapshot.port(port).ok_or(DropReason::UnknownPort)?.mtu),

@@ -33,6 +33,10 @@ fn answer_echo<A: Wire, R: Recorder>(
         return Err(DropReason::IcmpUnmatched);
     }
     let hop = A::overlay_hop(cx.snapshot, item.packet.source).ok_or(DropReason::NoRoute)?;
+    // What came from a link with a larger MTU may not fit through the tunnel again.
+    if item.packet.len > act::mtu_of(cx.snapshot, Leave::Peer(hop))? {
+        return Err(DropReason::TooBig);
+    }
     if !cx.worker.echoes.take() {
         return Err(DropReason::ErrorRateLimited);
     }
