@@ -44,6 +44,10 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("the test writes addresses")
 }
 
+fn ports(model: &Model) -> Vec<u32> {
+    model.ports.iter().map(|port| port.ifindex).collect()
+}
+
 /// A second namespace, for the station at the far end. It ends with its process.
 struct Namespace(Child);
 
@@ -91,7 +95,7 @@ impl Follower {
         }
         let peers = peers.iter().map(|peer| address(peer)).collect();
         model.replace_routes(&kernel.routes().await?);
-        let ways = kernel.ways(&model, &peers).await?;
+        let ways = kernel.ways(&ports(&model), &peers).await?;
         model.replace_ways(ways);
         Ok(Self { kernel, model, peers })
     }
@@ -110,7 +114,7 @@ impl Follower {
             let step = events.into_iter().map(|event| self.model.apply(event)).fold(Effect::default(), Effect::and);
             if step.routes {
                 self.model.replace_routes(&self.kernel.routes().await.expect("routes are told"));
-                let ways = self.kernel.ways(&self.model, &self.peers).await.expect("ways are told");
+                let ways = self.kernel.ways(&ports(&self.model), &self.peers).await.expect("ways are told");
                 self.model.replace_ways(ways);
             }
             effect = effect.and(step);

@@ -13,6 +13,7 @@ use weirgate::snapshot::{
 use super::netlink::Model;
 use super::publish::SnapshotMemory;
 use crate::config::{self, Config};
+pub use crate::xdp::SteerTable;
 
 /// The ports that a translation may use: those that are no system port (RFC 6335 §6).
 pub const POOL_PORTS: (u16, u16) = (1024, 65_535);
@@ -130,8 +131,16 @@ impl World {
     }
 }
 
-/// The gateway's own VTEPs and overlay subnets.
-pub fn vteps(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> {
+/// What the steering program is to send to the rings.
+#[must_use]
+pub fn steer_table(config: &Config, world: &World) -> SteerTable {
+    let mut frontends: Vec<_> = world.listening(config).collect();
+    frontends.sort_unstable_by_key(|&(address, port, protocol)| (address, port, protocol.0));
+    SteerTable { frontends, vteps: vteps(config).collect(), subnets: config.overlay.subnets.clone() }
+}
+
+/// The gateway's own VTEPs.
+fn vteps(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> {
     let overlay = &config.overlay;
     let public = overlay.public_v4.map(IpAddr::V4).into_iter().chain(overlay.public_v6.map(IpAddr::V6));
     public.map(|address| (address, config.overlay.port))

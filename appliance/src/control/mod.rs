@@ -2,5 +2,9 @@
 //! workers.
 
 pub mod compile;
+pub mod follow;
 pub mod netlink;
+mod pace;
 pub mod publish;
+mod resolve;
+pub mod signals;

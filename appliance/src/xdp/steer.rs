@@ -23,7 +23,7 @@ pub const PROGRAM: &str = "weirgate_steer";
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
 /// What the steering program sends to the rings.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SteerTable {
     /// Where services listen: address, port and TCP or UDP.
     pub frontends: Vec<(IpAddr, u16, Protocol)>,

@@ -17,6 +17,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{AsyncSocket, SmolSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup};
+use weirgate::net::PortId;
 
 pub use model::{Effect, Event, KernelRoute, Link, Model, NoSuchPort, Port, Route, Station, Way};
 
@@ -165,12 +166,13 @@ impl Kernel {
     }
 
     /// The ways that the kernel would take to these addresses, as far as they lead through a port.
+    /// `ports` has the ports' interfaces, in order.
     ///
     /// # Errors
     /// The kernel's answer, other than that there is no way.
     pub async fn ways(
         &self,
-        model: &Model,
+        ports: &[u32],
         destinations: &BTreeSet<IpAddr>,
     ) -> Result<BTreeMap<IpAddr, Way>, KernelError> {
         let mut ways = BTreeMap::new();
@@ -186,8 +188,9 @@ impl Kernel {
                 continue;
             };
             let Some((ifindex, via)) = answers.first().and_then(decode::way) else { continue };
-            if let Some(port) = model.port(ifindex) {
-                ways.insert(*destination, Way { port, station: via.unwrap_or(*destination) });
+            let port = ports.iter().position(|port| *port == ifindex).and_then(|port| u8::try_from(port).ok());
+            if let Some(port) = port {
+                ways.insert(*destination, Way { port: PortId(port), station: via.unwrap_or(*destination) });
             }
         }
         Ok(ways)

@@ -1,0 +1,357 @@
+//! The control loop: keeps the published snapshot and the steering program in step with the kernel.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::{FutureExt, future};
+use tracing::{debug, error, info, warn};
+use weirgate::net::PortId;
+
+use super::compile::{SteerTable, World, steer_table};
+use super::netlink::{Effect, Event, Kernel, KernelError, Link, Model, NoSuchPort, Station};
+use super::pace::Pace;
+use super::publish::{Published, SnapshotMemory};
+use super::resolve::Resolver;
+use crate::config::Config;
+
+/// The least time between two snapshots: at most 20 a second.
+const COMPILE_INTERVAL: Duration = Duration::from_millis(50);
+/// The least time between two questions for all routes.
+const ROUTES_INTERVAL: Duration = Duration::from_millis(50);
+/// Asking for all routes takes at most this part of the time, however many there are.
+const ROUTES_SHARE: u32 = 10;
+/// How often workers are asked whose link address they miss.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the stations that peers and routes need are looked over.
+const NEEDED_INTERVAL: Duration = Duration::from_secs(1);
+/// The most stations that the kernel is asked about in one tick.
+const QUESTIONS_MAX: usize = 64;
+/// How long to wait before talking to the kernel again after the conversation broke.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// Where the control loop's results go, and where its questions come from.
+pub trait DataPath {
+    /// Has the steering program send exactly this to the rings.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    fn steer(&mut self, table: &SteerTable) -> Result<(), String>;
+
+    /// A station whose link address some worker misses.
+    fn unresolved(&mut self) -> Option<(PortId, IpAddr)>;
+
+    /// Why the data path cannot go on, where it cannot.
+    fn failure(&self) -> Option<String>;
+}
+
+/// What the control side knows.
+#[derive(Debug)]
+pub struct State {
+    /// The kernel's state.
+    pub model: Model,
+    /// What the latest snapshot was made of.
+    pub world: World,
+    /// The number of the latest snapshot.
+    pub generation: u32,
+    steering: SteerTable,
+}
+
+/// The control loop's state and its outlets. Runs on one thread; status is asked on the same one.
+#[derive(Debug)]
+pub struct Control {
+    /// The configuration.
+    pub config: Config,
+    /// How many workers there are.
+    pub workers: u8,
+    /// Where the workers find their snapshot.
+    pub published: Arc<Published>,
+    /// What is known.
+    pub state: RefCell<State>,
+    peers: BTreeSet<IpAddr>,
+    ports: Vec<u32>,
+}
+
+/// Why the control side could not begin, or not go on.
+#[derive(Debug)]
+pub enum ControlError {
+    /// The kernel could not be asked.
+    Kernel(KernelError),
+    /// An interface of the configuration does not exist.
+    NoSuchPort(String),
+    /// The core refused what configuration and kernel say together.
+    Compile(weirgate::snapshot::CompileError),
+    /// The data path has ended by itself.
+    DataPath(String),
+}
+
+impl std::fmt::Display for ControlError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kernel(error) => error.fmt(f),
+            Self::NoSuchPort(name) => {
+                write!(f, "there is no interface {name:?}; `ip link` lists those there are")
+            }
+            Self::Compile(error) => write!(f, "the snapshot cannot be compiled: {error:?}"),
+            Self::DataPath(cause) => f.write_str(cause),
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+impl From<KernelError> for ControlError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<NoSuchPort> for ControlError {
+    fn from(NoSuchPort(name): NoSuchPort) -> Self {
+        Self::NoSuchPort(name)
+    }
+}
+
+impl Control {
+    /// Asks the kernel for its state and compiles the first snapshot.
+    ///
+    /// # Errors
+    /// A missing interface, a kernel that does not answer, or what the core refuses.
+    pub async fn new(config: Config, workers: u8, kernel: &Kernel) -> Result<Self, ControlError> {
+        let links = kernel.links().await?;
+        let mut model = Model::new(&[&config.uplink, &config.underlay], &links)?;
+        let ports: Vec<u32> = model.ports.iter().map(|port| port.ifindex).collect();
+        let peers: BTreeSet<IpAddr> =
+            config.peers.iter().flat_map(|peer| peer.subnets.iter().filter_map(|subnet| peer.public(subnet))).collect();
+        for event in kernel.state().await? {
+            model.apply(event);
+        }
+        model.replace_routes(&kernel.routes().await?);
+        model.replace_ways(kernel.ways(&ports, &peers).await?);
+        let world = World::new(&config, &model);
+        let first = world.compile(&config, workers, 1).map_err(ControlError::Compile)?;
+        let steering = steer_table(&config, &world);
+        Ok(Self {
+            workers,
+            published: Arc::new(Published::from_pointee(first)),
+            state: RefCell::new(State { model, world, generation: 1, steering }),
+            peers,
+            ports,
+            config,
+        })
+    }
+
+    /// What the steering program is to send to the rings.
+    #[must_use]
+    pub fn steering(&self) -> SteerTable {
+        self.state.borrow().steering.clone()
+    }
+
+    /// Follows the kernel until the data path fails; the caller drops it to stop.
+    ///
+    /// `conversation` and `kernel` are those of [`Kernel::open`]. A conversation that breaks is begun anew.
+    pub async fn run<D: DataPath>(
+        &self,
+        mut conversation: impl Future<Output = ()> + Unpin,
+        mut kernel: Kernel,
+        data_path: &RefCell<D>,
+    ) -> ControlError {
+        // What came between the first questions and now is still to be read; nothing is lost.
+        let broken = async {
+            (&mut conversation).await;
+            Ok(())
+        };
+        let mut end = future::or(broken, async { Err(self.follow(&mut kernel, data_path, false).await) }).await;
+        loop {
+            match end {
+                Err(ControlError::Kernel(error)) => warn!(%error, "asking the kernel again"),
+                Err(error) => return error,
+                Ok(()) => warn!("the conversation with the kernel broke off; beginning it anew"),
+            }
+            Timer::after(RECONNECT).await;
+            end = match Kernel::open() {
+                Ok((conversation, mut kernel)) => {
+                    let broken = async {
+                        conversation.await;
+                        Ok(())
+                    };
+                    future::or(broken, async { Err(self.follow(&mut kernel, data_path, true).await) }).await
+                }
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    /// One conversation's worth of following; returns why it cannot go on.
+    async fn follow<D: DataPath>(&self, kernel: &mut Kernel, data_path: &RefCell<D>, afresh: bool) -> ControlError {
+        let mut compile = Pace::new(COMPILE_INTERVAL);
+        let mut routes = Pace::new(ROUTES_INTERVAL);
+        let mut needed = Pace::new(NEEDED_INTERVAL);
+        let mut all = Pace::new(ROUTES_INTERVAL);
+        let mut tick = Pace::new(TICK);
+        let mut resolver = Resolver::default();
+        if afresh {
+            all.request();
+        }
+        loop {
+            let now = Instant::now();
+            if all.take(now) {
+                info!("asking the kernel for everything");
+                match kernel.state().await {
+                    Ok(events) => self.begin_anew(events),
+                    Err(error) => return error.into(),
+                }
+                routes.request();
+                compile.request();
+            }
+            if routes.take(now) {
+                match self.ask_routes(kernel).await {
+                    Ok(true) => compile.request(),
+                    Ok(false) => {}
+                    Err(error) => return error.into(),
+                }
+                routes.rest(Instant::now(), now.elapsed() * ROUTES_SHARE);
+            }
+            if compile.take(now) {
+                self.publish(data_path);
+            }
+            needed.request();
+            if needed.take(now) {
+                self.resolve(kernel, &mut resolver, self.needed()).await;
+            }
+            tick.request();
+            if tick.take(now) {
+                if let Some(cause) = data_path.borrow().failure() {
+                    return ControlError::DataPath(cause);
+                }
+                let missed: Vec<_> = std::iter::from_fn(|| data_path.borrow_mut().unresolved()).take(256).collect();
+                self.resolve(kernel, &mut resolver, missed).await;
+            }
+            tick.request();
+            let now = Instant::now();
+            let deadline = [&compile, &routes, &all, &tick].into_iter().filter_map(|pace| pace.deadline(now)).min();
+            let timeout = async {
+                Timer::at(deadline.unwrap_or(now + TICK)).await;
+                Some(Vec::new())
+            };
+            let Some(events) = kernel.next().or(timeout).await else {
+                let cause = io::Error::from(io::ErrorKind::ConnectionAborted);
+                return KernelError { step: "follow the kernel", cause }.into();
+            };
+            let effect = self.apply(events);
+            if effect.snapshot {
+                compile.request();
+            }
+            if effect.routes {
+                routes.request();
+            }
+            if effect.all {
+                warn!("messages of the kernel's were lost");
+                all.request();
+            }
+        }
+    }
+
+    fn apply(&self, events: Vec<Event>) -> Effect {
+        let mut state = self.state.borrow_mut();
+        let before: Vec<(bool, Link)> =
+            state.model.ports.iter().map(|port| (port.present, port.link.clone())).collect();
+        let effect = events.into_iter().map(|event| state.model.apply(event)).fold(Effect::default(), Effect::and);
+        for (port, (was_present, before)) in state.model.ports.iter().zip(before) {
+            report(&port.name, was_present.then_some(&before), port.present.then_some(&port.link));
+        }
+        effect
+    }
+
+    fn begin_anew(&self, events: Vec<Event>) {
+        self.state.borrow_mut().model.forget();
+        self.apply(events);
+    }
+
+    /// Renews routes and ways; says whether any differs.
+    async fn ask_routes(&self, kernel: &Kernel) -> Result<bool, KernelError> {
+        let routes = kernel.routes().await?;
+        let ways = kernel.ways(&self.ports, &self.peers).await?;
+        let mut state = self.state.borrow_mut();
+        let changed = state.model.replace_routes(&routes);
+        Ok(state.model.replace_ways(ways) | changed)
+    }
+
+    /// Compiles and publishes the world as it is now, if it differs from the latest one.
+    fn publish<D: DataPath>(&self, data_path: &RefCell<D>) {
+        let state = &mut *self.state.borrow_mut();
+        let world = World::new(&self.config, &state.model);
+        if world == state.world {
+            return;
+        }
+        let steering = steer_table(&self.config, &world);
+        if steering != state.steering {
+            if let Err(cause) = data_path.borrow_mut().steer(&steering) {
+                error!(cause, "the steering program stays as it was");
+            } else {
+                state.steering = steering;
+            }
+        }
+        let generation = state.generation.wrapping_add(1);
+        match world.compile(&self.config, self.workers, generation) {
+            Ok(memory) => self.store(memory, generation),
+            Err(error) => {
+                error!(?error, "the snapshot stays as it was");
+                return;
+            }
+        }
+        (state.world, state.generation) = (world, generation);
+    }
+
+    fn store(&self, memory: SnapshotMemory, generation: u32) {
+        debug!(generation, bytes = memory.len(), "snapshot published");
+        self.published.store(Arc::new(memory));
+    }
+
+    fn needed(&self) -> Vec<(PortId, IpAddr)> {
+        self.state.borrow().model.stations_needed().collect()
+    }
+
+    async fn resolve(&self, kernel: &Kernel, resolver: &mut Resolver, stations: Vec<(PortId, IpAddr)>) {
+        let now = Instant::now();
+        let mut questions = Vec::new();
+        for (port, address) in stations {
+            let state = self.state.borrow();
+            let Some(at) = state.model.at(port).filter(|port| port.present && port.link.up) else { continue };
+            let station = state.model.station(port, address);
+            if questions.len() < QUESTIONS_MAX && resolver.ask(now, port, address, station) {
+                debug!(interface = at.name, %address, is_stale = matches!(station, Station::Stale(_)), "asking for a link address");
+                questions.push((at.ifindex, address));
+            }
+        }
+        for (ifindex, address) in questions {
+            if let Err(error) = kernel.resolve(ifindex, address).await {
+                debug!(%address, %error, "the kernel does not ask");
+            }
+        }
+    }
+}
+
+/// Tells the log what became of a port.
+fn report(name: &str, before: Option<&Link>, after: Option<&Link>) {
+    match (before, after) {
+        (Some(_), None) => {
+            warn!(interface = name, "the interface is gone; once it is back, start the gateway again");
+        }
+        (Some(before), Some(after)) if before.up != after.up => {
+            if after.up {
+                info!(interface = name, "the link is up");
+            } else {
+                warn!(interface = name, "the link is down");
+            }
+        }
+        (Some(before), Some(after)) if before != after => {
+            info!(interface = name, mtu = after.mtu, mac = ?after.mac, "the link has changed");
+        }
+        _ => {}
+    }
+}

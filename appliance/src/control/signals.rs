@@ -1,0 +1,75 @@
+//! Signals that ask the process to end, as something to wait for (signalfd(2)).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::FromRawFd;
+use std::ptr;
+
+use async_io::Async;
+
+/// The signals that ask for an orderly end.
+const SIGNALS: [(i32, &str); 3] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT"), (libc::SIGHUP, "SIGHUP")];
+
+/// Waits for SIGTERM, SIGINT and SIGHUP.
+#[derive(Debug)]
+pub struct Signals(Async<File>);
+
+impl Signals {
+    /// Takes the signals. Call it before any thread is started: threads inherit what is taken.
+    ///
+    /// # Errors
+    /// The system's, where it gives no such descriptor.
+    pub fn take() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset writes the whole set, so it is initialised for the calls after it;
+        // all of them only use the set and signal numbers that exist.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for (signal, _) in SIGNALS {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            set.assume_init()
+        };
+        // SAFETY: the set is initialised, and a null pointer asks for no old mask.
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let descriptor = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new, open, and nobody else's.
+        let file = unsafe { File::from_raw_fd(descriptor) };
+        Ok(Self(Async::new(file)?))
+    }
+
+    /// The name of the next signal that comes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn next(&self) -> io::Result<&'static str> {
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        self.0.readable().await?;
+        self.0.get_ref().read_exact(&mut record)?;
+        // The number of the signal is the first member of signalfd_siginfo.
+        let [a, b, c, d, ..] = record;
+        let number = i32::from_ne_bytes([a, b, c, d]);
+        Ok(SIGNALS.iter().find(|(signal, _)| *signal == number).map_or("a signal", |(_, name)| name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_came_is_named() {
+        let signals = Signals::take().expect("a descriptor for signals");
+        // SAFETY: raise has no memory preconditions; the signal is blocked in this thread, which it is sent to.
+        assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
+        assert_eq!(async_io::block_on(signals.next()).unwrap(), "SIGTERM");
+    }
+}
