@@ -1,12 +1,16 @@
 //! The command line of `weirgate`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use tracing_subscriber::EnvFilter;
+
 use crate::config::{self, Checked, Config, Problem, Refused};
+use crate::xdp::{self, Mode, Removed};
+use crate::{gateway, status};
 
 /// A packet gateway from the outside into a flannel container network.
 #[derive(Parser, Debug)]
@@ -35,6 +39,47 @@ pub enum Command {
     /// file, line, column, field, value, and what would work.
     #[command(after_help = EXIT_CODES)]
     Check(ConfigFile),
+    /// Run the gateway until SIGTERM or ctrl-C.
+    ///
+    /// Takes the gateway's own traffic off the kernel and forwards it; everything else on the
+    /// interfaces goes on as before. An orderly end leaves nothing behind. Needs root, or
+    /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON.
+    #[command(after_help = EXIT_CODES)]
+    Run(ConfigFile),
+    /// Tell what a running gateway does.
+    ///
+    /// Ports, peers, services, flow tables, drops by reason and burst times; docs/counters.md
+    /// explains every counter.
+    #[command(after_help = EXIT_CODES)]
+    Status(StatusOptions),
+    /// Take away the steering program that a killed gateway has left.
+    ///
+    /// Until then the gateway's own traffic is dropped, so that a gateway that is started again finds
+    /// its connections alive. Says what it removed; other programs are left alone.
+    #[command(after_help = EXIT_CODES)]
+    Detach(DetachOptions),
+}
+
+/// What of the status to show, and whose.
+#[derive(Args, Debug)]
+pub struct StatusOptions {
+    /// Print JSON, for programs.
+    #[arg(long, conflicts_with = "all")]
+    pub json: bool,
+    /// Show counters at zero and long lists, too.
+    #[arg(long)]
+    pub all: bool,
+    /// The control socket of the gateway, as its configuration names it.
+    #[arg(long, value_name = "PATH", default_value = config::CONTROL_SOCKET)]
+    pub control_socket: PathBuf,
+}
+
+/// Where to look for programs.
+#[derive(Args, Debug)]
+pub struct DetachOptions {
+    /// An interface to look at; may be given many times. Without it: all.
+    #[arg(long = "interface", value_name = "INTERFACE")]
+    pub interfaces: Vec<String>,
 }
 
 /// Where the configuration lies.
@@ -64,12 +109,40 @@ pub enum LogLevel {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    log(cli.log_level);
     match cli.command {
         Command::Check(file) => check(&file),
+        Command::Run(file) => run(&file),
+        Command::Status(options) => status(&options),
+        Command::Detach(options) => detach(&options),
     }
 }
 
+const REFUSED: u8 = 1;
 const WRONG: u8 = 2;
+
+/// Logs to standard error: our own crates at `level`, others from warnings up.
+fn log(level: LogLevel) {
+    let filter = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "warn,weirgate=info,weirgate_appliance=info",
+        LogLevel::Debug => "warn,weirgate=debug,weirgate_appliance=debug",
+        LogLevel::Trace => "trace",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// One sentence on standard error, and the exit code that says the host did not let it be done.
+fn refused(error: &dyn std::error::Error) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "weirgate: {error}");
+    ExitCode::from(REFUSED)
+}
 
 /// The configuration, its warnings printed; where it is wrong, all findings printed instead.
 fn load(file: &ConfigFile) -> Result<Config, ExitCode> {
@@ -108,5 +181,51 @@ fn check(file: &ConfigFile) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(code) => code,
+    }
+}
+
+fn run(file: &ConfigFile) -> ExitCode {
+    match load(file) {
+        Ok(config) => match gateway::run(config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refused(&error),
+        },
+        Err(code) => code,
+    }
+}
+
+fn status(options: &StatusOptions) -> ExitCode {
+    match status::ask(&options.control_socket) {
+        Ok(status) if options.json => {
+            let json = serde_json::to_string_pretty(&status).expect("status is plain data");
+            print_out(&format!("{json}\n"));
+            ExitCode::SUCCESS
+        }
+        Ok(status) => {
+            print_out(&status.tables(options.all));
+            ExitCode::SUCCESS
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+fn detach(options: &DetachOptions) -> ExitCode {
+    let interfaces = (!options.interfaces.is_empty()).then_some(options.interfaces.as_slice());
+    match xdp::detach(interfaces) {
+        Ok(removed) if removed.is_empty() => {
+            print_out("nothing to remove: no interface has a steering program of weirgate's\n");
+            ExitCode::SUCCESS
+        }
+        Ok(removed) => {
+            for Removed { interface, mode, program } in removed {
+                let mode = match mode {
+                    Mode::Native => "native",
+                    Mode::Generic => "generic",
+                };
+                print_out(&format!("{interface}: removed the {mode} steering program, id {program}\n"));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => refused(&error),
     }
 }

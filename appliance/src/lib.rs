@@ -3,5 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod gateway;
+pub mod status;
 pub mod worker;
 pub mod xdp;

@@ -383,14 +383,14 @@ pub const FLOWS: Section = Section {
     fields: &[
         field(
             "capacity_v4",
-            Kind::Number(1024, 16_777_216),
+            Kind::Number(1024, 16_777_215),
             Default("`65536`"),
             "65536",
             "Flows over IPv4 that each worker has room for.",
         ),
         field(
             "capacity_v6",
-            Kind::Number(1024, 16_777_216),
+            Kind::Number(1024, 16_777_215),
             Default("`65536`"),
             "65536",
             "Flows over IPv6 that each worker has room for.",

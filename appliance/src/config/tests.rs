@@ -221,7 +221,7 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "[overlay]",
         "[flows]\ncapacity_v4 = 1\n[overlay]",
-        "w.toml:13:15: flows.capacity_v4: 1 is not a whole number from 1024 to 16777216; use one such as 65536",
+        "w.toml:13:15: flows.capacity_v4: 1 is not a whole number from 1024 to 16777215; use one such as 65536",
     ),
     (
         "[overlay]",

@@ -1,0 +1,167 @@
+//! The counters beyond drops and traffic: one table for status, its JSON and `docs/counters.md`.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use weirgate::counters::{Counter as CoreCounter, Counters};
+use weirgate::verdict::DropReason;
+
+use crate::gateway::Forwarding;
+use crate::worker::Stats;
+use crate::xdp::SteerCounters;
+
+/// A counter by its name.
+#[derive(Debug)]
+pub struct Counter {
+    /// What status, JSON and documents call it.
+    pub name: &'static str,
+    /// What it counts, for an operator.
+    pub meaning: &'static str,
+    pub(super) source: Source,
+}
+
+/// Where a counter is read.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// In the steering program.
+    Steering(fn(&SteerCounters) -> u64),
+    /// In each worker's rings.
+    Rings(fn(&Stats) -> &AtomicU64),
+    /// In each worker's core.
+    Core(fn(&Counters) -> &CoreCounter),
+}
+
+impl Source {
+    pub(super) fn read(&self, forwarding: &Forwarding) -> u64 {
+        match self {
+            Self::Steering(read) => read(&forwarding.steering.counters()),
+            Self::Rings(read) => forwarding.workers.stats().iter().map(|stats| read(stats).load(Relaxed)).sum(),
+            Self::Core(read) => forwarding.counters.iter().map(|worker| read(&worker.core).get()).sum(),
+        }
+    }
+}
+
+/// Every counter that is neither a drop nor the traffic of a port or service, in the order of the
+/// packet's way.
+pub const COUNTERS: &[Counter] = &[
+    Counter {
+        name: "steered",
+        meaning: "Frames that the steering program sent to a ring.",
+        source: Source::Steering(|counters| counters.steered),
+    },
+    Counter {
+        name: "passed",
+        meaning: "Frames that the steering program left to the kernel, as none of the gateway's.",
+        source: Source::Steering(|counters| counters.passed),
+    },
+    Counter {
+        name: "no-worker",
+        meaning: "Frames of the gateway's that the steering program dropped because no worker served their queue: \
+                  those that came while the gateway was being started again.",
+        source: Source::Steering(|counters| counters.no_worker),
+    },
+    Counter {
+        name: "no-headroom",
+        meaning: "Frames of the gateway's that the steering program dropped because the driver left too little room \
+                  before them.",
+        source: Source::Steering(|counters| counters.no_headroom),
+    },
+    Counter {
+        name: "receive-ring-full",
+        meaning: "Frames that the kernel dropped because a worker was too slow to take them. Renewed once a second.",
+        source: Source::Rings(|stats| &stats.receive_ring_full),
+    },
+    Counter {
+        name: "fill-ring-empty",
+        meaning: "Times that the kernel found no memory to receive into. Renewed once a second.",
+        source: Source::Rings(|stats| &stats.fill_ring_empty),
+    },
+    Counter {
+        name: "invalid-descriptors",
+        meaning: "Descriptors that the kernel refused. Anything but 0 is a bug.",
+        source: Source::Rings(|stats| &stats.invalid),
+    },
+    Counter { name: "bursts", meaning: "Bursts given to the pipeline.", source: Source::Rings(|stats| &stats.bursts) },
+    Counter {
+        name: "sleeps",
+        meaning: "Times that a worker went to sleep for want of frames.",
+        source: Source::Rings(|stats| &stats.sleeps),
+    },
+    Counter {
+        name: "host",
+        meaning: "Frames that the pipeline found to be the host's.",
+        source: Source::Core(|counters| &counters.host),
+    },
+    Counter {
+        name: "handovers",
+        meaning: "Frames of a flow that another worker owns, given to that one.",
+        source: Source::Core(|counters| &counters.handovers),
+    },
+    Counter {
+        name: "flows-created",
+        meaning: "Flows that were created.",
+        source: Source::Core(|counters| &counters.flows_created),
+    },
+    Counter {
+        name: "flows-expired",
+        meaning: "Flows that were forgotten after their idle time.",
+        source: Source::Core(|counters| &counters.flows_expired),
+    },
+    Counter {
+        name: "echoes-answered",
+        meaning: "Pings of the gateway's overlay addresses that were answered.",
+        source: Source::Core(|counters| &counters.echoes_answered),
+    },
+    Counter {
+        name: "errors-sent",
+        meaning: "ICMP errors that the gateway sent of its own.",
+        source: Source::Core(|counters| &counters.errors_sent),
+    },
+];
+
+const HEAD: &str = "\
+# Counters
+
+This page is written from the code; a test compares the two with what `weirgate status` tells.
+
+Counters begin at 0 with the process, only grow, and are read without disturbing a worker: each is exact by itself, and
+two of them need not be of the same moment. `weirgate status` shows drops that happened, `weirgate status --all` every
+reason, and `weirgate status --json` everything: `drops` and `counters` are objects with the names below as keys, and
+`ports`, `services` and `flows` carry the traffic of each.
+
+## Drops
+
+Every frame that goes no further has exactly one of these reasons.
+
+| `drops` | why |
+| --- | --- |
+";
+
+/// The page `docs/counters.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut page = String::from(HEAD);
+    for reason in DropReason::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", reason.name(), reason.description());
+    }
+    page.push_str("\n## Everything else\n\n| `counters` | what it counts |\n| --- | --- |\n");
+    for counter in COUNTERS {
+        let _ = writeln!(page, "| `{}` | {} |", counter.name, counter.meaning);
+    }
+    page.push_str(TRAFFIC);
+    page
+}
+
+const TRAFFIC: &str = "
+## Traffic
+
+| field | what it counts |
+| --- | --- |
+| `ports[].received` | frames taken from the port's rings and their bytes, with Ethernet headers |
+| `ports[].transmitted` | frames put into the port's rings and their bytes, with Ethernet headers |
+| `services[].original` | IP packets from clients to the service and their bytes |
+| `services[].reply` | IP packets from the service to clients and their bytes |
+| `services[].flows_created` | flows that were created for the service |
+| `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and those that it has room for |
+| `burst_times` | nanoseconds that a worker took for a burst with frames in it, to about 3 % |
+";

@@ -1,0 +1,301 @@
+//! What `weirgate status` tells: the fields of its JSON, stable by name, and where they come from.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::{Deserialize, Serialize};
+use weirgate::counters::Counters;
+use weirgate::net::PortId;
+use weirgate::snapshot::Encapsulation;
+use weirgate::verdict::DropReason;
+
+use super::counters::COUNTERS;
+use crate::control::follow::{Control, State};
+use crate::gateway::{Forwarding, WorkerCounters};
+use crate::worker::Stats;
+use crate::xdp::{Mode, Transfer};
+
+/// The state of a running gateway.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Status {
+    /// The gateway's version.
+    pub version: String,
+    /// How long it has been forwarding.
+    pub uptime_seconds: u64,
+    /// How many workers it has.
+    pub workers: u32,
+    /// The number of the snapshot that the workers use.
+    pub generation: u32,
+    /// The size of that snapshot.
+    pub snapshot_bytes: usize,
+    /// Locked memory that the rings' frames take.
+    pub ring_bytes: usize,
+    /// The ports, in the order of their numbers.
+    pub ports: Vec<Port>,
+    /// The peers' subnets, in the order of the configuration.
+    pub peers: Vec<Peer>,
+    /// The services, in the order of the configuration.
+    pub services: Vec<Service>,
+    /// The flow tables.
+    pub flows: Vec<FlowTable>,
+    /// Frames dropped, by reason; every reason is there.
+    pub drops: BTreeMap<String, u64>,
+    /// The other counters, as docs/counters.md lists them.
+    pub counters: BTreeMap<String, u64>,
+    /// How long the workers took for bursts with frames in them.
+    pub burst_times: BurstTimes,
+}
+
+/// A port.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Port {
+    /// The interface.
+    pub interface: String,
+    /// `up`, `down` or `gone`.
+    pub state: String,
+    /// How the steering program is attached: `native` or `generic`.
+    pub mode: String,
+    /// How frames get to the rings: `zero-copy` or `copy`.
+    pub transfer: String,
+    /// How many receive queues the interface has.
+    pub queues: u32,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its link address, where it has one.
+    pub mac: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Frames taken from its rings.
+    pub received: Traffic,
+    /// Frames put into its rings.
+    pub transmitted: Traffic,
+}
+
+/// Packets or frames, and their bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+pub struct Traffic {
+    /// How many.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A subnet of a peer's, and the way there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Peer {
+    /// The pods.
+    pub subnet: String,
+    /// The peer on the underlay.
+    pub public: IpAddr,
+    /// `vxlan` or `host-gw`.
+    pub backend: String,
+    /// The first station on the way, where the kernel knows a way through a port.
+    pub next_hop: Option<NextHop>,
+}
+
+/// A station on a port's link.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct NextHop {
+    /// The interface.
+    pub interface: String,
+    /// The station's network address.
+    pub address: IpAddr,
+    /// Its link address; `null` while unresolved.
+    pub mac: Option<String>,
+}
+
+/// A service and its traffic.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where clients reach it.
+    pub frontends: Vec<String>,
+    /// Who answers.
+    pub backends: Vec<String>,
+    /// From clients.
+    pub original: Traffic,
+    /// To clients.
+    pub reply: Traffic,
+    /// Flows that were created.
+    pub flows_created: u64,
+}
+
+/// A flow table.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct FlowTable {
+    /// The worker that it belongs to.
+    pub worker: u32,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// How many flows it holds.
+    pub used: u32,
+    /// How many it has room for.
+    pub capacity: u32,
+}
+
+/// Nanoseconds from taking a burst off the rings to having placed its last frame.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+pub struct BurstTimes {
+    /// How many bursts.
+    pub bursts: u64,
+    /// Half of them took no longer.
+    pub p50_ns: u64,
+    /// Nine of ten.
+    pub p90_ns: u64,
+    /// 99 of a hundred.
+    pub p99_ns: u64,
+    /// 999 of a thousand.
+    pub p999_ns: u64,
+    /// All.
+    pub max_ns: u64,
+}
+
+impl Status {
+    /// The state of this gateway, as of now.
+    #[must_use]
+    pub fn of(control: &Control, forwarding: &Forwarding) -> Self {
+        let state = control.state.borrow();
+        let stats = forwarding.workers.stats();
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: forwarding.since.elapsed().as_secs(),
+            workers: u32::from(control.workers),
+            generation: state.generation,
+            snapshot_bytes: control.published.load().len(),
+            ring_bytes: forwarding.workers.locked_bytes(),
+            ports: ports(&state, forwarding, stats),
+            peers: peers(&state),
+            services: services(control, &state, forwarding),
+            flows: flows(control, forwarding),
+            drops: drops(forwarding.counters.iter().map(|counters| &counters.core)),
+            counters: COUNTERS
+                .iter()
+                .map(|counter| (counter.name.to_owned(), counter.source.read(forwarding)))
+                .collect(),
+            burst_times: burst_times(stats),
+        }
+    }
+}
+
+fn ports(state: &State, forwarding: &Forwarding, stats: &[Stats]) -> Vec<Port> {
+    let modes = forwarding.steering.modes();
+    let interfaces = forwarding.steering.ports();
+    let transfer = match forwarding.workers.transfer() {
+        Transfer::ZeroCopy => "zero-copy",
+        Transfer::Copy => "copy",
+    };
+    let port = |(index, port): (usize, &crate::control::netlink::Port)| {
+        let sum = |read: fn(&crate::worker::PortStats) -> (u64, u64)| {
+            stats.iter().map(|worker| read(&worker.ports[index])).fold(Traffic::default(), |sum, (packets, bytes)| {
+                Traffic { packets: sum.packets + packets, bytes: sum.bytes + bytes }
+            })
+        };
+        Port {
+            interface: port.name.clone(),
+            state: match (port.present, port.link.up) {
+                (false, _) => "gone",
+                (true, true) => "up",
+                (true, false) => "down",
+            }
+            .to_owned(),
+            mode: match modes.get(index) {
+                Some(Mode::Native) => "native",
+                Some(Mode::Generic) => "generic",
+                None => "detached",
+            }
+            .to_owned(),
+            transfer: transfer.to_owned(),
+            queues: interfaces.get(index).map_or(0, crate::xdp::Interface::queues),
+            mtu: port.link.mtu,
+            mac: port.link.mac.map(|mac| mac.to_string()),
+            addresses: port.addresses.iter().copied().collect(),
+            received: sum(|port| (port.received_frames.load(Relaxed), port.received_bytes.load(Relaxed))),
+            transmitted: sum(|port| (port.transmitted_frames.load(Relaxed), port.transmitted_bytes.load(Relaxed))),
+        }
+    };
+    state.model.ports.iter().enumerate().map(port).collect()
+}
+
+fn peers(state: &State) -> Vec<Peer> {
+    let of_peer = |peer: &weirgate::snapshot::Peer| {
+        let next_hop = state.model.ways.get(&peer.public).map(|way| NextHop {
+            interface: name_of(state, way.port),
+            address: way.station,
+            mac: state.model.station(way.port, way.station).mac().map(|mac| mac.to_string()),
+        });
+        let backend = match peer.encapsulation {
+            Encapsulation::Vxlan { .. } => crate::config::Backend::Vxlan,
+            Encapsulation::Direct => crate::config::Backend::HostGw,
+        };
+        Peer { subnet: peer.subnet.to_string(), public: peer.public, backend: backend.name().to_owned(), next_hop }
+    };
+    state.world.peers().iter().map(of_peer).collect()
+}
+
+fn name_of(state: &State, port: PortId) -> String {
+    state.model.at(port).map(|port| port.name.clone()).unwrap_or_default()
+}
+
+fn services(control: &Control, state: &State, forwarding: &Forwarding) -> Vec<Service> {
+    let sum = |index: usize, read: fn(&weirgate::counters::ServiceCounters) -> u64| {
+        forwarding.counters.iter().filter_map(|worker| worker.services.get(index)).map(read).sum()
+    };
+    let service = |(index, service): (usize, &crate::config::Service)| Service {
+        name: service.name.clone(),
+        protocol: service.protocol.to_string(),
+        frontends: state.world.frontends(index).iter().map(ToString::to_string).collect(),
+        backends: service.backends.iter().map(ToString::to_string).collect(),
+        original: Traffic {
+            packets: sum(index, |counters| counters.original.packets.get()),
+            bytes: sum(index, |counters| counters.original.bytes.get()),
+        },
+        reply: Traffic {
+            packets: sum(index, |counters| counters.reply.packets.get()),
+            bytes: sum(index, |counters| counters.reply.bytes.get()),
+        },
+        flows_created: sum(index, |counters| counters.flows.get()),
+    };
+    control.config.services.iter().enumerate().map(service).collect()
+}
+
+fn flows(control: &Control, forwarding: &Forwarding) -> Vec<FlowTable> {
+    let tables = |(worker, counters): (u32, &WorkerCounters)| {
+        let table = |family: &str, used, capacity| FlowTable { worker, family: family.to_owned(), used, capacity };
+        [
+            table("ipv4", counters.flows_v4.load(Relaxed), control.config.flows_v4),
+            table("ipv6", counters.flows_v6.load(Relaxed), control.config.flows_v6),
+        ]
+    };
+    (0..).zip(forwarding.counters.iter().map(|counters| &**counters)).flat_map(tables).collect()
+}
+
+/// Drops by reason, summed over the workers; every reason is there.
+pub(super) fn drops<'c>(workers: impl Iterator<Item = &'c Counters> + Clone) -> BTreeMap<String, u64> {
+    let sum = |reason: DropReason| workers.clone().map(|counters| counters.drops(reason)).sum();
+    DropReason::ALL.iter().map(|&reason| (reason.name().to_owned(), sum(reason))).collect()
+}
+
+fn burst_times(stats: &[Stats]) -> BurstTimes {
+    let mut all = None;
+    for worker in stats {
+        let histogram = worker.latency.histogram();
+        match &mut all {
+            None => all = Some(histogram),
+            // Equal bounds, so nothing is out of range.
+            Some(all) => all.add(&histogram).expect("all workers' histograms have the same bounds"),
+        }
+    }
+    let Some(all) = all.filter(|all| !all.is_empty()) else { return BurstTimes::default() };
+    BurstTimes {
+        bursts: all.len(),
+        p50_ns: all.value_at_quantile(0.5),
+        p90_ns: all.value_at_quantile(0.9),
+        p99_ns: all.value_at_quantile(0.99),
+        p999_ns: all.value_at_quantile(0.999),
+        max_ns: all.max(),
+    }
+}
