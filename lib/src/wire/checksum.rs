@@ -121,31 +121,6 @@ impl Delta {
         Self(add(self.0, add(add(old_high, old_low), add(new_high, new_low))))
     }
 
-    /// Both deltas.
-    #[inline]
-    pub const fn and(self, other: Self) -> Self {
-        Self(add(self.0, other.0))
-    }
-
-    /// The change folded to one word: what a flow may keep to apply to each of its packets.
-    #[inline]
-    pub const fn folded(self) -> Self {
-        Self(fold(self.0) as u64)
-    }
-
-    /// The folded change as a number, for a table; [`from_bits`](Self::from_bits) takes it back.
-    #[inline]
-    #[must_use]
-    pub const fn to_bits(self) -> u16 {
-        fold(self.0)
-    }
-
-    /// The change that [`to_bits`](Self::to_bits) gave, on a machine of the same byte order.
-    #[inline]
-    pub const fn from_bits(bits: u16) -> Self {
-        Self(bits as u64)
-    }
-
     /// The checksum after the change.
     #[inline]
     #[must_use]
@@ -199,7 +174,7 @@ pub(crate) const fn sum20(bytes: &[u8; 20]) -> Sum {
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
-    // The upper halves count the carries, and two sums wait for each other half as often as one.
+    // The upper halves count the carries. Two sums, since each addition waits for the last one to its sum.
     let [mut even, mut odd] = [0u128; 2];
     for block in blocks {
         even += u128::from(u64::from_ne_bytes(field::<0, 8, _>(block)));

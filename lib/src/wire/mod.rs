@@ -71,11 +71,6 @@ pub enum ParseError {
     BadIpChecksum,
     /// A second VLAN tag behind the first.
     NestedVlan,
-    /// Neither IPv4 nor IPv6.
-    NotIp {
-        /// The EtherType found.
-        ethertype: u16,
-    },
     /// A fragment that cannot be part of a datagram: its end past 65535 bytes, a length that is no
     /// multiple of eight with more to follow, or one that reaches into a TCP header.
     BadFragment {
@@ -99,11 +94,6 @@ pub enum ParseError {
     },
     /// VXLAN whose I flag is clear (RFC 7348 §5).
     VniFlagClear,
-    /// An ICMP message that quotes no datagram.
-    NotAnError {
-        /// Its type.
-        kind: u8,
-    },
 }
 
 const _: () = assert!(size_of::<ParseError>() <= 8);
@@ -134,10 +124,9 @@ impl From<ParseError> for DropReason {
             ParseError::BadVersion { .. }
             | ParseError::BadLength { .. }
             | ParseError::BadFragment { .. }
-            | ParseError::UdpChecksumMissing { .. }
-            | ParseError::NotAnError { .. } => Self::Malformed,
+            | ParseError::UdpChecksumMissing { .. } => Self::Malformed,
             ParseError::BadIpChecksum => Self::BadIpChecksum,
-            ParseError::NestedVlan | ParseError::NotIp { .. } => Self::NotIp,
+            ParseError::NestedVlan => Self::NotIp,
             ParseError::ExtensionHeader { .. } | ParseError::RoutingHeader { .. } => Self::ExtensionHeader,
             ParseError::VniFlagClear => Self::VxlanFlags,
         }
