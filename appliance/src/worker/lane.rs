@@ -130,11 +130,12 @@ impl Lane {
     pub fn run(&mut self, forward: &mut impl Forward) {
         let mut now = sys::boot_time();
         self.last_moved = now;
+        let mut batch = Batch::new();
         while !self.shared.stop.load(Relaxed) {
             self.reclaim();
-            let mut frames = self.take_over(now, forward);
+            let mut frames = self.take_over(&mut batch, now, forward);
             for queue in 0..self.queues.len() {
-                frames += self.receive(queue, now, forward);
+                frames += self.receive(queue, &mut batch, now, forward);
             }
             self.send(forward);
             self.supply();
@@ -199,11 +200,10 @@ impl Lane {
     }
 
     /// Processes frames that other workers have handed over.
-    fn take_over(&mut self, now: Instant, forward: &mut impl Forward) -> usize {
+    fn take_over(&mut self, batch: &mut Batch, now: Instant, forward: &mut impl Forward) -> usize {
         let mut total = 0;
         for peer in 0..self.exchange.peers.len() {
             let Some(from) = self.exchange.peers[peer].as_mut() else { continue };
-            let mut batch = Batch::new();
             let mut ports = [PortId(0); BURST_FRAMES_MAX];
             while !batch.is_full()
                 && let Ok((chunk, port)) = from.frames_from.pop()
@@ -222,9 +222,8 @@ impl Lane {
     }
 
     /// Processes what one queue has received.
-    fn receive(&mut self, queue: usize, now: Instant, forward: &mut impl Forward) -> usize {
-        let mut batch = Batch::new();
-        self.queues[queue].receive(&mut batch);
+    fn receive(&mut self, queue: usize, batch: &mut Batch, now: Instant, forward: &mut impl Forward) -> usize {
+        self.queues[queue].receive(batch, &self.area);
         if batch.is_empty() {
             return 0;
         }
@@ -238,8 +237,8 @@ impl Lane {
         frames
     }
 
-    /// Has a burst processed, and puts each frame where its verdict says.
-    fn forward(&mut self, mut batch: Batch, ports: &[PortId], now: Instant, forward: &mut impl Forward) {
+    /// Has a burst processed, and puts each frame where its verdict says. Leaves `batch` empty.
+    fn forward(&mut self, batch: &mut Batch, ports: &[PortId], now: Instant, forward: &mut impl Forward) {
         while !self.spares.is_full()
             && let Some(chunk) = self.free.pop()
         {
@@ -260,7 +259,7 @@ impl Lane {
             made.extend(spares.iter().take(emitted).map(Outcome::of));
         }
         add(&self.stats().bursts, 1);
-        for ((chunk, outcome), &port) in batch.into_iter().zip(outcomes).zip(ports) {
+        for ((chunk, outcome), &port) in batch.drain(..).zip(outcomes).zip(ports) {
             self.place(chunk, outcome, port, forward);
         }
         let emitted: ArrayVec<Chunk, SPARES> = self.spares.drain(..made.len()).collect();

@@ -86,6 +86,10 @@ pub trait Forward {
 /// one will ask again.
 const UNRESOLVED_MAX: usize = 256;
 
+/// How many frames one call for frames may receive. The kernel polls twice a call, so this is half
+/// of what a turn of the loop takes, and what is too much is dropped before it has cost anything.
+const POLL_BUDGET: u32 = weirgate::frame::BURST_FRAMES_MAX as u32 / 2;
+
 /// The running workers. Dropping it stops them.
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
@@ -176,7 +180,7 @@ where
     for (id, (((mut queues, chunks), exchange), body)) in parts.enumerate() {
         for queue in &mut queues {
             steering.plug(queue.port().0.into(), queue.number(), queue.fd())?;
-            if let Err(cause) = queue.tune(weirgate::frame::BURST_FRAMES_MAX as u32) {
+            if let Err(cause) = queue.tune(POLL_BUDGET) {
                 warn!(%cause, "no preferred busy polling, which needs Linux 5.11 and CAP_NET_ADMIN");
             }
         }

@@ -20,9 +20,10 @@ pub struct Stats {
     pub taken_over: AtomicU64,
     /// Chunks of memory in this worker's hands and rings, as of its last turn.
     pub held: AtomicU64,
-    /// Frames that the kernel dropped because an RX ring was full; renewed once a second.
+    /// Frames that the kernel dropped because an RX ring had no place; renewed once a second.
     pub receive_ring_full: AtomicU64,
-    /// Times the kernel found no chunk to receive into; renewed once a second.
+    /// Frames that the kernel dropped because the fill ring had no chunk, as in an overload that lasts;
+    /// renewed once a second.
     pub fill_ring_empty: AtomicU64,
     /// Descriptors that the kernel refused; anything but 0 is a bug.
     pub invalid: AtomicU64,

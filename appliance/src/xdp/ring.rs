@@ -40,9 +40,9 @@ pub enum Transfer {
 /// What the kernel has counted for one socket (`XDP_STATISTICS`).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RingCounters {
-    /// Frames dropped because the RX ring was full.
+    /// Frames dropped because the RX ring had no place.
     pub receive_ring_full: u64,
-    /// Times the fill ring had no chunk for a frame.
+    /// Frames dropped because the fill ring had no chunk, as in an overload that lasts.
     pub fill_ring_empty: u64,
     /// Descriptors that the kernel did not accept. Always 0: anything else is a bug of ours.
     pub invalid: u64,
@@ -62,6 +62,8 @@ pub(crate) struct Queue {
     receiving: u32,
     /// Chunks given up for transmission and not back yet.
     transmitting: u32,
+    /// Where descriptors lie for a moment on their way out of a ring.
+    taken: [FrameDesc; BURST_FRAMES_MAX],
     prefers_busy_poll: bool,
     /// The interface has gone, and the rings lead nowhere.
     is_dead: bool,
@@ -115,6 +117,7 @@ impl Queue {
             size,
             receiving: 0,
             transmitting: 0,
+            taken: [FrameDesc::default(); BURST_FRAMES_MAX],
             prefers_busy_poll: false,
             is_dead: false,
         })
@@ -150,17 +153,18 @@ impl Queue {
         self.receiving + self.transmitting
     }
 
-    /// Takes received frames, as many as `into` has room for.
-    pub(crate) fn receive(&mut self, into: &mut Batch) {
-        let mut taken = [FrameDesc::default(); BURST_FRAMES_MAX];
+    /// Takes received frames, as many as `into` has room for, and fetches their headers.
+    pub(crate) fn receive(&mut self, into: &mut Batch, area: &Area) {
         let room = into.remaining_capacity();
         // SAFETY: every descriptor in the fill ring, and so in this one, was put there as a `Chunk`
         // of the same memory.
-        let count = unsafe { self.receive.consume(&mut taken[..room]) };
+        let count = unsafe { self.receive.consume(&mut self.taken[..room]) };
         self.receiving -= count as u32;
-        for descriptor in taken.into_iter().take(count) {
+        for &descriptor in &self.taken[..count] {
             // SAFETY: consuming it was the kernel's giving it up, and it is used this once.
-            into.push(unsafe { Chunk::from_ring(descriptor) });
+            let chunk = unsafe { Chunk::from_ring(descriptor) };
+            area.prefetch(&chunk);
+            into.push(chunk);
         }
     }
 
@@ -195,13 +199,12 @@ impl Queue {
 
     /// Takes back what has been transmitted.
     pub(crate) fn reap(&mut self, into: &mut Vec<Chunk>) {
-        let mut taken = [FrameDesc::default(); BURST_FRAMES_MAX];
         while self.transmitting > 0 {
             // SAFETY: every descriptor in the TX ring, and so in this one, was put there as a
             // `Chunk` of the same memory.
-            let count = unsafe { self.completion.consume(&mut taken) };
+            let count = unsafe { self.completion.consume(&mut self.taken) };
             self.transmitting -= count as u32;
-            for descriptor in taken.into_iter().take(count) {
+            for &descriptor in &self.taken[..count] {
                 // SAFETY: consuming it was the kernel's giving it up, and it is used this once.
                 into.push(unsafe { Chunk::from_ring(descriptor) });
             }
@@ -235,14 +238,19 @@ impl Queue {
             Ok(())
         };
         if let Err(error) = result {
-            // The interface is gone (ENXIO, ENODEV): whatever its rings hold is lost with it.
-            self.is_dead = matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBADF));
+            if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBADF)) {
+                self.bury();
+            }
         }
     }
 
-    /// Says that the interface has gone.
-    pub(crate) const fn bury(&mut self) {
-        self.is_dead = true;
+    /// Notes that the interface has gone. Whatever its rings hold is lost with it.
+    #[cold]
+    pub(crate) fn bury(&mut self) {
+        if !self.is_dead {
+            self.is_dead = true;
+            tracing::warn!(port = self.port.0, queue = self.number, "the interface has gone; restart when it is back");
+        }
     }
 
     /// What the kernel has counted for this socket.
@@ -250,7 +258,7 @@ impl Queue {
     pub(crate) fn counters(&self) -> RingCounters {
         let Ok(counted) = self.receive.fd().xdp_statistics() else { return RingCounters::default() };
         RingCounters {
-            receive_ring_full: counted.rx_ring_full() + counted.rx_dropped(),
+            receive_ring_full: counted.rx_ring_full(),
             fill_ring_empty: counted.rx_fill_ring_empty_descs(),
             invalid: counted.rx_invalid_descs() + counted.tx_invalid_descs(),
         }

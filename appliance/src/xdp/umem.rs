@@ -140,6 +140,19 @@ impl Area {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), end - start) }
     }
 
+    /// Asks for the cache lines that hold a received frame's headers, and those to which they move.
+    pub(super) fn prefetch(&self, chunk: &Chunk) {
+        #[cfg(target_arch = "x86_64")]
+        for line in [0, 64, 128] {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let at = self.base.as_ptr().wrapping_add(chunk.address() + line);
+            // SAFETY: a prefetch reads nothing and faults nowhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = chunk;
+    }
+
     /// Makes the chunk's frame the `length` bytes that begin `start` bytes after its address. A
     /// frame leaves from its address, so the bytes move there unless they are there already.
     pub(crate) fn settle(&self, chunk: &mut Chunk, start: usize, length: usize) {

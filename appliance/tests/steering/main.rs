@@ -249,6 +249,11 @@ fn an_interface_that_vanishes_ends_no_worker() {
     }
     std::thread::sleep(Duration::from_millis(300));
     assert!(gateway.workers.are_running());
+    // And it sleeps as before, rather than wake for the interface that is gone again and again.
+    let sleeps = || gateway.workers.stats()[0].sleeps.load(Relaxed);
+    let before = sleeps();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!((1..50).contains(&(sleeps() - before)), "{} sleeps", sleeps() - before);
     gateway.stop();
     assert_eq!(link.programs(), 0);
 }
@@ -311,6 +316,55 @@ fn frames_cross_workers_and_their_chunks_come_home() {
     assert_eq!(invalid, 0);
     steering.detach();
     workers.stop();
+}
+
+#[test]
+fn one_worker_serves_all_queues_of_its_ports() {
+    let link = Link::new(2);
+    let mut steering = Steering::load(&["g0", "g1"]).unwrap();
+    steering.fill(&table()).unwrap();
+    let workers = worker::start(&Plan { workers: Some(1), ..PLAN }, &mut steering, bare).unwrap();
+    steering.attach(Attach::Best).unwrap();
+    let ours: Vec<_> = cases().into_iter().filter(|case| case.receiver == Receiver::Ring).collect();
+    check(&link, &ours);
+    assert_eq!(steering.counters().no_worker, 0);
+    steering.detach();
+    workers.stop();
+}
+
+#[test]
+fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
+    let link = Link::new(1);
+    let test = std::env::current_exe().unwrap();
+    let output = Command::new("ip")
+        .args([
+            "netns",
+            "exec",
+            &link.namespace("gateway"),
+            "setpriv",
+            "--bounding-set=-ipc_lock",
+            "--inh-caps=-ipc_lock",
+        ])
+        .args(["sh", "-c", "ulimit -l 64; exec \"$0\" --exact refused_with_little_memory --ignored --nocapture"])
+        .arg(test)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(link.programs(), 0);
+}
+
+/// Run by the test above, in a process that may lock 64 KiB.
+#[test]
+#[ignore = "only meaningful with a small limit"]
+fn refused_with_little_memory() {
+    let refusal = Gateway::start(Attach::Best).err().unwrap();
+    assert!(matches!(refusal, StartError::LockedMemory { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("ulimit -l"));
 }
 
 #[test]
