@@ -202,3 +202,115 @@ fn frontends(config: &Config, kernel: &Model) -> Vec<Vec<Endpoint>> {
     };
     config.services.iter().map(&mut of_service).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use weirgate::net::Mac;
+
+    use super::*;
+    use crate::config::check;
+    use crate::control::netlink::{Event, KernelRoute, Link, Station, Way};
+
+    const UPLINK: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const NODE: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    fn config(addresses: &str) -> Config {
+        let text = format!(
+            "[uplink]\ninterface = \"up0\"\n{addresses}\n[underlay]\ninterface = \"un0\"\n[overlay]\n\
+             networks = [\"10.77.0.0/16\"]\nsubnets = [\"10.77.200.0/24\"]\npublic_ip = \"10.99.0.50\"\n\
+             vtep_mac = \"0a:58:0a:4d:c8:00\"\nmtu = 1400\n\
+             [[peer]]\nsubnets = [\"10.77.74.0/24\"]\npublic_ip = \"10.99.0.11\"\nvtep_mac = \"96:b5:c3:d1:0b:f4\"\n\
+             [[peer]]\nsubnets = [\"10.77.4.0/24\"]\npublic_ip = \"10.99.0.12\"\nbackend = \"host-gw\"\n\
+             [[service]]\nname = \"web\"\nprotocol = \"tcp\"\nnode_port = 30080\nport = 80\n\
+             external_addresses = [\"203.0.113.10\"]\nbackends = [\"10.77.74.10:80\"]\n\
+             [[service]]\nname = \"clash\"\nprotocol = \"tcp\"\nport = 30080\n\
+             external_addresses = [\"192.0.2.1\"]\nbackends = [\"10.77.4.10:80\"]\n"
+        );
+        check("test", &text).unwrap_or_else(|refused| panic!("{:#?}", refused.errors)).config
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn kernel() -> Model {
+        let link = |name: &str| Link { name: name.into(), mac: Some(UPLINK), mtu: 1500, up: true };
+        let mut model = Model::new(&["up0", "un0"], &[(3, link("up0")), (4, link("un0"))]).unwrap();
+        for own in ["192.0.2.1", "fe80::1", "10.77.200.0"] {
+            model.apply(Event::Address { ifindex: 3, address: address(own) });
+        }
+        model
+    }
+
+    #[test]
+    fn node_ports_follow_the_uplink_s_addresses_unless_they_are_named() {
+        let kernel = kernel();
+        let shown = |world: &World, service| {
+            world.frontends(service).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let world = World::new(&config(""), &kernel);
+        assert_eq!(shown(&world, 0), "203.0.113.10:80 192.0.2.1:30080");
+        assert_eq!(shown(&world, 1), "", "the place is taken by the first service");
+        let named = World::new(&config("addresses = [\"198.51.100.7\"]"), &kernel);
+        assert_eq!(shown(&named, 0), "203.0.113.10:80 198.51.100.7:30080");
+        assert_eq!(shown(&named, 1), "192.0.2.1:30080");
+    }
+
+    #[test]
+    fn a_peer_is_resolved_once_the_kernel_knows_way_and_link_address() {
+        let config = config("");
+        let mut kernel = kernel();
+        let next_hops =
+            |kernel: &Model| World::new(&config, kernel).peers.iter().map(|p| p.next_hop).collect::<Vec<_>>();
+        assert_eq!(next_hops(&kernel), [None, None]);
+        let way = |station| Way { port: PortId(1), station: address(station) };
+        let ways = [(address("10.99.0.11"), way("10.99.0.1")), (address("10.99.0.12"), way("10.99.0.12"))];
+        kernel.replace_ways(ways.into());
+        assert_eq!(next_hops(&kernel), [None, None]);
+        let mut learn = |station: &str, what| {
+            kernel.apply(Event::Neighbour { ifindex: 4, address: address(station), station: what });
+            next_hops(&kernel)
+        };
+        let known = Some(NextHop { port: PortId(1), mac: NODE });
+        assert_eq!(learn("10.99.0.1", Station::Stale(NODE)), [known, None]);
+        assert_eq!(learn("10.99.0.12", Station::Known(NODE)), [known, known]);
+        assert_eq!(learn("10.99.0.1", Station::Failed), [None, known]);
+    }
+
+    #[test]
+    fn the_core_takes_the_world_and_equal_worlds_compile_alike() {
+        let config = config("");
+        let mut kernel = kernel();
+        let client_side = KernelRoute {
+            prefix: "0.0.0.0/0".parse().unwrap(),
+            metric: 0,
+            hops: vec![(3, Some(address("192.0.2.254")))],
+        };
+        kernel.replace_routes(&[client_side]);
+        let world = World::new(&config, &kernel);
+        world.describe(&config, 2, 7, |d| {
+            assert_eq!((d.generation, d.gateway.workers, d.gateway.overlay_mtu), (7, 2, Some(1400)));
+            assert_eq!(d.ports, [Port { mac: UPLINK, mtu: 1500 }; 2]);
+            assert_eq!(d.routes[0].via, Some(address("192.0.2.254")));
+            assert_eq!(d.peers[1].encapsulation, Encapsulation::Direct);
+            assert_eq!(d.services[1].id, 1);
+        });
+        let memory = world.compile(&config, 2, 7).unwrap();
+        assert_eq!(memory.view().generation(), 7);
+        assert_eq!(World::new(&config, &kernel), world);
+        kernel.apply(Event::Neighbour { ifindex: 3, address: address("192.0.2.7"), station: Station::Known(NODE) });
+        assert_ne!(World::new(&config, &kernel), world);
+    }
+
+    #[test]
+    fn the_steering_program_gets_frontends_vteps_and_own_subnets() {
+        let config = config("");
+        let table = steer_table(&config, &World::new(&config, &kernel()));
+        assert_eq!(
+            table.frontends,
+            [(address("192.0.2.1"), 30080, Protocol::TCP), (address("203.0.113.10"), 80, Protocol::TCP)]
+        );
+        assert_eq!(table.vteps, [(address("10.99.0.50"), 8472)]);
+        assert_eq!(table.subnets, ["10.77.200.0/24".parse().unwrap()]);
+    }
+}

@@ -11,6 +11,7 @@ use async_io::Timer;
 use futures_lite::{FutureExt, future};
 use tracing::{debug, error, info, warn};
 use weirgate::net::PortId;
+use weirgate::snapshot::CompileError;
 
 use super::compile::{SteerTable, World, steer_table};
 use super::netlink::{Effect, Event, Kernel, KernelError, Link, Model, NoSuchPort, Station};
@@ -84,7 +85,7 @@ pub enum ControlError {
     /// An interface of the configuration does not exist.
     NoSuchPort(String),
     /// The core refused what configuration and kernel say together.
-    Compile(weirgate::snapshot::CompileError),
+    Compile(CompileError),
     /// The data path has ended by itself.
     DataPath(String),
 }
@@ -96,7 +97,15 @@ impl std::fmt::Display for ControlError {
             Self::NoSuchPort(name) => {
                 write!(f, "there is no interface {name:?}; `ip link` lists those there are")
             }
-            Self::Compile(error) => write!(f, "the snapshot cannot be compiled: {error:?}"),
+            Self::Compile(CompileError::MtuTooSmall { mtu }) => write!(
+                f,
+                "an MTU of {mtu} leaves no room for packets of 1280 bytes in VXLAN; raise the underlay's MTU with `ip link \
+                 set dev INTERFACE mtu 1500`"
+            ),
+            Self::Compile(error) => write!(
+                f,
+                "what the configuration and the host say together makes no snapshot: {error:?}; compare the two"
+            ),
             Self::DataPath(cause) => f.write_str(cause),
         }
     }

@@ -20,6 +20,7 @@ const ASKED_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
     asked: HashMap<(PortId, IpAddr), Instant>,
+    tidied: Option<Instant>,
 }
 
 impl Resolver {
@@ -35,7 +36,12 @@ impl Resolver {
             return false;
         }
         if self.asked.len() >= ASKED_MAX && !self.asked.contains_key(&key) {
-            self.asked.retain(|_, last| now.saturating_duration_since(*last) < AGAIN);
+            let lately = |last: Instant| now.saturating_duration_since(last) < AGAIN;
+            // Looking all of them over is work; once a second is as good as more often.
+            if !self.tidied.is_some_and(lately) {
+                self.asked.retain(|_, last| lately(*last));
+                self.tidied = Some(now);
+            }
             if self.asked.len() >= ASKED_MAX {
                 return false;
             }

@@ -163,5 +163,5 @@ const TRAFFIC: &str = "
 | `services[].reply` | IP packets from the service to clients and their bytes |
 | `services[].flows_created` | flows that were created for the service |
 | `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and those that it has room for |
-| `burst_times` | nanoseconds that a worker took for a burst with frames in it, to about 3 % |
+| `burst_times` | nanoseconds that a worker took from taking frames off its rings to having placed the last of them, to about 3 % |
 ";

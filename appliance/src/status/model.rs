@@ -43,7 +43,7 @@ pub struct Status {
     pub drops: BTreeMap<String, u64>,
     /// The other counters, as docs/counters.md lists them.
     pub counters: BTreeMap<String, u64>,
-    /// How long the workers took for bursts with frames in them.
+    /// How long the workers' turns took that moved frames.
     pub burst_times: BurstTimes,
 }
 
@@ -137,11 +137,11 @@ pub struct FlowTable {
     pub capacity: u32,
 }
 
-/// Nanoseconds from taking a burst off the rings to having placed its last frame.
+/// Nanoseconds that a worker took from taking frames off its rings to having placed the last of them.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
 pub struct BurstTimes {
-    /// How many bursts.
-    pub bursts: u64,
+    /// How many turns moved frames.
+    pub count: u64,
     /// Half of them took no longer.
     pub p50_ns: u64,
     /// Nine of ten.
@@ -291,7 +291,7 @@ fn burst_times(stats: &[Stats]) -> BurstTimes {
     }
     let Some(all) = all.filter(|all| !all.is_empty()) else { return BurstTimes::default() };
     BurstTimes {
-        bursts: all.len(),
+        count: all.len(),
         p50_ns: all.value_at_quantile(0.5),
         p90_ns: all.value_at_quantile(0.9),
         p99_ns: all.value_at_quantile(0.99),

@@ -115,9 +115,9 @@ impl Status {
         self.print_drops(&mut out, all);
         self.print_counters(&mut out, all);
         let times = &self.burst_times;
-        let mut table = Table::new(&[">BURSTS", ">p50", ">p90", ">p99", ">p99.9", ">MAX"]);
+        let mut table = Table::new(&["BURST TIMES", ">COUNT", ">p50", ">p90", ">p99", ">p99.9", ">MAX"]);
         let spans = [times.p50_ns, times.p90_ns, times.p99_ns, times.p999_ns, times.max_ns].map(span);
-        table.row([times.bursts.to_string()].into_iter().chain(spans).collect());
+        table.row([String::new(), times.count.to_string()].into_iter().chain(spans).collect());
         table.print(&mut out);
         out.truncate(out.trim_end().len());
         out.push('\n');

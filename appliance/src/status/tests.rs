@@ -1,1 +1,231 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
+use futures_lite::future;
+use weirgate::counters::Counters;
+use weirgate::verdict::DropReason;
+
+use super::*;
+
+fn sample() -> Status {
+    let counters = Counters::default();
+    counters.count_drop(DropReason::NoRoute);
+    Status {
+        version: "0.1.0".into(),
+        uptime_seconds: 3725,
+        workers: 1,
+        generation: 12,
+        snapshot_bytes: 789_606,
+        ring_bytes: 18 << 20,
+        ports: vec![Port {
+            interface: "up0".into(),
+            state: "up".into(),
+            mode: "native".into(),
+            transfer: "copy".into(),
+            queues: 1,
+            mtu: 1500,
+            mac: Some("02:00:00:00:00:01".into()),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            received: Traffic { packets: 10, bytes: 1500 },
+            transmitted: Traffic { packets: 9, bytes: 900 },
+        }],
+        peers: vec![
+            Peer {
+                subnet: "10.77.74.0/24".into(),
+                public: "10.99.0.11".parse().unwrap(),
+                backend: "vxlan".into(),
+                next_hop: Some(NextHop {
+                    interface: "un0".into(),
+                    address: "10.99.0.1".parse().unwrap(),
+                    mac: Some("02:00:00:00:00:02".into()),
+                }),
+            },
+            Peer {
+                subnet: "10.77.4.0/24".into(),
+                public: "10.99.0.12".parse().unwrap(),
+                backend: "host-gw".into(),
+                next_hop: None,
+            },
+        ],
+        services: vec![Service {
+            name: "web".into(),
+            protocol: "tcp".into(),
+            frontends: vec!["192.0.2.1:30080".into(), "203.0.113.10:80".into(), "[2001:db8::1]:80".into()],
+            backends: vec!["10.77.74.10:80".into()],
+            original: Traffic { packets: 7, bytes: 700 },
+            reply: Traffic { packets: 6, bytes: 60_000_000 },
+            flows_created: 2,
+        }],
+        flows: vec![FlowTable { worker: 0, family: "ipv4".into(), used: 2, capacity: 65_536 }],
+        drops: model::drops([&counters].into_iter()),
+        counters: COUNTERS.iter().map(|counter| (counter.name.into(), u64::from(counter.name == "steered"))).collect(),
+        burst_times: BurstTimes {
+            count: 5,
+            p50_ns: 812,
+            p90_ns: 21_000,
+            p99_ns: 31_000,
+            p999_ns: 31_000,
+            max_ns: 12_000_000,
+        },
+    }
+}
+
+#[test]
+fn the_tables_are_aligned_and_show_what_is_not_zero() {
+    let expected = "\
+weirgate 0.1.0, up 1 h 2 min, 1 worker, snapshot 12 of 771.1 KiB, 18.0 MiB locked for frames
+
+PORT  STATE  XDP     RINGS  QUEUES   MTU  MAC                FRAMES IN  BYTES IN  FRAMES OUT  BYTES OUT
+up0   up     native  copy        1  1500  02:00:00:00:00:01         10   1.5 KiB           9      900 B
+
+PEER SUBNET    PUBLIC ADDRESS  BACKEND  NEXT HOP   THROUGH  MAC
+10.77.74.0/24  10.99.0.11      vxlan    10.99.0.1  un0      02:00:00:00:00:02
+10.77.4.0/24   10.99.0.12      host-gw  no route   none     unresolved
+
+SERVICE  PROTOCOL  FRONTENDS                                    BACKENDS        FLOWS  PACKETS IN  BYTES IN  PACKETS OUT  BYTES OUT
+web      tcp       192.0.2.1:30080, 203.0.113.10:80 and 1 more  10.77.74.10:80      2           7     700 B            6   57.2 MiB
+
+FLOW TABLE  WORKER  USED  CAPACITY
+ipv4             0     2     65536
+
+DROPPED   FRAMES  WHY
+no-route       1  No overlay route to the backend.
+
+COUNTER  VALUE  WHAT IT COUNTS
+steered      1  Frames that the steering program sent to a ring.
+
+BURST TIMES  COUNT     p50      p90      p99    p99.9      MAX
+                 5  812 ns  21.0 µs  31.0 µs  31.0 µs  12.0 ms
+";
+    assert_eq!(sample().tables(false), expected);
+    let all = sample().tables(true);
+    for reason in DropReason::ALL {
+        assert!(all.contains(&format!("\n{}", reason.name())), "{} is not shown", reason.name());
+    }
+    for counter in COUNTERS {
+        assert!(all.contains(&format!("\n{}", counter.name)), "{} is not shown", counter.name);
+    }
+    assert!(all.contains("[2001:db8::1]:80"), "long lists are shown");
+}
+
+/// Programs depend on these names: changing one is a break of the interface.
+#[test]
+fn the_json_has_these_fields() {
+    let json = serde_json::to_value(sample()).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        keys(&json),
+        "burst_times counters drops flows generation peers ports ring_bytes services snapshot_bytes uptime_seconds \
+         version workers"
+    );
+    assert_eq!(keys(&json["ports"][0]), "addresses interface mac mode mtu queues received state transfer transmitted");
+    assert_eq!(keys(&json["ports"][0]["received"]), "bytes packets");
+    assert_eq!(keys(&json["peers"][0]), "backend next_hop public subnet");
+    assert_eq!(keys(&json["peers"][0]["next_hop"]), "address interface mac");
+    assert_eq!(keys(&json["services"][0]), "backends flows_created frontends name original protocol reply");
+    assert_eq!(keys(&json["flows"][0]), "capacity family used worker");
+    assert_eq!(keys(&json["burst_times"]), "count max_ns p50_ns p90_ns p999_ns p99_ns");
+    assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
+}
+
+/// The names in the first column of a table of the page, which begins with a heading.
+fn documented(page: &str, heading: &str) -> Vec<String> {
+    let table = page.split(heading).nth(1).unwrap_or_else(|| panic!("docs/counters.md has no table {heading:?}"));
+    let rows = table.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+    rows.take_while(|line| line.starts_with("| `"))
+        .map(|line| line.split('`').nth(1).unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn enum_page_and_status_list_the_same_counters() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/counters.md"));
+    if std::env::var_os("WEIRGATE_WRITE_DOCS").is_some() {
+        fs::write(path, reference()).unwrap();
+    }
+    let page = fs::read_to_string(path).unwrap();
+    let status = sample();
+
+    let reasons: Vec<String> = DropReason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
+    assert_eq!(documented(&page, "| `drops` |"), reasons);
+    assert_eq!(status.drops.keys().collect::<BTreeSet<_>>(), reasons.iter().collect());
+
+    let counters: Vec<String> = COUNTERS.iter().map(|counter| counter.name.to_owned()).collect();
+    assert_eq!(documented(&page, "| `counters` |"), counters);
+    assert_eq!(status.counters.keys().collect::<BTreeSet<_>>(), counters.iter().collect());
+
+    assert!(page == reference(), "docs/counters.md is out of date: run this test with WEIRGATE_WRITE_DOCS=1");
+}
+
+/// A directory of the test's own, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("weirgate-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_client_gets_the_status_and_nothing_is_left_of_the_socket() {
+    let directory = Directory::new("answer");
+    let path = directory.0.join("run/control.sock");
+    let server = Server::bind(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let asked = path.clone();
+    let client = std::thread::spawn(move || ask(&asked));
+    let served = async_io::block_on(future::or(server.serve(sample), async {
+        while !client.is_finished() {
+            async_io::Timer::after(std::time::Duration::from_millis(5)).await;
+        }
+        client
+    }));
+    assert_eq!(served.join().unwrap().unwrap(), sample());
+
+    let refused = Server::bind(&path).unwrap_err().to_string();
+    let expected = format!(
+        "a gateway is already running with the control socket {}; stop it, or set another gateway.control_socket",
+        path.display()
+    );
+    assert_eq!(refused, expected);
+    drop(server);
+    assert!(!directory.0.join("run").exists(), "socket and directory are gone");
+}
+
+#[test]
+fn a_dead_process_s_socket_is_replaced_and_other_files_are_not() {
+    let directory = Directory::new("stale");
+    let path = directory.0.join("control.sock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "a closed socket leaves its file");
+    drop(Server::bind(&path).unwrap());
+    assert!(!path.exists());
+
+    fs::write(&path, "precious").unwrap();
+    let refused = Server::bind(&path).unwrap_err().to_string();
+    let expected =
+        format!("{} is there and is no socket; remove it, or set another gateway.control_socket", path.display());
+    assert_eq!(refused, expected);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn no_gateway_is_one_sentence() {
+    let error = ask(Path::new("/nonexistent/control.sock")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "no gateway answers on /nonexistent/control.sock: No such file or directory (os error 2); start one with \
+         `weirgate run`, or name its socket with --control-socket"
+    );
+}

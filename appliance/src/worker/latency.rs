@@ -32,7 +32,11 @@ impl Latency {
     pub fn histogram(&self) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, 1 << VALUE_BITS, 2).expect("the bounds are in order");
         for (bucket, count) in self.buckets.iter().enumerate() {
-            histogram.saturating_record_n(lowest_of(bucket).max(1), count.load(Relaxed));
+            let count = count.load(Relaxed);
+            // Even a count of 0 would raise the maximum.
+            if count > 0 {
+                histogram.saturating_record_n(lowest_of(bucket).max(1), count);
+            }
         }
         histogram
     }
@@ -75,5 +79,6 @@ mod tests {
         assert_eq!(histogram.len(), 100_000);
         let median = histogram.value_at_quantile(0.5) as f64;
         assert!((median / 50_000.0 - 1.0).abs() < 0.04, "{median}");
+        assert!((histogram.max() as f64 / 100_000.0 - 1.0).abs() < 0.04, "{}", histogram.max());
     }
 }
