@@ -237,10 +237,10 @@ impl Queue {
         } else {
             Ok(())
         };
-        if let Err(error) = result {
-            if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBADF)) {
-                self.bury();
-            }
+        if let Err(error) = result
+            && matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBADF))
+        {
+            self.bury();
         }
     }
 
