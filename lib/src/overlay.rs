@@ -161,7 +161,7 @@ impl Headers {
     /// # Errors
     /// [`DropReason::NoRoom`] where the headroom is too short, [`DropReason::TooBig`] past 65535
     /// bytes. The packet itself is untouched.
-    #[inline]
+    #[inline(always)]
     pub fn encapsulate(&self, frame: &mut Frame<'_>, at: usize, passage: Passage) -> Result<(), DropReason> {
         let len = usize::from(self.len);
         if !begin_before(frame, at, len) {

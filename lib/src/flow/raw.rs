@@ -13,7 +13,7 @@ pub(super) unsafe trait Plain: Copy {}
 
 // SAFETY: `repr(C)`, integers only, and its size is asserted to be the sum of its fields.
 unsafe impl Plain for Header {}
-// SAFETY: sixteen `u32`, 64 bytes, alignment 64.
+// SAFETY: `repr(C)`, two `u64` and 48 bytes, which fill its 64 bytes (asserted beside it).
 unsafe impl Plain for Bucket {}
 // SAFETY: four `u64`.
 unsafe impl Plain for FlowTraffic {}

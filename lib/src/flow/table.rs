@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - A live entry stands in exactly two slots, one for each tuple, each in one of the tuple's two
-//!   buckets. A slot is `(entry + 1) << 8 | tag`; zero is vacant.
+//!   buckets. A slot is a tag of eight bits and the entry's index; tag zero is vacant.
 //! - A vacant entry has state 0 and stands in the list of vacant entries.
 //! - Everything is an index; nothing is a pointer. The buckets can be made anew from the entries.
 
@@ -42,29 +42,67 @@ pub(super) struct Header {
 }
 const _: () = assert!(size_of::<Header>() == 64);
 
-/// Sixteen slots that are read together.
+/// Sixteen slots that are read together: their tags, eight to a word, and their entries.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Bucket([u32; SLOTS]);
+pub(super) struct Bucket {
+    tags: [u64; SLOTS / 8],
+    entries: [[u8; 3]; SLOTS],
+}
+const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
+    const VACANT: Self = Self { tags: [0; 2], entries: [[0; 3]; SLOTS] };
+
+    /// The slots with this tag, one bit in each byte's top: exact, without a carry between bytes.
+    #[inline(always)]
+    fn matches(&self, tag: u8) -> [u64; 2] {
+        const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+        self.tags.map(|tags| {
+            let differs = tags ^ (u64::from(tag) * 0x0101_0101_0101_0101);
+            !(((differs & LOW) + LOW) | differs | LOW)
+        })
+    }
+
+    #[inline(always)]
+    fn entry(&self, slot: usize) -> Option<u32> {
+        self.entries.get(slot).map(|[a, b, c]| u32::from_le_bytes([*a, *b, *c, 0]))
+    }
+
     fn vacant_slot(&self) -> Option<usize> {
-        self.0.iter().position(|slot| *slot == 0)
+        slots(self.matches(0)).next()
     }
 
-    fn used(&self) -> usize {
-        self.0.iter().filter(|slot| **slot != 0).count()
+    fn used(&self) -> u32 {
+        SLOTS as u32 - self.matches(0).iter().map(|word| word.count_ones()).sum::<u32>()
     }
 
-    /// A bit for each slot with this tag.
-    #[inline]
-    fn matches(&self, tag: u32) -> u32 {
-        let mut mask = 0;
-        for (bit, slot) in self.0.iter().enumerate() {
-            mask |= u32::from(slot & 0xff == tag && *slot != 0) << bit;
+    fn set(&mut self, slot: usize, tag: u8, entry: u32) {
+        let shift = slot % 8 * 8;
+        if let (Some(word), Some(place)) = (self.tags.get_mut(slot / 8), self.entries.get_mut(slot)) {
+            *word = *word & !(0xff << shift) | u64::from(tag) << shift;
+            let [a, b, c, _] = entry.to_le_bytes();
+            *place = [a, b, c];
         }
-        mask
     }
+}
+
+/// The slots whose bits are set, in order.
+#[inline(always)]
+fn slots([mut low, mut high]: [u64; 2]) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let (word, first) = if low != 0 { (&mut low, 0) } else { (&mut high, 8) };
+        let slot = (*word != 0).then(|| first + word.trailing_zeros() as usize / 8);
+        *word &= word.wrapping_sub(1);
+        slot
+    })
+}
+
+/// The part of a hash that a bucket remembers; zero is a vacant slot's.
+#[inline(always)]
+const fn tag_of(hash: u64) -> u8 {
+    let tag = hash as u8;
+    if tag == 0 { 1 } else { tag }
 }
 
 /// Packets and bytes of a flow, by direction.
@@ -175,7 +213,7 @@ impl<'m, A: Address> Table<'m, A> {
             entry.seen = if index == capacity { NONE } else { index };
         }
         traffic.fill(FlowTraffic::default());
-        buckets.fill(Bucket([0; SLOTS]));
+        buckets.fill(Bucket::VACANT);
         Ok(Self { entries, traffic, buckets, key: HashKey::new(secret), live: 0, vacant: 0, hand: 0 })
     }
 
@@ -247,11 +285,9 @@ impl<'m, A: Address> Table<'m, A> {
     pub(crate) fn prefetch_entry(&self, hash: u64) {
         let [first, _] = self.bucket_pair(hash);
         let Some(bucket) = self.buckets.get(first as usize) else { return };
-        let mask = bucket.matches(hash as u32 & 0xff);
-        if mask != 0
-            && let Some(slot) = bucket.0.get(mask.trailing_zeros() as usize)
-            && let index = (slot >> 8).wrapping_sub(1) as usize
-            && let Some((entry, traffic)) = self.entries.get(index).zip(self.traffic.get(index))
+        if let Some(slot) = slots(bucket.matches(tag_of(hash))).next()
+            && let Some(index) = bucket.entry(slot)
+            && let Some((entry, traffic)) = self.entries.get(index as usize).zip(self.traffic.get(index as usize))
         {
             raw::prefetch(entry);
             raw::prefetch(traffic);
@@ -274,11 +310,8 @@ impl<'m, A: Address> Table<'m, A> {
     #[inline]
     fn lookup_in(&self, bucket: u32, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
         let bucket = self.buckets.get(bucket as usize)?;
-        let mut mask = bucket.matches(hash as u32 & 0xff);
-        while mask != 0 {
-            let slot = bucket.0.get(mask.trailing_zeros() as usize)?;
-            mask &= mask - 1;
-            let index = (slot >> 8).wrapping_sub(1);
+        for slot in slots(bucket.matches(tag_of(hash))) {
+            let index = bucket.entry(slot)?;
             let entry = self.entries.get(index as usize)?;
             if entry.protocol == protocol.0 && entry.state != 0 {
                 if entry.original == *tuple {
@@ -343,24 +376,22 @@ impl<'m, A: Address> Table<'m, A> {
     /// The emptier of the tuple's two buckets, and a vacant slot of it.
     fn place(&self, hash: u64) -> Option<(u32, usize)> {
         let [first, second] = self.bucket_pair(hash);
-        let used = |bucket: u32| self.buckets.get(bucket as usize).map_or(SLOTS, Bucket::used);
+        let used = |bucket: u32| self.buckets.get(bucket as usize).map_or(SLOTS as u32, Bucket::used);
         let bucket = if used(second) < used(first) { second } else { first };
         Some((bucket, self.buckets.get(bucket as usize)?.vacant_slot()?))
     }
 
     fn write_slot(&mut self, (bucket, slot): (u32, usize), index: u32, hash: u64) {
-        if let Some(slot) = self.buckets.get_mut(bucket as usize).and_then(|bucket| bucket.0.get_mut(slot)) {
-            *slot = (index + 1) << 8 | (hash as u32 & 0xff);
+        if let Some(bucket) = self.buckets.get_mut(bucket as usize) {
+            bucket.set(slot, tag_of(hash), index);
         }
     }
 
     fn clear_slot(&mut self, index: u32, hash: u64) {
-        let content = (index + 1) << 8 | (hash as u32 & 0xff);
         for bucket in self.bucket_pair(hash) {
-            if let Some(bucket) = self.buckets.get_mut(bucket as usize)
-                && let Some(slot) = bucket.0.iter_mut().find(|slot| **slot == content)
-            {
-                *slot = 0;
+            let Some(bucket) = self.buckets.get_mut(bucket as usize) else { continue };
+            if let Some(slot) = slots(bucket.matches(tag_of(hash))).find(|slot| bucket.entry(*slot) == Some(index)) {
+                bucket.set(slot, 0, 0);
                 return;
             }
         }

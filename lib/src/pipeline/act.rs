@@ -2,32 +2,40 @@
 
 use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, bind, icmp};
+use core::net::Ipv6Addr;
+
 use crate::flow::{Direction, Found, State, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::{Endpoint, Mac, PortId};
 use crate::overlay::{Passage, begin_before};
-use crate::snapshot::{HopRecord, Snapshot};
+use crate::snapshot::{HopRecord, PortRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::Ecn;
 use crate::wire::ethernet;
 use crate::wire::packet::Transport;
 
-/// Where a packet of a flow goes, and as what.
-struct Onward<A> {
-    to: Tuple<A>,
-    leave: Leave,
-}
-
 /// The last step of a packet's way through the gateway.
 #[derive(Clone, Copy)]
-pub(super) enum Leave {
-    /// Over the underlay to a peer, by the index of its hop.
-    Peer(u32),
-    /// To a station on a link, in a VLAN or (zero) none.
-    Station(PortId, Mac, [u8; 2]),
+pub(super) enum Leave<'s> {
+    /// Over the underlay to a peer.
+    Peer(&'s HopRecord),
+    /// Out of a port to a station on its link, in a VLAN or (zero) none.
+    Station(PortId, &'s PortRecord, Mac, [u8; 2]),
 }
 
+impl Leave<'_> {
+    /// The largest packet that this way takes.
+    #[inline(always)]
+    pub(super) const fn mtu(&self) -> u16 {
+        match self {
+            Self::Peer(hop) => hop.mtu,
+            Self::Station(_, port, ..) => port.mtu,
+        }
+    }
+}
+
+#[inline(always)]
 pub(super) fn act<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
@@ -65,7 +73,8 @@ fn is_over<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Ite
     })
 }
 
-/// A packet of a flow: translate it, count it, send it on.
+/// A packet of a flow goes on, as what it is on the other side.
+#[inline(always)]
 fn follow<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
@@ -73,92 +82,102 @@ fn follow<A: Wire, R: Recorder>(
     found: Found,
 ) -> Result<Verdict, DropReason> {
     cx.explain(Step::FlowFound(found.direction));
-    let onward = match found.direction {
-        Direction::Original => to_backend(cx, item, found.index)?,
-        Direction::Reply => to_client(cx, item, found.index)?,
-    };
-    let mtu = mtu_of(cx.snapshot, onward.leave)?;
-    if item.packet.ttl <= 1 {
-        return error::answer(cx, frame, item, Kind::TimeExceeded);
+    match found.direction {
+        Direction::Original => to_backend(cx, frame, item, found),
+        Direction::Reply => to_client(cx, frame, item, found),
     }
-    if item.packet.len > mtu {
-        if !item.packet.dont_fragment {
-            return Err(DropReason::TooBig);
-        }
-        return error::answer(cx, frame, item, Kind::TooBig { mtu });
-    }
-    let at = usize::from(item.at);
-    A::translate(frame.bytes_mut().get_mut(at..).unwrap_or_default(), &item.packet, &onward.to)?;
-    cx.explain(Step::Translated(
-        endpoint(onward.to.source, onward.to.source_port),
-        endpoint(onward.to.destination, onward.to.destination_port),
-    ));
-    remember(cx, item, found);
-    leave(cx, frame, item, onward.leave)
-}
-
-#[inline]
-pub(super) fn endpoint<A: Wire>(address: A, port: [u8; 2]) -> Endpoint {
-    Endpoint { address: address.to_ip(), port: u16::from_be_bytes(port) }
 }
 
 /// From the client: to the backend, from the pool address. Looks the way up again where the flow's
 /// is of another snapshot, and keeps the link address the client is seen at.
-#[inline]
-fn to_backend<A: Wire, R>(
+#[inline(always)]
+fn to_backend<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
-    item: &Item<A>,
-    index: u32,
-) -> Result<Onward<A>, DropReason> {
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+) -> Result<Verdict, DropReason> {
     if item.way == Way::Overlay {
         return Err(DropReason::SpoofedSource);
     }
     let snapshot = cx.snapshot;
-    let (entry, _) = A::flows(cx.worker).get_mut(index).ok_or(DropReason::NoFlow)?;
+    let (entry, _) = A::flows(cx.worker).get_mut(found.index).ok_or(DropReason::NoFlow)?;
     if entry.generation != snapshot.generation() {
         entry.hop = A::overlay_hop(snapshot, entry.reply.source).ok_or(DropReason::NoRoute)?;
         entry.generation = snapshot.generation();
     }
     entry.link = item.station.0;
     entry.vlan = item.vlan;
-    Ok(Onward { to: entry.reply.inverted(), leave: Leave::Peer(entry.hop) })
+    let to = entry.reply.inverted();
+    let leave = to_peer(snapshot, entry.hop)?;
+    finish(cx, frame, item, found, &to, leave)
 }
 
 /// From the backend: to the client, from the address that it wrote to.
-#[inline]
+#[inline(always)]
 fn to_client<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
-    item: &Item<A>,
-    index: u32,
-) -> Result<Onward<A>, DropReason> {
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+) -> Result<Verdict, DropReason> {
     if item.way == Way::Link {
         return Err(DropReason::SpoofedSource);
     }
-    let entry = *A::flows(cx.worker).get(index).ok_or(DropReason::NoFlow)?;
-    let client = entry.original.source;
-    let route = A::route(cx.snapshot, client).ok_or(DropReason::NoRoute)?;
+    let snapshot = cx.snapshot;
+    let entry = A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    let to = entry.original.inverted();
+    let (seen_port, seen_at, seen_vlan) = (entry.port, Mac(entry.link), entry.vlan);
+    let client = to.destination;
+    let route = A::route(snapshot, client).ok_or(DropReason::NoRoute)?;
     let port = PortId(route.port);
     let next = if route.is_on_link == 0 { route.via } else { client.mapped() };
-    let is_where_it_came_from = entry.port == route.port;
-    let mac = match cx.snapshot.neighbour(port, next) {
+    let is_where_it_came_from = seen_port == route.port;
+    let mac = match snapshot.neighbour(port, next) {
         Some(mac) => mac,
         None => {
-            let address = core::net::Ipv6Addr::from(next).to_canonical();
-            cx.worker.want_resolved(port, address);
+            cx.worker.want_resolved(port, Ipv6Addr::from(next).to_canonical());
             // Until the kernel knows better, where the client's packets come from is where it is.
             if !is_where_it_came_from {
                 return Err(DropReason::NeighbourUnresolved);
             }
-            Mac(entry.link)
+            seen_at
         }
     };
-    cx.explain(Step::ToLink(port, core::net::Ipv6Addr::from(next).to_canonical(), mac));
-    let vlan = if is_where_it_came_from { entry.vlan } else { [0; 2] };
-    Ok(Onward { to: entry.original.inverted(), leave: Leave::Station(port, mac, vlan) })
+    cx.explain(Step::ToLink(port, Ipv6Addr::from(next).to_canonical(), mac));
+    let vlan = if is_where_it_came_from { seen_vlan } else { [0; 2] };
+    let record = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+    finish(cx, frame, item, found, &to, Leave::Station(port, record, mac, vlan))
+}
+
+/// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.
+#[inline(always)]
+fn finish<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+    to: &Tuple<A>,
+    way: Leave<'_>,
+) -> Result<Verdict, DropReason> {
+    if item.packet.ttl <= 1 {
+        return error::answer(cx, frame, item, Kind::TimeExceeded);
+    }
+    if item.packet.len > way.mtu() {
+        if !item.packet.dont_fragment {
+            return Err(DropReason::TooBig);
+        }
+        return error::answer(cx, frame, item, Kind::TooBig { mtu: way.mtu() });
+    }
+    let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
+    A::translate(ip, &item.packet, to)?;
+    cx.explain(Step::Translated(endpoint(to.source, to.source_port), endpoint(to.destination, to.destination_port)));
+    remember(cx, item, found);
+    leave(cx, frame, item, way)
 }
 
 /// What the packet changes in its flow, and the counts.
-#[inline]
+#[inline(always)]
 fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, found: Found) {
     let tick = cx.tick;
     let bytes = u64::from(item.packet.len);
@@ -179,37 +198,28 @@ fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, found: 
     }
 }
 
-/// The largest packet that this way takes.
-#[inline]
-pub(super) fn mtu_of(snapshot: &Snapshot<'_>, leave: Leave) -> Result<u16, DropReason> {
-    match leave {
-        Leave::Peer(hop) => Ok(resolved_hop(snapshot, hop)?.mtu),
-        Leave::Station(port, ..) => Ok(snapshot.port(port).ok_or(DropReason::UnknownPort)?.mtu),
-    }
-}
-
-#[inline]
-fn resolved_hop<'s>(snapshot: &Snapshot<'s>, hop: u32) -> Result<&'s HopRecord, DropReason> {
+/// The way to a peer, by the index of its hop.
+#[inline(always)]
+pub(super) fn to_peer<'s>(snapshot: &Snapshot<'s>, hop: u32) -> Result<Leave<'s>, DropReason> {
     let hop = snapshot.hop(hop).ok_or(DropReason::NoRoute)?;
-    if hop.is_resolved == 0 { Err(DropReason::NeighbourUnresolved) } else { Ok(hop) }
+    if hop.is_resolved == 0 { Err(DropReason::NeighbourUnresolved) } else { Ok(Leave::Peer(hop)) }
 }
 
 /// Sends the packet at `item.at` out of the gateway.
-#[inline]
+#[inline(always)]
 pub(super) fn leave<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
-    leave: Leave,
+    way: Leave<'_>,
 ) -> Result<Verdict, DropReason> {
     let at = usize::from(item.at);
     // Ethernet's padding goes no further.
     if !frame.set_len(at + usize::from(item.packet.len)) {
         return Err(DropReason::NoRoom);
     }
-    match leave {
+    match way {
         Leave::Peer(hop) => {
-            let hop = resolved_hop(cx.snapshot, hop)?;
             cx.worker.identification = cx.worker.identification.wrapping_add(1);
             let passage =
                 Passage { entropy: item.hash, identification: cx.worker.identification, ecn: Ecn::of(item.packet.tos) };
@@ -217,16 +227,20 @@ pub(super) fn leave<A: Wire, R: Recorder>(
             cx.explain(Step::ToPeer(PortId(hop.port)));
             Ok(Verdict::Transmit(PortId(hop.port)))
         }
-        Leave::Station(port, mac, vlan) => {
-            let source = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?.mac();
+        Leave::Station(port, record, mac, vlan) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
-            let header = ethernet::Header { destination: mac, source, vlan, ethertype: A::ETHERTYPE };
+            let header = ethernet::Header { destination: mac, source: record.mac(), vlan, ethertype: A::ETHERTYPE };
             if !begin_before(frame, at, header.len()) || header.emit(frame.bytes_mut()).is_none() {
                 return Err(DropReason::NoRoom);
             }
             Ok(Verdict::Transmit(port))
         }
     }
+}
+
+#[inline]
+pub(super) fn endpoint<A: Wire>(address: A, port: [u8; 2]) -> Endpoint {
+    Endpoint { address: address.to_ip(), port: u16::from_be_bytes(port) }
 }
 
 /// Whether this worker owns the flows at this pool address and port; else, who does.

@@ -91,8 +91,14 @@ pub(super) fn answer<A: Wire, R: Recorder>(
         return Err(kind.reason());
     }
     let way = match item.way {
-        Way::Overlay => Leave::Peer(A::overlay_hop(cx.snapshot, item.packet.source).ok_or(kind.reason())?),
-        Way::Link | Way::Underlay => Leave::Station(frame.port(), item.station, item.vlan),
+        Way::Overlay => {
+            let hop = A::overlay_hop(cx.snapshot, item.packet.source).ok_or(kind.reason())?;
+            act::to_peer(cx.snapshot, hop)?
+        }
+        Way::Link | Way::Underlay => {
+            let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
+            Leave::Station(frame.port(), port, item.station, item.vlan)
+        }
     };
     if !cx.worker.errors.take() {
         return Err(DropReason::ErrorRateLimited);

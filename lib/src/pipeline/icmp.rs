@@ -1,7 +1,7 @@
 //! What is neither TCP nor UDP: pings for the gateway's overlay addresses are answered, the rest
 //! has a name to be dropped by.
 
-use super::act::{self, Leave};
+use super::act;
 use super::{Context, Item, Recorder, Step, Way, Wire};
 use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
@@ -33,8 +33,9 @@ fn answer_echo<A: Wire, R: Recorder>(
         return Err(DropReason::IcmpUnmatched);
     }
     let hop = A::overlay_hop(cx.snapshot, item.packet.source).ok_or(DropReason::NoRoute)?;
+    let way = act::to_peer(cx.snapshot, hop)?;
     // What came from a link with a larger MTU may not fit through the tunnel again.
-    if item.packet.len > act::mtu_of(cx.snapshot, Leave::Peer(hop))? {
+    if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);
     }
     if !cx.worker.echoes.take() {
@@ -44,5 +45,5 @@ fn answer_echo<A: Wire, R: Recorder>(
     A::answer_echo(ip, &item.packet).ok_or(DropReason::Malformed)?;
     cx.worker.counters.echoes_answered.add(1);
     cx.explain(Step::Answered);
-    act::leave(cx, frame, item, Leave::Peer(hop))
+    act::leave(cx, frame, item, way)
 }

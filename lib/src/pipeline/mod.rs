@@ -57,7 +57,9 @@ pub fn process_explained<R: Recorder>(
         let mut items = [const { Sorted::Decided(Verdict::Host) }; BURST_FRAMES_MAX];
         for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
             worker.count_received(frame);
-            *item = sort::sort(worker, snapshot, frame).unwrap_or_else(|reason| Sorted::Decided(Verdict::Drop(reason)));
+            if let Err(reason) = sort::sort(worker, snapshot, frame, item) {
+                *item = Sorted::Decided(Verdict::Drop(reason));
+            }
         }
         for item in items.iter().take(frames.len()) {
             match item {
@@ -82,7 +84,8 @@ pub fn process_explained<R: Recorder>(
     }
 }
 
-/// A frame after the first pass.
+/// A frame after the first pass. Written in place and never moved: copying what was written field
+/// by field a moment ago stalls the processor.
 enum Sorted {
     V4(Item<[u8; 4]>),
     V6(Item<[u8; 16]>),

@@ -115,6 +115,11 @@ impl<'m> Worker<'m> {
         &self.v6
     }
 
+    /// Forgets the IPv4 flow at this place of its table.
+    pub fn forget_v4(&mut self, index: u32) {
+        self.v4.remove(index);
+    }
+
     pub(super) fn begin(&mut self, now: Instant) {
         self.errors.refill(now);
         self.echoes.refill(now);

@@ -11,6 +11,6 @@ pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
     Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Timeouts, Vtep,
 };
-pub(crate) use layout::{Globals, HopRecord};
+pub(crate) use layout::{Globals, HopRecord, PortRecord};
 pub(crate) use view::Family;
 pub use view::{AttachError, Snapshot};

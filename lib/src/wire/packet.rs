@@ -105,13 +105,25 @@ pub fn parse(ip: &[u8]) -> Result<Ip, ParseError> {
 /// a translation carries a wrong one on as wrong.
 #[inline]
 pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
+    let mut parsed = None;
+    parse_v4_into(ip, |packet| parsed = Some(packet))?;
+    // The parser hands over a packet exactly where it reports no error.
+    parsed.ok_or(ParseError::BadIpChecksum)
+}
+
+/// As [`parse_v4`], handing the packet to `then`: the packets of the fast path and of the other then
+/// need not meet in memory.
+#[inline(always)]
+pub(crate) fn parse_v4_into(ip: &[u8], then: impl FnOnce(V4)) -> Result<(), ParseError> {
     let Some(head) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
         return Err(ParseError::truncated(Layer::Ipv4, ipv4::HEADER_LEN, ip.len()));
     };
     if head[0] != 0x45 || ipv4::fragment(head).is_some() {
-        return aside_v4(ip, head);
+        then(aside_v4(ip, head)?);
+    } else {
+        then(read_v4(ip, head, ipv4::HEADER_LEN, checksum::sum20(head), None)?);
     }
-    read_v4(ip, head, ipv4::HEADER_LEN, checksum::sum20(head), None)
+    Ok(())
 }
 
 /// IPv4 with options or in fragments.
@@ -170,13 +182,23 @@ fn read_v4(
 /// verified otherwise.
 #[inline]
 pub fn parse_v6(ip: &[u8]) -> Result<V6, ParseError> {
+    let mut parsed = None;
+    parse_v6_into(ip, |packet| parsed = Some(packet))?;
+    parsed.ok_or(ParseError::BadVersion { version: 6 })
+}
+
+/// As [`parse_v6`], handing the packet to `then`.
+#[inline(always)]
+pub(crate) fn parse_v6_into(ip: &[u8], then: impl FnOnce(V6)) -> Result<(), ParseError> {
     let (header, payload) = ipv6::Header::parse(ip)?;
     let protocol = Protocol(header.next_header());
     if !matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
-        return aside_v6(header, payload);
+        then(aside_v6(header, payload)?);
+    } else {
+        let upper = Upper::read::<true>(protocol, payload, true)?;
+        then(read_v6(header, payload, upper, protocol, 0, None));
     }
-    let upper = Upper::read::<true>(protocol, payload, true)?;
-    Ok(read_v6(header, payload, upper, protocol, 0, None))
+    Ok(())
 }
 
 /// IPv6 with extension headers, or another upper layer.
