@@ -98,7 +98,7 @@ impl Lane {
         let all = chunks_per_worker * shared.stats.len();
         let mut free = Vec::with_capacity(all);
         free.extend(chunks);
-        Self {
+        let mut lane = Self {
             id,
             outlets,
             staged: (0..ports).map(|_| Batch::new()).collect(),
@@ -117,7 +117,10 @@ impl Lane {
             last_counted: Instant::ZERO,
             last_asked: Instant::ZERO,
             waiters,
-        }
+        };
+        // From here on the kernel can receive, and frames wait for the thread to start.
+        lane.supply();
+        lane
     }
 
     /// Which worker this is.

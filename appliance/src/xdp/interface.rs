@@ -1,11 +1,15 @@
 //! What the kernel says of an interface, and its XDP program, over rtnetlink (`rtnetlink(7)`).
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NlasIterator,
+};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::sys;
@@ -73,11 +77,7 @@ impl Interface {
 /// The kernel's answer, where it gives no list.
 pub fn list() -> io::Result<Vec<Interface>> {
     let mut found = Vec::new();
-    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |message| {
-        if let RouteNetlinkMessage::NewLink(link) = message {
-            found.push(describe(&link));
-        }
-    })?;
+    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |link| found.extend(describe(&link)))?;
     Ok(found)
 }
 
@@ -119,29 +119,55 @@ fn set(index: u32, mode: Mode, program: i32, expected: Option<BorrowedFd<'_>>) -
     request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK, |_| {})
 }
 
-fn describe(link: &LinkMessage) -> Interface {
+/// The payload of an answer about a link. Only what is wanted is taken out of it, so that no
+/// attribute of a newer kernel can be in the way.
+struct Answer(Vec<u8>);
+
+impl NetlinkDeserializable for Answer {
+    type Error = Infallible;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        Ok(Self(payload.to_vec()))
+    }
+}
+
+/// `struct ifinfomsg` of linux/rtnetlink.h, and the attributes of linux/if_link.h.
+fn describe(Answer(payload): &Answer) -> Option<Interface> {
+    const ARPHRD_ETHER: u16 = 1;
+    const IFLA_IFNAME: u16 = 3;
+    const IFLA_MTU: u16 = 4;
+    const IFLA_LINKINFO: u16 = 18;
+    const IFLA_INFO_KIND: u16 = 1;
+    const IFLA_XDP: u16 = 43;
+    const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+    const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+    const IFLA_XDP_HW_PROG_ID: u16 = 7;
+
+    let (&[_, _, k0, k1, i0, i1, i2, i3, ..], attributes) = payload.split_first_chunk::<16>()?;
     let mut interface = Interface {
         name: String::new(),
-        index: link.header.index,
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
         mtu: 0,
-        is_ethernet: link.header.link_layer_type == LinkLayerType::Ether,
+        is_ethernet: u16::from_ne_bytes([k0, k1]) == ARPHRD_ETHER,
         is_veth: false,
         programs: Vec::new(),
         is_offloaded: false,
     };
-    for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => interface.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
-            LinkAttribute::LinkInfo(info) => {
-                interface.is_veth = info.iter().any(|entry| matches!(entry, LinkInfo::Kind(InfoKind::Veth)));
+    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+        match attribute.kind() {
+            IFLA_IFNAME => interface.name = text(attribute.value()),
+            IFLA_MTU => interface.mtu = number(attribute.value())?,
+            IFLA_LINKINFO => {
+                for entry in NlasIterator::new(attribute.value()).map_while(Result::ok) {
+                    interface.is_veth |= entry.kind() == IFLA_INFO_KIND && text(entry.value()) == "veth";
+                }
             }
-            LinkAttribute::Xdp(xdp) => {
-                for entry in xdp {
-                    match entry {
-                        LinkXdp::DrvProgId(id) => interface.programs.push((Mode::Native, *id)),
-                        LinkXdp::SkbProgId(id) => interface.programs.push((Mode::Generic, *id)),
-                        LinkXdp::HwProgId(_) => interface.is_offloaded = true,
+            IFLA_XDP => {
+                for entry in NlasIterator::new(attribute.value()).map_while(Result::ok) {
+                    match entry.kind() {
+                        IFLA_XDP_DRV_PROG_ID => interface.programs.push((Mode::Native, number(entry.value())?)),
+                        IFLA_XDP_SKB_PROG_ID => interface.programs.push((Mode::Generic, number(entry.value())?)),
+                        IFLA_XDP_HW_PROG_ID => interface.is_offloaded = true,
                         _ => {}
                     }
                 }
@@ -149,11 +175,19 @@ fn describe(link: &LinkMessage) -> Interface {
             _ => {}
         }
     }
-    interface
+    Some(interface)
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim_end_matches('\0').into()
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().map(u32::from_ne_bytes).ok()
 }
 
 /// Sends one request and hands every answer to `each`, until the acknowledgement.
-fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(Answer)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -171,7 +205,7 @@ fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteN
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = answer.as_slice();
         while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let message = NetlinkMessage::<Answer>::deserialize(rest).map_err(io::Error::other)?;
             let length = message.header.length as usize;
             match message.payload {
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
