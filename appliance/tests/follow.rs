@@ -69,10 +69,10 @@ fn with_control(test: impl AsyncFnOnce(&Control, &RefCell<Notes>)) {
     ip("address add 192.0.2.1/24 dev up0");
     ip("address add 10.99.0.50/24 dev un0");
     let config = check("test", CONFIG).expect("the configuration is right").config;
-    let (conversation, kernel) = Kernel::open().expect("netlink opens");
+    let (conversation, mut kernel) = Kernel::open().expect("netlink opens");
     let mut conversation = Box::pin(conversation);
     let control =
-        block_on(future::or(async { Control::new(config, 1, &kernel).await.map_err(|e| e.to_string()) }, async {
+        block_on(future::or(async { Control::new(config, 1, &mut kernel).await.map_err(|e| e.to_string()) }, async {
             (&mut conversation).await;
             Err("the conversation ended".to_owned())
         }))

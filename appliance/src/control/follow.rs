@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_millis(50);
 const NEEDED_INTERVAL: Duration = Duration::from_secs(1);
 /// The most stations that the kernel is asked about in one tick.
 const QUESTIONS_MAX: usize = 64;
+/// How long the start waits for the kernel to find the stations that peers and routes need.
+const FIRST_ANSWERS: Duration = Duration::from_millis(250);
 /// How long to wait before talking to the kernel again after the conversation broke.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -126,11 +128,12 @@ impl From<NoSuchPort> for ControlError {
 }
 
 impl Control {
-    /// Asks the kernel for its state and compiles the first snapshot.
+    /// Asks the kernel for its state and compiles the first snapshot, having given the kernel a
+    /// moment to find link addresses: the first packet then finds its way.
     ///
     /// # Errors
     /// A missing interface, a kernel that does not answer, or what the core refuses.
-    pub async fn new(config: Config, workers: u8, kernel: &Kernel) -> Result<Self, ControlError> {
+    pub async fn new(config: Config, workers: u8, kernel: &mut Kernel) -> Result<Self, ControlError> {
         let links = kernel.links().await?;
         let mut model = Model::new(&[&config.uplink, &config.underlay], &links)?;
         let ports: Vec<u32> = model.ports.iter().map(|port| port.ifindex).collect();
@@ -141,6 +144,16 @@ impl Control {
         }
         model.replace_routes(&kernel.routes().await?);
         model.replace_ways(kernel.ways(&ports, &peers).await?);
+        let meanwhile = await_stations(&mut model, kernel).await;
+        if meanwhile.all {
+            for event in kernel.state().await? {
+                model.apply(event);
+            }
+        }
+        if meanwhile.routes || meanwhile.all {
+            model.replace_routes(&kernel.routes().await?);
+            model.replace_ways(kernel.ways(&ports, &peers).await?);
+        }
         let world = World::new(&config, &model);
         let first = world.compile(&config, workers, 1).map_err(ControlError::Compile)?;
         let steering = steer_table(&config, &world);
@@ -343,6 +356,30 @@ impl Control {
             }
         }
     }
+}
+
+/// Has the kernel find the stations that peers and routes need, and takes in what it says for a moment.
+async fn await_stations(model: &mut Model, kernel: &mut Kernel) -> Effect {
+    let deadline = Instant::now() + FIRST_ANSWERS;
+    let is_open = |station: Station| matches!(station, Station::Gone | Station::Asked);
+    let mut open: Vec<_> = model.stations_needed().collect();
+    open.retain(|&(port, address)| is_open(model.station(port, address)));
+    open.truncate(QUESTIONS_MAX);
+    for &(port, address) in &open {
+        let Some(port) = model.at(port).filter(|port| port.link.up) else { continue };
+        // A refusal shows as a station that stays unknown.
+        let _ = kernel.resolve(port.ifindex, address).await;
+    }
+    let mut effect = Effect::default();
+    while open.iter().any(|&(port, address)| is_open(model.station(port, address))) {
+        let timeout = async {
+            Timer::at(deadline).await;
+            None
+        };
+        let Some(events) = kernel.next().or(timeout).await else { break };
+        effect = events.into_iter().map(|event| model.apply(event)).fold(effect, Effect::and);
+    }
+    effect
 }
 
 /// Tells the log what became of a port.

@@ -142,10 +142,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let queues = steering.ports().iter().map(crate::xdp::Interface::queues).min().unwrap_or(1).min(WORKERS_MAX as u32);
     let workers = config.workers.map_or(queues, u32::from);
 
-    let (conversation, kernel) = Kernel::open()?;
+    let (conversation, mut kernel) = Kernel::open()?;
     let mut conversation = Box::pin(conversation);
     let control =
-        block_on(future::or(Control::new(config, u8::try_from(workers).unwrap_or(u8::MAX), &kernel), async {
+        block_on(future::or(Control::new(config, u8::try_from(workers).unwrap_or(u8::MAX), &mut kernel), async {
             (&mut conversation).await;
             let cause = io::ErrorKind::ConnectionAborted.into();
             Err(KernelError { step: "ask the kernel for its state", cause }.into())
