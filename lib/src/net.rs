@@ -1,7 +1,8 @@
 //! The small vocabulary shared by every room: link addresses, overlay numbers, ports, protocols.
 
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
 
 /// An Ethernet link address, in wire order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -138,5 +139,134 @@ pub struct Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         core::net::SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// A network: the addresses that begin with the same bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    network: IpAddr,
+    len: u8,
+}
+
+impl Prefix {
+    /// The network of `len` bits that `address` is in; `None` where the family has fewer bits.
+    #[must_use]
+    pub const fn new(address: IpAddr, len: u8) -> Option<Self> {
+        let network = match address {
+            IpAddr::V4(address) if len <= 32 => {
+                let mask = if len == 0 { 0 } else { u32::MAX << (32 - len) };
+                IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+            }
+            IpAddr::V6(address) if len <= 128 => {
+                let mask = if len == 0 { 0 } else { u128::MAX << (128 - len) };
+                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+            }
+            _ => return None,
+        };
+        Some(Self { network, len })
+    }
+
+    /// The first address: all bits behind the prefix are zero.
+    #[must_use]
+    pub const fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many bits the addresses share.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a network is never empty")]
+    pub const fn len(&self) -> u8 {
+        self.len
+    }
+
+    /// Whether it is a network of IPv4.
+    #[must_use]
+    pub const fn is_ipv4(&self) -> bool {
+        self.network.is_ipv4()
+    }
+
+    /// Whether this address is in the network.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Self::new(address, self.len).is_some_and(|other| other == *self)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    /// Reads `ADDRESS/LENGTH`; bits behind the prefix are cleared.
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let (address, len) = text.split_once('/').ok_or(PrefixError)?;
+        let address = address.parse().map_err(|_| PrefixError)?;
+        Self::new(address, len.parse().map_err(|_| PrefixError)?).ok_or(PrefixError)
+    }
+}
+
+/// A text that is not `ADDRESS/LENGTH`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PrefixError;
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network is written as ADDRESS/LENGTH, such as 10.77.4.0/24")
+    }
+}
+
+impl core::error::Error for PrefixError {}
+
+#[cfg(feature = "ipnet")]
+impl From<ipnet::IpNet> for Prefix {
+    fn from(net: ipnet::IpNet) -> Self {
+        let net = net.trunc();
+        Self { network: net.network(), len: net.prefix_len() }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.len)
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_clears_what_is_behind_it_and_holds_what_it_says() {
+        for (text, canonical, inside, outside) in [
+            ("10.5.7.9/16", "10.5.0.0/16", "10.5.255.255", "10.6.0.0"),
+            ("0.0.0.0/0", "0.0.0.0/0", "255.255.255.255", "::"),
+            ("192.0.2.1/32", "192.0.2.1/32", "192.0.2.1", "192.0.2.0"),
+            ("fd77::1:2/64", "fd77::/64", "fd77::ffff", "fd77:0:0:1::"),
+            ("::/0", "::/0", "ff02::1", "10.0.0.1"),
+        ] {
+            let prefix: Prefix = text.parse().unwrap();
+            assert_eq!(prefix.to_string(), canonical);
+            assert!(prefix.contains(inside.parse().unwrap()) && !prefix.contains(outside.parse().unwrap()), "{text}");
+        }
+        for wrong in ["10.0.0.0", "10.0.0.0/33", "::/129", "10.0.0/8", "/8", "10.0.0.0/-1"] {
+            assert_eq!(wrong.parse::<Prefix>(), Err(PrefixError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn link_addresses_are_read_in_colon_form_only() {
+        assert_eq!(Mac::parse("0a:B5:b9:10:98:4c").map(|mac| mac.to_string()).as_deref(), Some("0a:b5:b9:10:98:4c"));
+        for wrong in
+            ["", "0a:b5:b9:10:98", "0a:b5:b9:10:98:4c:00", "0a-b5-b9-10-98-4c", "0a:b5:b9:10:98:4", "+a:b5:b9:10:98:4c"]
+        {
+            assert_eq!(Mac::parse(wrong), None, "{wrong}");
+        }
     }
 }

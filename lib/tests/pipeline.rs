@@ -516,7 +516,7 @@ fn a_flow_follows_its_node_to_another_snapshot_and_stops_when_the_node_is_gone()
     let (same, after) = to_pod(&mut gateway, &Packet::web(7, ACK, b""));
     assert_eq!((node, before.destination), (same, after.destination));
 
-    let subnet = world.peers.iter().position(|peer| peer.subnet.contains(&before.destination.ip())).unwrap();
+    let subnet = world.peers.iter().position(|peer| peer.subnet.contains(before.destination.ip())).unwrap();
     world.peers[subnet].next_hop = None;
     world.generation += 1;
     gateway.apply(&world);

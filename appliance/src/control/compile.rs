@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use weirgate::net::{Endpoint, PortId, Protocol};
+use weirgate::net::{Endpoint, PortId, Prefix, Protocol};
 use weirgate::snapshot::{
     Backend, CompileError, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Vtep,
 };
@@ -46,7 +46,9 @@ impl World {
         Self {
             ports: ports.collect(),
             peers: config.peers.iter().flat_map(|peer| peers(peer, kernel)).collect(),
-            routes: routes.map(|(&prefix, route)| Route { prefix, port: route.port, via: route.via }).collect(),
+            routes: routes
+                .map(|(&prefix, route)| Route { prefix: prefix.into(), port: route.port, via: route.via })
+                .collect(),
             neighbours: neighbours.collect(),
             frontends: frontends(config, kernel),
         }
@@ -80,6 +82,7 @@ impl World {
             })
             .collect();
         let overlay = &config.overlay;
+        let subnets: Vec<Prefix> = overlay.subnets.iter().map(|subnet| (*subnet).into()).collect();
         use_it(&Description {
             generation,
             gateway: Gateway {
@@ -89,7 +92,7 @@ impl World {
                 overlay_mtu: overlay.mtu,
                 v4: vtep(overlay.public_v4, overlay.vtep_v4),
                 v6: vtep(overlay.public_v6, overlay.vtep_v6),
-                subnets: &overlay.subnets,
+                subnets: &subnets,
                 pool: &overlay.snat_pool,
                 pool_ports: POOL_PORTS,
                 selector_seed: config.seed,
@@ -162,7 +165,7 @@ fn peers(peer: &config::Peer, kernel: &Model) -> impl Iterator<Item = Peer> {
             .ways
             .get(&public)
             .and_then(|way| Some(NextHop { port: way.port, mac: kernel.station(way.port, way.station).mac()? }));
-        Some(Peer { subnet: *subnet, public, encapsulation, next_hop })
+        Some(Peer { subnet: (*subnet).into(), public, encapsulation, next_hop })
     })
 }
 

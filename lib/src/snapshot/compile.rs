@@ -2,7 +2,6 @@
 
 use core::net::IpAddr;
 
-use ipnet::IpNet;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::description::{Description, Encapsulation, Gateway, Peer, Port, Service, Vtep};
@@ -15,7 +14,7 @@ use super::view::{frontend_place, mapped, neighbour_place};
 use crate::flow::idle_ticks;
 use crate::hash::HashKey;
 use crate::maglev::{self, FillError, Member};
-use crate::net::{Endpoint, Mac, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
+use crate::net::{self, Endpoint, Mac, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
 use crate::overlay::{Carrier, Headers, Link, Tunnel};
 use crate::wire::ethernet::EtherType;
 
@@ -68,10 +67,6 @@ struct Plan {
     scratch: usize,
 }
 
-const fn is_v4(net: &IpNet) -> bool {
-    matches!(net, IpNet::V4(_))
-}
-
 fn sized<T>(count: usize) -> usize {
     (size_of::<T>() * count).next_multiple_of(ALIGNMENT)
 }
@@ -87,8 +82,8 @@ fn slots_of(service: &Service<'_>, v4: bool) -> usize {
 
 impl Plan {
     fn new(d: &Description<'_>) -> Self {
-        let count = |nets: &mut dyn Iterator<Item = &IpNet>| {
-            nets.fold((0, 0), |(v4, v6), net| if is_v4(net) { (v4 + 1, v6) } else { (v4, v6 + 1) })
+        let count = |nets: &mut dyn Iterator<Item = &net::Prefix>| {
+            nets.fold((0, 0), |(v4, v6), net| if net.is_ipv4() { (v4 + 1, v6) } else { (v4, v6 + 1) })
         };
         let overlay = count(&mut d.peers.iter().map(|peer| &peer.subnet));
         let routes = count(&mut d.routes.iter().map(|route| &route.prefix));
@@ -297,7 +292,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             destination: peer.next_hop.map_or(Mac::ZERO, |next| next.mac),
             source: own.map_or(Mac::ZERO, |port| port.mac),
         };
-        let inner = if is_v4(&peer.subnet) { EtherType::IPV4 } else { EtherType::IPV6 };
+        let inner = if peer.subnet.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
         let tunnel = Tunnel { vni: gateway.vni, port: gateway.vxlan_port, inner };
         let headers = match (peer.encapsulation, peer.public) {
             (Encapsulation::Direct, _) => Headers::direct(link, inner),
@@ -328,7 +323,7 @@ impl<'d, 'm> Writer<'d, 'm> {
     fn ranges<'p, R>(
         &mut self,
         section: Section,
-        prefixes: impl Iterator<Item = (u32, &'p IpNet)>,
+        prefixes: impl Iterator<Item = (u32, &'p net::Prefix)>,
     ) -> Result<(), CompileError>
     where
         R: Range + 'static + FromBytes + IntoBytes + Immutable + KnownLayout,
@@ -337,7 +332,7 @@ impl<'d, 'm> Writer<'d, 'm> {
         let capacity = self.scratch.len() / size_of::<Prefix>();
         let (scratch, _) = <[Prefix]>::mut_from_prefix_with_elems(self.scratch, capacity).map_err(|_| self.error)?;
         let mut count = 0;
-        let family = prefixes.filter(|(_, net)| is_v4(net) == (R::BITS == 32));
+        let family = prefixes.filter(|(_, net)| net.is_ipv4() == (R::BITS == 32));
         for (place, (target, net)) in scratch.iter_mut().zip(family) {
             *place = Prefix::new(net, target);
             count += 1;
@@ -393,7 +388,7 @@ impl<'d, 'm> Writer<'d, 'm> {
     fn pool(&mut self) -> Result<(), CompileError> {
         let Gateway { pool, subnets, .. } = self.d.gateway;
         for address in pool {
-            let home = subnets.iter().find(|subnet| subnet.contains(address));
+            let home = subnets.iter().find(|subnet| subnet.contains(*address));
             if home.is_none_or(|subnet| subnet.network() == *address) {
                 return Err(CompileError::PoolAddress(*address));
             }

@@ -5,9 +5,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
-use crate::net::{Endpoint, Mac, PortId, Protocol, Vni};
+use crate::net::{Endpoint, Mac, PortId, Prefix, Protocol, Vni};
 
 /// Everything that a snapshot is compiled from.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +42,7 @@ pub struct Gateway<'a> {
     /// The largest packet inside VXLAN, where it is smaller than what the links leave.
     pub overlay_mtu: Option<u16>,
     /// Own overlay subnets, whose addresses nobody else uses.
-    pub subnets: &'a [IpNet],
+    pub subnets: &'a [Prefix],
     /// The addresses that stand for clients towards backends: inside `subnets`, never their first.
     pub pool: &'a [IpAddr],
     /// The first and last port that a translation may use on a pool address.
@@ -104,7 +102,7 @@ pub struct Port {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer {
     /// The pods behind it.
-    pub subnet: IpNet,
+    pub subnet: Prefix,
     /// The underlay address packets for it go to.
     pub public: IpAddr,
     /// How packets for it are carried.
@@ -162,7 +160,7 @@ pub struct Backend {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
     /// The destinations.
-    pub prefix: IpNet,
+    pub prefix: Prefix,
     /// The link.
     pub port: PortId,
     /// The router on that link; `None` where the destinations are on the link itself.

@@ -3,10 +3,10 @@
 
 use core::net::IpAddr;
 
-use ipnet::IpNet;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::layout::{NONE, RangeV4, RangeV6};
+use crate::net;
 
 /// One prefix on its way into a list of ranges. IPv4 lies in the low 32 bits.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -19,12 +19,12 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    pub(super) fn new(prefix: &IpNet, target: u32) -> Self {
+    pub(super) fn new(prefix: &net::Prefix, target: u32) -> Self {
         let start = match prefix.network() {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
         };
-        Self { high: (start >> 64) as u64, low: start as u64, len: u32::from(prefix.prefix_len()), target }
+        Self { high: (start >> 64) as u64, low: start as u64, len: u32::from(prefix.len()), target }
     }
 
     fn start(&self) -> u128 {
@@ -167,15 +167,11 @@ mod tests {
 
     use super::*;
 
-    fn longest_match(prefixes: &[IpNet], address: IpAddr) -> Option<u32> {
-        (0..)
-            .zip(prefixes)
-            .filter(|(_, p)| p.contains(&address))
-            .max_by_key(|(i, p)| (p.prefix_len(), *i))
-            .map(|(i, _)| i)
+    fn longest_match(prefixes: &[net::Prefix], address: IpAddr) -> Option<u32> {
+        (0..).zip(prefixes).filter(|(_, p)| p.contains(address)).max_by_key(|(i, p)| (p.len(), *i)).map(|(i, _)| i)
     }
 
-    fn ranges<R: Range>(prefixes: &[IpNet]) -> Vec<R> {
+    fn ranges<R: Range>(prefixes: &[net::Prefix]) -> Vec<R> {
         let mut scratch: Vec<_> = (0..).zip(prefixes).map(|(index, prefix)| Prefix::new(prefix, index)).collect();
         let mut out = vec![R::new(0, NONE); ranges_max(prefixes.len())];
         let count = flatten(&mut scratch, &mut out);
@@ -183,20 +179,18 @@ mod tests {
         out
     }
 
-    fn prefix_v4() -> impl Strategy<Value = IpNet> {
+    fn prefix_v4() -> impl Strategy<Value = net::Prefix> {
         // Few networks, so that prefixes nest, touch and repeat.
         (prop::sample::select(vec![0_u32, 0x0a00_0000, 0x0a4d_0000, 0x0a4d_0400, 0xffff_ff00, 0xffff_ffff]), 0..=32_u8)
-            .prop_map(|(address, len)| IpNet::new(IpAddr::V4(Ipv4Addr::from_bits(address)), len).unwrap().trunc())
+            .prop_map(|(address, len)| net::Prefix::new(IpAddr::V4(Ipv4Addr::from_bits(address)), len).unwrap())
     }
 
     proptest! {
         #[test]
         fn a_lookup_is_the_longest_match(prefixes in prop::collection::vec(prefix_v4(), 0..20), noise: u32) {
             let ranges = ranges::<RangeV4>(&prefixes);
-            let edges = prefixes.iter().flat_map(|prefix| [prefix.network(), prefix.broadcast()]).flat_map(|address| {
-                let IpAddr::V4(address) = address else { unreachable!("only IPv4 prefixes are made") };
-                [address.to_bits().wrapping_sub(1), address.to_bits(), address.to_bits().wrapping_add(1)]
-            });
+            let ends = prefixes.iter().map(|prefix| Prefix::new(prefix, 0)).flat_map(|p| [p.start() as u32, p.last(32) as u32]);
+            let edges = ends.flat_map(|end| [end.wrapping_sub(1), end, end.wrapping_add(1)]);
             for address in edges.chain([0, u32::MAX, noise]) {
                 let expected = longest_match(&prefixes, IpAddr::V4(Ipv4Addr::from_bits(address)));
                 prop_assert_eq!(find(&ranges, u128::from(address)), expected, "{:#x}", address);
@@ -206,10 +200,11 @@ mod tests {
 
     #[test]
     fn ipv6_reaches_from_end_to_end() {
-        let nets: Vec<IpNet> = ["::/0", "fd77::/48", "fd77:0:0:4::/64", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
+        let nets: Vec<net::Prefix> =
+            ["::/0", "fd77::/48", "fd77:0:0:4::/64", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]
+                .iter()
+                .map(|text| text.parse().unwrap())
+                .collect();
         let ranges = ranges::<RangeV6>(&nets);
         for text in
             ["::", "fd77::1", "fd77:0:0:4::9", "fd77:0:0:5::", "fd78::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
