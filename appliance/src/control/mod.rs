@@ -7,4 +7,5 @@ pub mod netlink;
 mod pace;
 pub mod publish;
 mod resolve;
+#[allow(unsafe_code)] // signalfd
 pub mod signals;

@@ -8,6 +8,7 @@ mod bare;
 mod exchange;
 mod lane;
 mod latency;
+#[allow(unsafe_code)]
 mod memory;
 mod stats;
 

@@ -218,3 +218,35 @@ fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(Answer
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_there_and_not_ethernet() {
+        let loopback = find("lo").unwrap().unwrap();
+        assert_eq!((loopback.is_ethernet, loopback.is_veth, loopback.programs.len()), (false, false, 0));
+        assert!(loopback.index > 0 && loopback.mtu > 0);
+        assert!(find("nonesuch").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_program_is_found_under_the_mode_in_which_it_is_attached() {
+        let mut payload = vec![0, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        payload.extend([9, 0, 3, 0, b'u', b'p', b'0', b'1', 0, 0, 0, 0]); // IFLA_IFNAME, padded
+        payload.extend([8, 0, 4, 0, 0xdc, 5, 0, 0]); // IFLA_MTU
+        payload.extend([12, 0, 43, 0x80, 8, 0, 6, 0, 42, 0, 0, 0]); // IFLA_XDP: IFLA_XDP_SKB_PROG_ID
+        let found = describe(&Answer(payload)).unwrap();
+        assert_eq!((found.name.as_str(), found.index, found.mtu), ("up01", 7, 1500));
+        assert_eq!(found.programs, [(Mode::Generic, 42)]);
+        assert!(found.is_ethernet);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_is_no_interface_to_panic_about(payload in proptest::collection::vec(0_u8.., 0..200)) {
+            let _ = describe(&Answer(payload));
+        }
+    }
+}

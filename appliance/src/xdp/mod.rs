@@ -3,15 +3,21 @@
 //! Starting, in an order that leaves the host as it was after any refusal:
 //! [`Steering::load`], [`Steering::fill`], [`worker::start`](crate::worker::start), and last
 //! [`Steering::attach`].
+//!
+//! Unsafe code lives in `umem`, `ring` and `sys`, and for the flow tables' memory in
+//! [`worker::Memory`](crate::worker::Memory); the compiler refuses it elsewhere.
 
 pub mod interface;
 pub mod layout;
 
 mod error;
 mod napi;
+#[allow(unsafe_code)]
 pub(crate) mod ring;
 mod steer;
+#[allow(unsafe_code)]
 pub(crate) mod sys;
+#[allow(unsafe_code)]
 pub(crate) mod umem;
 
 pub use error::StartError;

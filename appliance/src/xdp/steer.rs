@@ -415,3 +415,27 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
         IpAddr::V6(address) => address,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_share_a_key_space_without_meeting() {
+        let v4 = endpoint("192.0.2.1".parse().unwrap(), 80, Protocol::TCP);
+        assert_eq!(v4, *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\x02\x01\0\x50\x06\0");
+        let v6 = endpoint("2001:db8::1".parse().unwrap(), 80, Protocol::TCP);
+        assert_eq!(v6[..4], [0x20, 0x01, 0x0d, 0xb8]);
+        assert_eq!(v6[16..], v4[16..]);
+    }
+
+    #[test]
+    fn a_subnet_matches_by_its_prefix_in_the_shared_key_space() {
+        let (bits, address) = prefix("10.77.200.9/24".parse().unwrap());
+        assert_eq!((bits, address[12..].to_vec()), (120, vec![10, 77, 200, 0]));
+        let (bits, address) = prefix("fd77:0:0:200::9/64".parse().unwrap());
+        assert_eq!((bits, &address[..8]), (64, &[0xfd, 0x77, 0, 0, 0, 0, 2, 0][..]));
+        // All of IPv4 is not all of IPv6.
+        assert_eq!(prefix("0.0.0.0/0".parse().unwrap()).0, 96);
+    }
+}

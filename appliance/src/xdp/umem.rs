@@ -164,3 +164,19 @@ impl Area {
         unsafe { self.umem.data_mut(&mut chunk.0).cursor().set_pos(length) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ethernet_mtu_fits_a_small_chunk_and_a_page_is_the_most() {
+        assert_eq!(chunk_bytes(1500), Ok(2048));
+        let small = 2048 - KERNEL_HEADROOM - LINK_HEADER - layout::ADJUST as u32;
+        assert_eq!(chunk_bytes(small), Ok(2048));
+        assert_eq!(chunk_bytes(small + 1), Ok(4096));
+        assert_eq!(chunk_bytes(small + 2048), Ok(4096));
+        assert_eq!(chunk_bytes(small + 2049), Err(small + 2048));
+        assert_eq!(chunk_bytes(u32::MAX), Err(small + 2048));
+    }
+}
