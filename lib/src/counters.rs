@@ -85,6 +85,8 @@ pub struct Counters {
     pub flows_expired: Counter,
     /// Pings that were answered.
     pub echoes_answered: Counter,
+    /// ICMP errors of others about packets of flows, translated and sent on.
+    pub errors_translated: Counter,
     /// ICMP errors of the gateway's own.
     pub errors_sent: Counter,
 }

@@ -113,6 +113,11 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core(|counters| &counters.echoes_answered),
     },
     Counter {
+        name: "errors-translated",
+        meaning: "ICMP errors of others about packets of flows, translated and sent on.",
+        source: Source::Core(|counters| &counters.errors_translated),
+    },
+    Counter {
         name: "errors-sent",
         meaning: "ICMP errors that the gateway sent of its own.",
         source: Source::Core(|counters| &counters.errors_sent),

@@ -124,15 +124,33 @@ fn to_client<A: Wire, R: Recorder>(
     if item.way == Way::Link {
         return Err(DropReason::SpoofedSource);
     }
-    let snapshot = cx.snapshot;
     let entry = A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
     let to = entry.original.inverted();
-    let (seen_port, seen_at, seen_vlan) = (entry.port, Mac(entry.link), entry.vlan);
-    let client = to.destination;
+    let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
+    let way = to_station(cx, to.destination, seen)?;
+    finish(cx, frame, item, found, &to, way)
+}
+
+/// Where a client's packets come from.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) port: u8,
+    pub(super) mac: Mac,
+    pub(super) vlan: [u8; 2],
+}
+
+/// The way to a client, as the kernel routes it.
+#[inline(always)]
+pub(super) fn to_station<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    client: A,
+    seen: Seen,
+) -> Result<Leave<'s>, DropReason> {
+    let snapshot = cx.snapshot;
     let route = A::route(snapshot, client).ok_or(DropReason::NoRoute)?;
     let port = PortId(route.port);
     let next = if route.is_on_link == 0 { route.via } else { client.mapped() };
-    let is_where_it_came_from = seen_port == route.port;
+    let is_where_it_came_from = seen.port == route.port;
     let mac = match snapshot.neighbour(port, next) {
         Some(mac) => mac,
         None => {
@@ -141,13 +159,13 @@ fn to_client<A: Wire, R: Recorder>(
             if !is_where_it_came_from {
                 return Err(DropReason::NeighbourUnresolved);
             }
-            seen_at
+            seen.mac
         }
     };
     cx.explain(Step::ToLink(port, Ipv6Addr::from(next).to_canonical(), mac));
-    let vlan = if is_where_it_came_from { seen_vlan } else { [0; 2] };
+    let vlan = if is_where_it_came_from { seen.vlan } else { [0; 2] };
     let record = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    finish(cx, frame, item, found, &to, Leave::Station(port, record, mac, vlan))
+    Ok(Leave::Station(port, record, mac, vlan))
 }
 
 /// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.

@@ -25,7 +25,9 @@ use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::ParseError;
 use crate::wire::packet::Packet;
+use crate::wire::quote::Quote;
 
 pub use explain::{Recorder, Step};
 pub use worker::{InitError, Worker, WorkerConfig};
@@ -171,4 +173,24 @@ trait Wire: Family {
     /// Writes the headers of an ICMP error before the packet that it quotes: `ip` begins where the
     /// error's IP header shall.
     fn write_error(ip: &mut [u8], kind: error::Kind, source: Self, destination: Self) -> Option<()>;
+
+    /// Whether the packet's transport checksum is right; `None` where that cannot be told.
+    fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool>;
+
+    /// Whether an ICMP error of this type means anything on the other side of a translation: not a
+    /// redirect, which speaks of the link it was sent on, nor source quench (RFC 6633).
+    fn is_told_onward(kind: u8) -> bool;
+
+    /// Reads what an ICMP error quotes.
+    fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError>;
+
+    /// Replaces an ICMP error's addresses by those of `to` (source, destination) and those of the
+    /// packet that it quotes by `quoted`, takes one hop off, keeps all checksums right.
+    fn translate_error(
+        ip: &mut [u8],
+        packet: &Packet<Self>,
+        quote: &Quote<Self>,
+        quoted: &Tuple<Self>,
+        to: (Self, Self),
+    ) -> Result<(), DropReason>;
 }

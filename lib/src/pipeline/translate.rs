@@ -7,7 +7,8 @@ use crate::net::Protocol;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::packet::{Packet, Transport};
-use crate::wire::{icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
+use crate::wire::quote::{self, Quote};
+use crate::wire::{ParseError, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
 
 /// The time to live and hop limit of packets of the gateway's own.
 const OWN_TTL: u8 = 64;
@@ -76,6 +77,40 @@ impl Wire for [u8; 4] {
         *message.first_chunk_mut()? = icmpv4::emit(kind, code, rest);
         icmpv4::seal(message).then_some(())
     }
+
+    fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool> {
+        packet.transport_is_intact(ip)
+    }
+
+    fn is_told_onward(kind: u8) -> bool {
+        kind != icmpv4::kind::REDIRECT && kind != icmpv4::kind::SOURCE_QUENCH
+    }
+
+    fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError> {
+        quote::parse_v4(quoted)
+    }
+
+    fn translate_error(
+        ip: &mut [u8],
+        packet: &Packet<Self>,
+        quote: &Quote<Self>,
+        quoted: &Tuple<Self>,
+        (source, destination): (Self, Self),
+    ) -> Result<(), DropReason> {
+        let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
+        if !header.forward(source, destination) {
+            return Err(DropReason::TtlExpired);
+        }
+        let message = message_of(ip, packet)?;
+        let inner = message.get_mut(icmpv4::HEADER_LEN..).ok_or(DropReason::Malformed)?;
+        let mut header = ipv4::HeaderMut::at_front(inner).ok_or(DropReason::Malformed)?;
+        header.set_source(quoted.source);
+        header.set_destination(quoted.destination);
+        let addresses =
+            Delta::NONE.replace4(quote.source, quoted.source).replace4(quote.destination, quoted.destination);
+        translate_quoted(inner, quote, quoted, addresses)?;
+        icmpv4::seal(message).then_some(()).ok_or(DropReason::Malformed)
+    }
 }
 
 impl Wire for [u8; 16] {
@@ -138,6 +173,68 @@ impl Wire for [u8; 16] {
         *message.first_chunk_mut()? = icmpv6::emit(kind, code, rest);
         icmpv6::seal(message, source, destination).then_some(())
     }
+
+    fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool> {
+        packet.transport_is_intact(ip)
+    }
+
+    fn is_told_onward(_: u8) -> bool {
+        // A redirect of ICMPv6 is no error message (RFC 4861 §4.5), so none comes this far.
+        true
+    }
+
+    fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError> {
+        quote::parse_v6(quoted)
+    }
+
+    fn translate_error(
+        ip: &mut [u8],
+        packet: &Packet<Self>,
+        quote: &Quote<Self>,
+        quoted: &Tuple<Self>,
+        (source, destination): (Self, Self),
+    ) -> Result<(), DropReason> {
+        let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
+        if !header.forward(source, destination) {
+            return Err(DropReason::TtlExpired);
+        }
+        let message = message_of(ip, packet)?;
+        let inner = message.get_mut(icmpv6::HEADER_LEN..).ok_or(DropReason::Malformed)?;
+        let mut header = ipv6::HeaderMut::at_front(inner).ok_or(DropReason::Malformed)?;
+        header.set_source(quoted.source);
+        header.set_destination(quoted.destination);
+        let addresses =
+            Delta::NONE.replace16(quote.source, quoted.source).replace16(quote.destination, quoted.destination);
+        translate_quoted(inner, quote, quoted, addresses)?;
+        icmpv6::seal(message, source, destination).then_some(()).ok_or(DropReason::Malformed)
+    }
+}
+
+/// The ICMP message of a packet, without the frame's padding.
+fn message_of<'i, A>(ip: &'i mut [u8], packet: &Packet<A>) -> Result<&'i mut [u8], DropReason> {
+    ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len)).ok_or(DropReason::Malformed)
+}
+
+/// Replaces the ports of a quoted packet, and brings its transport checksum up to date where the
+/// quote reaches that far.
+fn translate_quoted<A: Copy>(
+    inner: &mut [u8],
+    quote: &Quote<A>,
+    quoted: &Tuple<A>,
+    addresses: Delta,
+) -> Result<(), DropReason> {
+    let ports = inner.get_mut(usize::from(quote.transport_offset)..).and_then(<[u8]>::first_chunk_mut::<4>);
+    let ports = ports.ok_or(DropReason::Malformed)?;
+    [ports[0], ports[1]] = quoted.source_port;
+    [ports[2], ports[3]] = quoted.destination_port;
+    let delta = addresses
+        .replace2(quote.source_port, quoted.source_port)
+        .replace2(quote.destination_port, quoted.destination_port);
+    let field = quote.checksum_offset.and_then(|at| inner.get_mut(usize::from(at)..)?.first_chunk_mut::<2>());
+    if let Some(field) = field {
+        *field = if quote.transport == Transport::Udp { delta.apply_udp(*field) } else { delta.apply(*field) };
+    }
+    Ok(())
 }
 
 /// Replaces the ports and carries all changes into the transport checksum (RFC 1624 §3).
