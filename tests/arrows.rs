@@ -5,8 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// Each package with the packages of this workspace that it may build on.
-const ARROWS: &[(&str, &[&str])] =
-    &[("lib", &[]), ("appliance", &["weirgate"]), ("tests/fixture", &["weirgate"]), ("tests/world", &[])];
+const ARROWS: &[(&str, &[&str])] = &[
+    ("lib", &[]),
+    ("appliance", &["weirgate"]),
+    ("bindings/c", &["weirgate"]),
+    ("tests/fixture", &["weirgate"]),
+    ("tests/world", &[]),
+];
 
 /// What `lib` may build on at all: small crates without `std` and without allocation.
 const CORE_MAY_USE: &[&str] = &["ipnet", "zerocopy"];

@@ -1,0 +1,421 @@
+//! A worker in memory of the caller's, and everything that is asked of it.
+
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use weirgate::counters::{Counters, ServiceCounters};
+use weirgate::flow;
+use weirgate::frame::{self, BURST_FRAMES_MAX};
+use weirgate::net::{PortId, WorkerId};
+use weirgate::pipeline;
+use weirgate::snapshot::Snapshot;
+use weirgate::time::Instant;
+use weirgate::verdict::DropReason;
+
+use super::{answer, raw};
+use crate::convert;
+use crate::status::Status;
+use crate::types::{self, Burst, Frame, WEIRGATE_WORKER_ALIGNMENT, WorkerConfig};
+
+/// Says that the memory holds a worker of this version.
+const MAGIC: u64 = u64::from_le_bytes(*b"WGWORKR\x01");
+
+/// A worker, at the beginning of memory of the caller's. One call at a time changes it; another is
+/// told `WEIRGATE_STATUS_BUSY`.
+//
+// Counters of services and then flows follow it in that memory. Invariant: `worker` borrows the
+// counters beside it and the memory behind it, all of which stays where it is, so it must not be
+// moved. Nothing in it needs dropping: the memory can be given up at any time between calls.
+#[repr(align(64))]
+pub struct Worker {
+    magic: AtomicU64,
+    /// Held by the call that changes the worker.
+    busy: AtomicBool,
+    /// Only to be reached through [`Worker::enter`].
+    worker: UnsafeCell<pipeline::Worker<'static>>,
+    /// Written by the call that holds `busy`, read by anyone.
+    counters: Counters,
+    services: &'static [ServiceCounters],
+}
+
+const _: () = {
+    assert!(!std::mem::needs_drop::<Worker>());
+    assert!(align_of::<Worker>() == WEIRGATE_WORKER_ALIGNMENT);
+    assert!(size_of::<Worker>().is_multiple_of(64) && size_of::<ServiceCounters>().is_multiple_of(64));
+    assert!(align_of::<ServiceCounters>() <= WEIRGATE_WORKER_ALIGNMENT);
+};
+
+/// The one call that changes the worker, for as long as this lives.
+struct Turn<'w>(&'w Worker);
+
+impl Worker {
+    fn enter(&self) -> Result<Turn<'_>, Status> {
+        // Acquire: pairs with the release in `drop`, so that this turn sees what the last one wrote.
+        match self.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(Turn(self)),
+            Err(_) => Err(Status::Busy),
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn worker(&mut self) -> &mut pipeline::Worker<'static> {
+        // SAFETY: `busy` was ours to set, so no other `Turn` exists until this one is dropped, and
+        // `&mut self` allows one such reference at a time. Nothing else reads the cell.
+        unsafe { &mut *self.0.worker.get() }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}
+
+/// Where the parts of the memory begin and end, in bytes.
+struct Layout {
+    services_end: usize,
+    end: usize,
+    config: pipeline::WorkerConfig,
+}
+
+impl Layout {
+    fn new(config: &WorkerConfig) -> Result<Self, Status> {
+        if usize::from(config.id) >= types::WEIRGATE_WORKERS_MAX {
+            return Err(Status::Workers);
+        }
+        if config.flows_v4.max(config.flows_v6) > flow::CAPACITY_MAX {
+            return Err(Status::FlowCapacity);
+        }
+        let &WorkerConfig { secret, flows_v4, flows_v6, id, .. } = config;
+        let services = usize::try_from(config.services).map_err(|_| Status::OutOfRange)?;
+        let config = pipeline::WorkerConfig { id: WorkerId(id), flows_v4, flows_v6, secret };
+        let services = services.checked_mul(size_of::<ServiceCounters>());
+        let services_end = services.and_then(|bytes| bytes.checked_add(size_of::<Worker>()));
+        let services_end = services_end.ok_or(Status::OutOfRange)?;
+        let end = services_end.checked_add(pipeline::Worker::memory_bytes(&config)).ok_or(Status::OutOfRange)?;
+        Ok(Self { services_end, end, config })
+    }
+}
+
+/// # Safety
+/// `worker` comes from `weirgate_worker_init` unless a check can tell that it does not, and its
+/// memory is still there.
+unsafe fn state<'a>(worker: *const Worker) -> Result<&'a Worker, Status> {
+    // SAFETY: the caller vouches for it. Shared access is right beside other calls: all that they
+    // change is atomic or inside the cell.
+    let worker = unsafe { raw::reference(worker)? };
+    if worker.magic.load(Ordering::Relaxed) == MAGIC { Ok(worker) } else { Err(Status::NotAWorker) }
+}
+
+/// # Safety
+/// `snapshot` points to `length` bytes that nobody changes meanwhile.
+pub(super) unsafe fn attach<'a>(snapshot: *const c_void, length: usize) -> Result<Snapshot<'a>, Status> {
+    if snapshot.is_null() {
+        return Err(Status::NullPointer);
+    }
+    // SAFETY: the caller vouches for it.
+    Ok(Snapshot::attach(unsafe { raw::array(snapshot.cast(), length)? })?)
+}
+
+/// Tells how many bytes of memory a worker takes.
+///
+/// # Safety
+/// `config` points to a configuration, `bytes` to a place for the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_bytes(config: *const WorkerConfig, bytes: *mut usize) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (config, bytes) = unsafe { (raw::reference(config)?, raw::place(bytes)?) };
+        bytes.write(Layout::new(config)?.end);
+        Ok(())
+    })())
+}
+
+/// Makes a worker without flows in `memory`, touching all that it takes, and answers in `worker`
+/// where it is: at the memory's beginning, which must be a multiple of
+/// `WEIRGATE_WORKER_ALIGNMENT`. The memory need not have been written before.
+///
+/// The worker stays in that memory and must not be moved. It needs no end: the memory may be freed
+/// whenever no call is at work on it.
+///
+/// # Safety
+/// `config` points to a configuration, `memory` to `length` bytes that nothing else uses from now
+/// on, `worker` to a place for the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_init(
+    config: *const WorkerConfig,
+    memory: *mut c_void,
+    length: usize,
+    worker: *mut *mut Worker,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (config, out) = unsafe { (raw::reference(config)?, raw::place(worker)?) };
+        let layout = Layout::new(config)?;
+        if memory.is_null() {
+            return Err(Status::NullPointer);
+        }
+        if !memory.addr().is_multiple_of(WEIRGATE_WORKER_ALIGNMENT) {
+            return Err(Status::Misaligned);
+        }
+        if length < layout.end {
+            return Err(Status::TooShort);
+        }
+        // SAFETY: the memory has `layout.end` bytes, for whose use the caller vouches. The flows'
+        // part is apart from what is written to the front below.
+        let (services, flows) = unsafe {
+            let services =
+                raw::zeroed(memory.cast::<u8>().add(size_of::<Worker>()), layout.services_end - size_of::<Worker>())?;
+            (services, raw::zeroed(memory.cast::<u8>().add(layout.services_end), layout.end - layout.services_end)?)
+        };
+        let count = services.len() / size_of::<ServiceCounters>();
+        // SAFETY: `services` is `count` values long, aligned since both the memory and the front's
+        // size are multiples of 64, and zeroed, which is a value of `ServiceCounters`: integers in
+        // atomics. The mutable borrow ends here for good.
+        let services: &'static [ServiceCounters] =
+            unsafe { std::slice::from_raw_parts(services.as_ptr().cast::<ServiceCounters>(), count) };
+        let front = memory.cast::<Worker>();
+        // SAFETY: the front is aligned and large enough, and nothing refers to it yet. The counters
+        // are written before the reference to them is made, and stay there as the invariant of
+        // `Worker` says; `'static` stands for "as long as the caller leaves the memory to us".
+        unsafe {
+            let counters = &raw mut (*front).counters;
+            counters.write(Counters::default());
+            let worker = pipeline::Worker::new(&layout.config, flows, &*counters, services)?;
+            (&raw mut (*front).worker).write(UnsafeCell::new(worker));
+            (&raw mut (*front).services).write(services);
+            (&raw mut (*front).busy).write(AtomicBool::new(false));
+            (&raw mut (*front).magic).write(AtomicU64::new(MAGIC));
+        }
+        out.write(front);
+        Ok(())
+    })())
+}
+
+/// Gives every frame of the burst a verdict.
+///
+/// On any status but `WEIRGATE_STATUS_OK` nothing has been processed or changed.
+///
+/// - `now_ns`: nanoseconds on the caller's monotonic clock; must not go backwards.
+/// - Work: bounded for each frame, no allocation.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that
+/// nobody changes meanwhile. `burst`, its arrays and all their buffers are as it says, used by
+/// nobody else meanwhile, and no two buffers share a byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_process(
+    worker: *mut Worker,
+    snapshot: *const c_void,
+    snapshot_length: usize,
+    now_ns: u64,
+    burst: *mut Burst,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for all of them.
+        let (mut turn, snapshot, burst) =
+            unsafe { (state(worker)?.enter()?, attach(snapshot, snapshot_length)?, raw::reference_mut(burst)?) };
+        if burst.frame_count.max(burst.spare_count) > BURST_FRAMES_MAX {
+            return Err(Status::BurstTooLong);
+        }
+        // SAFETY: the caller vouches for both arrays.
+        let (raw_frames, raw_spares) = unsafe {
+            (raw::array_mut(burst.frames, burst.frame_count)?, raw::array_mut(burst.spares, burst.spare_count)?)
+        };
+        let mut frames = ArrayVec::<frame::Frame<'_>, BURST_FRAMES_MAX>::new();
+        for raw in raw_frames.iter() {
+            // SAFETY: the caller vouches for the buffer, and that it is no other frame's.
+            let buffer = unsafe { raw::array_mut(raw.buffer, raw.capacity as usize)? };
+            let frame = frame::Frame::new(buffer, raw.start as usize, raw.length as usize, PortId(raw.port));
+            frames.push(frame.map_err(|_| Status::FrameOutsideBuffer)?);
+        }
+        let mut spares = ArrayVec::<frame::Frame<'_>, BURST_FRAMES_MAX>::new();
+        for raw in raw_spares.iter() {
+            // SAFETY: as for the frames.
+            spares.push(frame::Frame::spare(unsafe { raw::array_mut(raw.buffer, raw.capacity as usize)? }));
+        }
+        let mut call = frame::Burst::new(&mut frames, &mut spares);
+        pipeline::process(turn.worker(), &snapshot, Instant(now_ns), &mut call);
+        burst.emitted = call.emitted;
+        let emitted = raw_spares.iter_mut().zip(&spares).take(burst.emitted);
+        raw_frames.iter_mut().zip(&frames).chain(emitted).for_each(|(raw, frame)| write_back(raw, frame));
+        Ok(())
+    })())
+}
+
+/// What processing changed. Both numbers are at most the buffer's capacity, which has 32 bits.
+fn write_back(raw: &mut Frame, frame: &frame::Frame<'_>) {
+    raw.start = frame.start() as u32;
+    raw.length = frame.len() as u32;
+    raw.port = frame.port().0;
+    (raw.verdict, raw.detail) = convert::verdict(frame.verdict());
+}
+
+/// Forgets flows that idled too long, among the next `budget` of each family. To be called once in
+/// a loop.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that
+/// nobody changes meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_age(
+    worker: *mut Worker,
+    snapshot: *const c_void,
+    snapshot_length: usize,
+    now_ns: u64,
+    budget: u32,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (mut turn, snapshot) = unsafe { (state(worker)?.enter()?, attach(snapshot, snapshot_length)?) };
+        turn.worker().age(&snapshot, Instant(now_ns), budget);
+        Ok(())
+    })())
+}
+
+/// Tells how many flows there are in each family.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`; `flows_v4` and `flows_v6` point to places for the
+/// answers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_flows(worker: *mut Worker, flows_v4: *mut u32, flows_v6: *mut u32) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for all of them.
+        let (mut turn, v4, v6) = unsafe { (state(worker)?.enter()?, raw::place(flows_v4)?, raw::place(flows_v6)?) };
+        v4.write(turn.worker().flows_v4().len());
+        v6.write(turn.worker().flows_v6().len());
+        Ok(())
+    })())
+}
+
+/// Gives the next station whose link address packets wait for: ask the kernel to resolve it.
+/// `WEIRGATE_STATUS_EMPTY` where there is none.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`; `unresolved` points to a place for the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_next_unresolved(
+    worker: *mut Worker,
+    unresolved: *mut types::Unresolved,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (mut turn, out) = unsafe { (state(worker)?.enter()?, raw::place(unresolved)?) };
+        let (port, address) = turn.worker().next_unresolved().ok_or(Status::Empty)?;
+        out.write(types::Unresolved { address: convert::raw_address(address), port: port.0 });
+        Ok(())
+    })())
+}
+
+/// Counts a drop of the caller's own, such as a ring without room.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_count_drop(worker: *mut Worker, reason: u8) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for it.
+        let worker = unsafe { state(worker)? };
+        // Counters have one writer: the call whose turn it is.
+        let _turn = worker.enter()?;
+        let reason = DropReason::ALL.get(usize::from(reason)).ok_or(Status::OutOfRange)?;
+        worker.counters.count_drop(*reason);
+        Ok(())
+    })())
+}
+
+/// Reads the counters that are neither a port's, a service's nor a drop's. From any thread, also
+/// while another call is at work.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_counters(worker: *const Worker, counters: *mut types::Counters) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (worker, out) = unsafe { (state(worker)?, raw::place(counters)?) };
+        let Counters { host, handovers, flows_created, flows_expired, echoes_answered, errors_sent, .. } =
+            &worker.counters;
+        out.write(types::Counters {
+            host: host.get(),
+            handovers: handovers.get(),
+            flows_created: flows_created.get(),
+            flows_expired: flows_expired.get(),
+            echoes_answered: echoes_answered.get(),
+            errors_sent: errors_sent.get(),
+        });
+        Ok(())
+    })())
+}
+
+/// Reads how many frames were dropped for each of the first `count` reasons, by number. From any
+/// thread, also while another call is at work.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`; `drops` points to places for `count` answers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_drops(worker: *const Worker, drops: *mut u64, count: usize) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for it.
+        let worker = unsafe { state(worker)? };
+        if count > DropReason::COUNT {
+            return Err(Status::OutOfRange);
+        }
+        // SAFETY: as above; a place for a value that need not be there has the value's layout.
+        let out = unsafe { raw::array_mut(drops.cast::<std::mem::MaybeUninit<u64>>(), count)? };
+        for (out, reason) in out.iter_mut().zip(DropReason::ALL) {
+            out.write(worker.counters.drops(*reason));
+        }
+        Ok(())
+    })())
+}
+
+/// Reads the counters of a port. From any thread, also while another call is at work.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_port_counters(
+    worker: *const Worker,
+    port: u8,
+    counters: *mut types::PortCounters,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (worker, out) = unsafe { (state(worker)?, raw::place(counters)?) };
+        let counters = worker.counters.port(PortId(port)).ok_or(Status::OutOfRange)?;
+        out.write(types::PortCounters {
+            received: convert::traffic(&counters.received),
+            transmitted: convert::traffic(&counters.transmitted),
+        });
+        Ok(())
+    })())
+}
+
+/// Reads the counters of a service by its number, which is below the configuration's `services`.
+/// From any thread, also while another call is at work.
+///
+/// # Safety
+/// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_service_counters(
+    worker: *const Worker,
+    service: u32,
+    counters: *mut types::ServiceCounters,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for both.
+        let (worker, out) = unsafe { (state(worker)?, raw::place(counters)?) };
+        let counters = worker.services.get(service as usize).ok_or(Status::OutOfRange)?;
+        out.write(types::ServiceCounters {
+            original: convert::traffic(&counters.original),
+            reply: convert::traffic(&counters.reply),
+            flows: counters.flows.get(),
+        });
+        Ok(())
+    })())
+}

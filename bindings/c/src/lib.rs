@@ -1,0 +1,19 @@
+//! The packet core of weirgate for programs in C, and whatever else calls C.
+//!
+//! The header `bindings/include/weirgate.h` is generated from this crate. Conventions:
+//!
+//! - The caller allocates and frees. Sizes are asked first; `const` means not modified.
+//! - Every call that can fail returns a [`Status`](status::Status), whose numbers are never reused.
+//!   Null, misaligned and short arguments are told, and nothing is changed then.
+//! - Numbers are in the machine's byte order, addresses in that of the wire.
+//! - Processing frames and ageing allocate nothing. Describing a snapshot works in memory of the
+//!   library's own, which is freed before the call returns.
+//! - A defect that panics ends the process; it never unwinds into the caller.
+
+#![deny(unsafe_code)]
+
+mod convert;
+pub mod ffi;
+pub mod status;
+mod text;
+pub mod types;

@@ -1,0 +1,396 @@
+//! The structures that callers fill in and read. Plain numbers throughout: any bytes are a value,
+//! and what a number may be is checked when it is used.
+
+/// The version of this interface. It changes whenever a structure or a call changes its meaning.
+pub const WEIRGATE_ABI_VERSION: u32 = 1;
+
+/// The most frames, and the most spares, of one burst.
+pub const WEIRGATE_BURST_FRAMES_MAX: usize = 64;
+
+/// Room in front of a frame that lets every encapsulation succeed.
+pub const WEIRGATE_HEADROOM: usize = 74;
+
+/// The most ports of a gateway.
+pub const WEIRGATE_PORTS_MAX: usize = 16;
+
+/// The most workers of a gateway.
+pub const WEIRGATE_WORKERS_MAX: usize = 64;
+
+/// What a worker's memory begins at a multiple of.
+pub const WEIRGATE_WORKER_ALIGNMENT: usize = 64;
+
+/// What a snapshot begins at a multiple of.
+pub const WEIRGATE_SNAPSHOT_ALIGNMENT: usize = 8;
+
+/// The usual number of slots of a selector's table.
+pub const WEIRGATE_TABLE_SIZE: u32 = 65537;
+
+/// Bytes of a VXLAN header; the inner Ethernet frame follows.
+pub const WEIRGATE_VXLAN_HEADER_BYTES: usize = 8;
+
+/// The protocol number of TCP.
+pub const WEIRGATE_PROTOCOL_TCP: u8 = 6;
+
+/// The protocol number of UDP.
+pub const WEIRGATE_PROTOCOL_UDP: u8 = 17;
+
+/// `weirgate_address.family` where there is no address.
+pub const WEIRGATE_FAMILY_NONE: u8 = 0;
+
+/// `weirgate_address.family` of an IPv4 address.
+pub const WEIRGATE_FAMILY_V4: u8 = 4;
+
+/// `weirgate_address.family` of an IPv6 address.
+pub const WEIRGATE_FAMILY_V6: u8 = 6;
+
+/// `weirgate_peer.encapsulation`: packets go to the next hop as they are.
+pub const WEIRGATE_ENCAPSULATION_DIRECT: u8 = 0;
+
+/// `weirgate_peer.encapsulation`: packets go to the peer's VTEP in VXLAN.
+pub const WEIRGATE_ENCAPSULATION_VXLAN: u8 = 1;
+
+/// `weirgate_frame.verdict` before the frame has been processed.
+pub const WEIRGATE_VERDICT_NONE: u8 = 0;
+
+/// The frame leaves on port `detail`, as it now stands.
+pub const WEIRGATE_VERDICT_TRANSMIT: u8 = 1;
+
+/// The frame belongs to the host: hand it to the kernel.
+pub const WEIRGATE_VERDICT_HOST: u8 = 2;
+
+/// The frame goes no further, for reason `detail`, which has been counted.
+pub const WEIRGATE_VERDICT_DROP: u8 = 3;
+
+/// The frame belongs to a flow of worker `detail`.
+pub const WEIRGATE_VERDICT_HANDOVER: u8 = 4;
+
+const _: () = {
+    use weirgate::{frame, maglev, net, wire};
+    assert!(WEIRGATE_BURST_FRAMES_MAX == frame::BURST_FRAMES_MAX);
+    assert!(WEIRGATE_HEADROOM == frame::HEADROOM_MAX);
+    assert!(WEIRGATE_PORTS_MAX == net::PORTS_MAX);
+    assert!(WEIRGATE_WORKERS_MAX == net::WORKERS_MAX);
+    assert!(WEIRGATE_TABLE_SIZE == maglev::TABLE_SIZE);
+    assert!(WEIRGATE_VXLAN_HEADER_BYTES == wire::vxlan::HEADER_LEN);
+    assert!(WEIRGATE_PROTOCOL_TCP == net::Protocol::TCP.0 && WEIRGATE_PROTOCOL_UDP == net::Protocol::UDP.0);
+};
+
+/// A network address. IPv4 stands in the first four bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Address {
+    /// In the order of the wire.
+    pub bytes: [u8; 16],
+    /// `WEIRGATE_FAMILY_V4`, `WEIRGATE_FAMILY_V6`, or `WEIRGATE_FAMILY_NONE` where there may be none.
+    pub family: u8,
+}
+
+/// The addresses that begin with these bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Prefix {
+    /// An address among them.
+    pub address: Address,
+    /// How many bits: at most 32 or 128.
+    pub length: u8,
+}
+
+/// A transport address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Endpoint {
+    /// The network address.
+    pub address: Address,
+    /// Not read.
+    pub reserved: u8,
+    /// The port.
+    pub port: u16,
+}
+
+/// One end of a VXLAN overlay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Vtep {
+    /// The underlay address that peers send to; of no family where there is no such end.
+    pub public_address: Address,
+    /// The inner link address that peers send to.
+    pub mac: [u8; 6],
+}
+
+/// Idle times after which a flow is forgotten, in seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Timeouts {
+    /// TCP before both sides have spoken.
+    pub tcp_opening_seconds: u32,
+    /// TCP while open.
+    pub tcp_established_seconds: u32,
+    /// TCP after a FIN or RST.
+    pub tcp_closing_seconds: u32,
+    /// UDP before a reply.
+    pub udp_seconds: u32,
+    /// UDP after a reply.
+    pub udp_stream_seconds: u32,
+}
+
+/// One of the gateway's links. Its place in the description is the port's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Port {
+    /// The port's own link address.
+    pub mac: [u8; 6],
+    /// The largest IP packet that leaves here.
+    pub mtu: u16,
+}
+
+/// Another member of the overlay, and how to reach it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Peer {
+    /// The pods behind it.
+    pub subnet: Prefix,
+    /// The underlay address that packets for it go to.
+    pub public_address: Address,
+    /// `WEIRGATE_ENCAPSULATION_DIRECT` or `WEIRGATE_ENCAPSULATION_VXLAN`.
+    pub encapsulation: u8,
+    /// With VXLAN: the inner link address of its VTEP.
+    pub vtep_mac: [u8; 6],
+    /// 1 where the next hop to the public address is known, 0 where it is not yet.
+    pub has_next_hop: u8,
+    /// With a next hop: the port that leads there.
+    pub next_hop_port: u8,
+    /// With a next hop: its link address.
+    pub next_hop_mac: [u8; 6],
+}
+
+/// One who answers for a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Backend {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its share against the others; 0 gives it no new flow.
+    pub weight: u32,
+}
+
+/// A service: where clients reach it and who answers.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Service {
+    /// Where clients reach it.
+    pub frontends: *const Endpoint,
+    /// How many frontends.
+    pub frontend_count: usize,
+    /// Who answers, in any order.
+    pub backends: *const Backend,
+    /// How many backends.
+    pub backend_count: usize,
+    /// A number that stays the same while the service exists; its counters are found by it.
+    pub id: u32,
+    /// Slots of its selector's table: a prime, `WEIRGATE_TABLE_SIZE` unless there is a reason.
+    pub table_size: u32,
+    /// `WEIRGATE_PROTOCOL_TCP` or `WEIRGATE_PROTOCOL_UDP`.
+    pub protocol: u8,
+    /// Not read.
+    pub reserved: [u8; 7],
+}
+
+/// A route to clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Route {
+    /// The destinations.
+    pub prefix: Prefix,
+    /// The router; of no family where the destinations are on the link itself.
+    pub via: Address,
+    /// The port of the link.
+    pub port: u8,
+}
+
+/// A station on a link, whose link address is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Neighbour {
+    /// Its network address.
+    pub address: Address,
+    /// Its link address.
+    pub mac: [u8; 6],
+    /// The port of the link.
+    pub port: u8,
+}
+
+/// Everything that a snapshot is compiled from. Begin with `weirgate_description_defaults`.
+///
+/// An array of no elements may be null. All arrays are only read, and only during the call.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Description {
+    /// The gateway's links.
+    pub ports: *const Port,
+    /// How many ports: at most `WEIRGATE_PORTS_MAX`.
+    pub port_count: usize,
+    /// The other members of the overlay.
+    pub peers: *const Peer,
+    /// How many peers.
+    pub peer_count: usize,
+    /// The services, in any order.
+    pub services: *const Service,
+    /// How many services.
+    pub service_count: usize,
+    /// The way back to clients, in any order.
+    pub routes: *const Route,
+    /// How many routes.
+    pub route_count: usize,
+    /// Stations on the gateway's own links.
+    pub neighbours: *const Neighbour,
+    /// How many neighbours.
+    pub neighbour_count: usize,
+    /// The gateway's own overlay subnets, whose addresses nobody else uses.
+    pub subnets: *const Prefix,
+    /// How many subnets.
+    pub subnet_count: usize,
+    /// The addresses that stand for clients towards backends: inside the subnets, never their first.
+    pub pool: *const Address,
+    /// How many pool addresses.
+    pub pool_count: usize,
+    /// Seed of the selector: equal on all gateways that shall pick the same backends.
+    pub selector_seed: u64,
+    /// Grows with each snapshot of one gateway.
+    pub generation: u32,
+    /// The VXLAN network: 24 bits.
+    pub vni: u32,
+    /// Idle times.
+    pub timeouts: Timeouts,
+    /// The UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// The largest packet inside VXLAN; 0 for what the links leave.
+    pub overlay_mtu: u16,
+    /// The first port that a translation may use on a pool address.
+    pub pool_port_first: u16,
+    /// The last one.
+    pub pool_port_last: u16,
+    /// Own end of the overlay over IPv4.
+    pub vtep_v4: Vtep,
+    /// Own end of the overlay over IPv6.
+    pub vtep_v6: Vtep,
+    /// How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
+    pub workers: u8,
+    /// Not read.
+    pub reserved: [u8; 5],
+}
+
+/// What a worker is made with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct WorkerConfig {
+    /// Random bits that nobody outside knows.
+    pub secret: [u64; 4],
+    /// The most IPv4 flows: 16 to 16777215.
+    pub flows_v4: u32,
+    /// The most IPv6 flows: 16 to 16777215.
+    pub flows_v6: u32,
+    /// How many services to count for: those with a number below this.
+    pub services: u32,
+    /// Which of the gateway's workers it is: below `WEIRGATE_WORKERS_MAX`.
+    pub id: u8,
+    /// Not read.
+    pub reserved: [u8; 3],
+}
+
+/// One frame in a buffer of the caller's, from its Ethernet header on, without check sequence.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Frame {
+    /// The buffer's first byte. No two frames or spares of a burst may share a byte.
+    pub buffer: *mut u8,
+    /// Bytes of the buffer.
+    pub capacity: u32,
+    /// Where in the buffer the frame begins. The call moves it.
+    pub start: u32,
+    /// Bytes of the frame. The call changes it.
+    pub length: u32,
+    /// The port on which the frame came in.
+    pub port: u8,
+    /// Out: one of `WEIRGATE_VERDICT_…`.
+    pub verdict: u8,
+    /// Out: the port, the drop reason or the worker that belongs to the verdict.
+    pub detail: u8,
+    /// Not read.
+    pub reserved: u8,
+}
+
+/// What one call processes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Burst {
+    /// The frames received.
+    pub frames: *mut Frame,
+    /// How many: at most `WEIRGATE_BURST_FRAMES_MAX`.
+    pub frame_count: usize,
+    /// Buffers for frames of the gateway's own; of each, `buffer` and `capacity` are read.
+    pub spares: *mut Frame,
+    /// How many: at most `WEIRGATE_BURST_FRAMES_MAX`.
+    pub spare_count: usize,
+    /// Out: how many of the spares have been filled, from the front.
+    pub emitted: usize,
+}
+
+/// A station whose link address packets wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Unresolved {
+    /// Its network address.
+    pub address: Address,
+    /// The port that it is behind.
+    pub port: u8,
+}
+
+/// Packets and their bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Traffic {
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+/// The traffic of one port, as frames with their Ethernet headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct PortCounters {
+    /// What came in.
+    pub received: Traffic,
+    /// What was given a verdict of transmit.
+    pub transmitted: Traffic,
+}
+
+/// The traffic of one service, as IP packets on the client's side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct ServiceCounters {
+    /// From clients.
+    pub original: Traffic,
+    /// To clients.
+    pub reply: Traffic,
+    /// Flows that were created.
+    pub flows: u64,
+}
+
+/// What a worker counts beside its ports, services and drops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Counters {
+    /// Frames that went to the host.
+    pub host: u64,
+    /// Frames that went to the worker that owns their flow.
+    pub handovers: u64,
+    /// Flows that were created.
+    pub flows_created: u64,
+    /// Flows that were forgotten after their idle time.
+    pub flows_expired: u64,
+    /// Pings that were answered.
+    pub echoes_answered: u64,
+    /// ICMP errors of the gateway's own.
+    pub errors_sent: u64,
+}

@@ -1,0 +1,69 @@
+//! The header and the layouts of its structures are generated, committed and compared.
+
+mod common;
+
+use std::mem::offset_of;
+use std::path::Path;
+
+use cbindgen::{Builder, Config};
+use weirgate_ffi::types::*;
+
+#[test]
+fn the_header_is_what_the_code_says() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = Config::from_file(package.join("cbindgen.toml")).expect("a configuration");
+    let builder = Builder::new().with_config(config).with_src(package.join("src/lib.rs"));
+    let mut header = Vec::new();
+    builder.generate().expect("code that can be read").write(&mut header);
+    common::compare("bindings/include/weirgate.h", &String::from_utf8(header).expect("text"));
+}
+
+macro_rules! layouts {
+    ($($type:ident $name:literal { $($field:ident),+ })+) => {{
+        let mut text = String::from("# Bytes of each structure and where its fields begin, on 64-bit machines.\n");
+        $(
+            text += &format!("{} {}\n", $name, size_of::<$type>());
+            $( text += &format!("{}.{} {}\n", $name, stringify!($field), offset_of!($type, $field)); )+
+            // A field that is not listed does not compile.
+            let _ = |value: $type| { let $type { $($field: _),+ } = value; };
+        )+
+        text
+    }};
+}
+
+#[test]
+fn the_layouts_are_those_that_every_language_expects() {
+    let text = layouts! {
+        Address "weirgate_address" { bytes, family }
+        Prefix "weirgate_prefix" { address, length }
+        Endpoint "weirgate_endpoint" { address, reserved, port }
+        Vtep "weirgate_vtep" { public_address, mac }
+        Timeouts "weirgate_timeouts" {
+            tcp_opening_seconds, tcp_established_seconds, tcp_closing_seconds, udp_seconds, udp_stream_seconds
+        }
+        Port "weirgate_port" { mac, mtu }
+        Peer "weirgate_peer" {
+            subnet, public_address, encapsulation, vtep_mac, has_next_hop, next_hop_port, next_hop_mac
+        }
+        Backend "weirgate_backend" { endpoint, weight }
+        Service "weirgate_service" {
+            frontends, frontend_count, backends, backend_count, id, table_size, protocol, reserved
+        }
+        Route "weirgate_route" { prefix, via, port }
+        Neighbour "weirgate_neighbour" { address, mac, port }
+        Description "weirgate_description" {
+            ports, port_count, peers, peer_count, services, service_count, routes, route_count, neighbours,
+            neighbour_count, subnets, subnet_count, pool, pool_count, selector_seed, generation, vni, timeouts,
+            vxlan_port, overlay_mtu, pool_port_first, pool_port_last, vtep_v4, vtep_v6, workers, reserved
+        }
+        WorkerConfig "weirgate_worker_config" { secret, flows_v4, flows_v6, services, id, reserved }
+        Frame "weirgate_frame" { buffer, capacity, start, length, port, verdict, detail, reserved }
+        Burst "weirgate_burst" { frames, frame_count, spares, spare_count, emitted }
+        Unresolved "weirgate_unresolved" { address, port }
+        Traffic "weirgate_traffic" { packets, bytes }
+        PortCounters "weirgate_port_counters" { received, transmitted }
+        ServiceCounters "weirgate_service_counters" { original, reply, flows }
+        Counters "weirgate_counters" { host, handovers, flows_created, flows_expired, echoes_answered, errors_sent }
+    };
+    common::compare("tests/data/vectors/layout.txt", &text);
+}

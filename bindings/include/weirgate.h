@@ -1,0 +1,648 @@
+/* The packet core of weirgate. Start reading at weirgate_worker_process.
+ *
+ * The caller allocates and frees: sizes are asked first, and const means not modified. Every call
+ * that can fail returns a weirgate_status; a null, misaligned or short argument is told, and nothing
+ * has been changed then. Numbers are in the machine's byte order, addresses in that of the wire.
+ */
+
+#ifndef WEIRGATE_H
+#define WEIRGATE_H
+
+/* Generated from bindings/c: edit there, not here. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The version of this interface. It changes whenever a structure or a call changes its meaning.
+#define WEIRGATE_ABI_VERSION 1
+
+// The most frames, and the most spares, of one burst.
+#define WEIRGATE_BURST_FRAMES_MAX 64
+
+// Room in front of a frame that lets every encapsulation succeed.
+#define WEIRGATE_HEADROOM 74
+
+// The most ports of a gateway.
+#define WEIRGATE_PORTS_MAX 16
+
+// The most workers of a gateway.
+#define WEIRGATE_WORKERS_MAX 64
+
+// What a worker's memory begins at a multiple of.
+#define WEIRGATE_WORKER_ALIGNMENT 64
+
+// What a snapshot begins at a multiple of.
+#define WEIRGATE_SNAPSHOT_ALIGNMENT 8
+
+// The usual number of slots of a selector's table.
+#define WEIRGATE_TABLE_SIZE 65537
+
+// Bytes of a VXLAN header; the inner Ethernet frame follows.
+#define WEIRGATE_VXLAN_HEADER_BYTES 8
+
+// The protocol number of TCP.
+#define WEIRGATE_PROTOCOL_TCP 6
+
+// The protocol number of UDP.
+#define WEIRGATE_PROTOCOL_UDP 17
+
+// `weirgate_address.family` where there is no address.
+#define WEIRGATE_FAMILY_NONE 0
+
+// `weirgate_address.family` of an IPv4 address.
+#define WEIRGATE_FAMILY_V4 4
+
+// `weirgate_address.family` of an IPv6 address.
+#define WEIRGATE_FAMILY_V6 6
+
+// `weirgate_peer.encapsulation`: packets go to the next hop as they are.
+#define WEIRGATE_ENCAPSULATION_DIRECT 0
+
+// `weirgate_peer.encapsulation`: packets go to the peer's VTEP in VXLAN.
+#define WEIRGATE_ENCAPSULATION_VXLAN 1
+
+// `weirgate_frame.verdict` before the frame has been processed.
+#define WEIRGATE_VERDICT_NONE 0
+
+// The frame leaves on port `detail`, as it now stands.
+#define WEIRGATE_VERDICT_TRANSMIT 1
+
+// The frame belongs to the host: hand it to the kernel.
+#define WEIRGATE_VERDICT_HOST 2
+
+// The frame goes no further, for reason `detail`, which has been counted.
+#define WEIRGATE_VERDICT_DROP 3
+
+// The frame belongs to a flow of worker `detail`.
+#define WEIRGATE_VERDICT_HANDOVER 4
+
+// The outcome of a call. A number keeps its meaning for ever and is never given again.
+enum weirgate_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Done.
+    WEIRGATE_STATUS_OK = 0,
+    // A pointer is null that may not be.
+    WEIRGATE_STATUS_NULL_POINTER = 1,
+    // A pointer is not at a multiple of what it points to asks for.
+    WEIRGATE_STATUS_MISALIGNED = 2,
+    // The memory is shorter than the size that the library names for it.
+    WEIRGATE_STATUS_TOO_SHORT = 3,
+    // The memory does not hold a worker.
+    WEIRGATE_STATUS_NOT_A_WORKER = 4,
+    // Another call is at work on this worker.
+    WEIRGATE_STATUS_BUSY = 5,
+    // More frames or spares than one burst may have.
+    WEIRGATE_STATUS_BURST_TOO_LONG = 6,
+    // A frame does not lie inside its buffer.
+    WEIRGATE_STATUS_FRAME_OUTSIDE_BUFFER = 7,
+    // There is nothing to give. Not an error.
+    WEIRGATE_STATUS_EMPTY = 8,
+    // A number is past the end of what it counts.
+    WEIRGATE_STATUS_OUT_OF_RANGE = 9,
+    // The memory does not hold a snapshot.
+    WEIRGATE_STATUS_NOT_A_SNAPSHOT = 10,
+    // The snapshot has another version of the layout.
+    WEIRGATE_STATUS_SNAPSHOT_VERSION = 11,
+    // The snapshot's parts do not lie inside it.
+    WEIRGATE_STATUS_SNAPSHOT_DAMAGED = 12,
+    // A flow table cannot have this many flows.
+    WEIRGATE_STATUS_FLOW_CAPACITY = 13,
+    // A gateway cannot have this worker, or this many.
+    WEIRGATE_STATUS_WORKERS = 14,
+    // An address family other than 4 and 6, or one where none may be missing.
+    WEIRGATE_STATUS_ADDRESS_FAMILY = 15,
+    // A prefix longer than its address.
+    WEIRGATE_STATUS_PREFIX_LENGTH = 16,
+    // A VXLAN network identifier past 24 bits.
+    WEIRGATE_STATUS_VNI = 17,
+    // An encapsulation that is not known.
+    WEIRGATE_STATUS_ENCAPSULATION = 18,
+    // A flag that is neither 0 nor 1.
+    WEIRGATE_STATUS_FLAG = 19,
+    // More ports than a gateway can have.
+    WEIRGATE_STATUS_TOO_MANY_PORTS = 20,
+    // A port that is not among the ports.
+    WEIRGATE_STATUS_UNKNOWN_PORT = 21,
+    // The pool's ports do not give each worker at least one.
+    WEIRGATE_STATUS_POOL_PORTS = 22,
+    // A pool address that is in none of the gateway's subnets, or the first of one.
+    WEIRGATE_STATUS_POOL_ADDRESS = 23,
+    // A VXLAN peer at an address of a family in which the gateway has no VTEP.
+    WEIRGATE_STATUS_NO_VTEP = 24,
+    // A link too small for the encapsulation of a peer behind it.
+    WEIRGATE_STATUS_MTU_TOO_SMALL = 25,
+    // Two services listen at the same place.
+    WEIRGATE_STATUS_DUPLICATE_FRONTEND = 26,
+    // A service that is neither TCP nor UDP.
+    WEIRGATE_STATUS_UNKNOWN_PROTOCOL = 27,
+    // No member of the selector has a weight above 0.
+    WEIRGATE_STATUS_NO_WEIGHT = 28,
+    // The selector's number of slots is not a prime that it may have.
+    WEIRGATE_STATUS_NOT_PRIME = 29,
+    // More members than a selector can tell apart.
+    WEIRGATE_STATUS_TOO_MANY_MEMBERS = 30,
+    // VXLAN without the flag that says its VNI is valid.
+    WEIRGATE_STATUS_VXLAN_FLAGS = 31,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum weirgate_status weirgate_status;
+#else
+typedef uint32_t weirgate_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// A worker, at the beginning of memory of the caller's. One call at a time changes it; another is
+// told `WEIRGATE_STATUS_BUSY`.
+typedef struct weirgate_worker weirgate_worker;
+
+// A network address. IPv4 stands in the first four bytes.
+typedef struct weirgate_address {
+    // In the order of the wire.
+    uint8_t bytes[16];
+    // `WEIRGATE_FAMILY_V4`, `WEIRGATE_FAMILY_V6`, or `WEIRGATE_FAMILY_NONE` where there may be none.
+    uint8_t family;
+} weirgate_address;
+
+// A transport address.
+typedef struct weirgate_endpoint {
+    // The network address.
+    struct weirgate_address address;
+    // Not read.
+    uint8_t reserved;
+    // The port.
+    uint16_t port;
+} weirgate_endpoint;
+
+// One who answers for a service.
+typedef struct weirgate_backend {
+    // Where it listens.
+    struct weirgate_endpoint endpoint;
+    // Its share against the others; 0 gives it no new flow.
+    uint32_t weight;
+} weirgate_backend;
+
+// One of the gateway's links. Its place in the description is the port's number.
+typedef struct weirgate_port {
+    // The port's own link address.
+    uint8_t mac[6];
+    // The largest IP packet that leaves here.
+    uint16_t mtu;
+} weirgate_port;
+
+// The addresses that begin with these bits.
+typedef struct weirgate_prefix {
+    // An address among them.
+    struct weirgate_address address;
+    // How many bits: at most 32 or 128.
+    uint8_t length;
+} weirgate_prefix;
+
+// Another member of the overlay, and how to reach it.
+typedef struct weirgate_peer {
+    // The pods behind it.
+    struct weirgate_prefix subnet;
+    // The underlay address that packets for it go to.
+    struct weirgate_address public_address;
+    // `WEIRGATE_ENCAPSULATION_DIRECT` or `WEIRGATE_ENCAPSULATION_VXLAN`.
+    uint8_t encapsulation;
+    // With VXLAN: the inner link address of its VTEP.
+    uint8_t vtep_mac[6];
+    // 1 where the next hop to the public address is known, 0 where it is not yet.
+    uint8_t has_next_hop;
+    // With a next hop: the port that leads there.
+    uint8_t next_hop_port;
+    // With a next hop: its link address.
+    uint8_t next_hop_mac[6];
+} weirgate_peer;
+
+// A service: where clients reach it and who answers.
+typedef struct weirgate_service {
+    // Where clients reach it.
+    const struct weirgate_endpoint *frontends;
+    // How many frontends.
+    size_t frontend_count;
+    // Who answers, in any order.
+    const struct weirgate_backend *backends;
+    // How many backends.
+    size_t backend_count;
+    // A number that stays the same while the service exists; its counters are found by it.
+    uint32_t id;
+    // Slots of its selector's table: a prime, `WEIRGATE_TABLE_SIZE` unless there is a reason.
+    uint32_t table_size;
+    // `WEIRGATE_PROTOCOL_TCP` or `WEIRGATE_PROTOCOL_UDP`.
+    uint8_t protocol;
+    // Not read.
+    uint8_t reserved[7];
+} weirgate_service;
+
+// A route to clients.
+typedef struct weirgate_route {
+    // The destinations.
+    struct weirgate_prefix prefix;
+    // The router; of no family where the destinations are on the link itself.
+    struct weirgate_address via;
+    // The port of the link.
+    uint8_t port;
+} weirgate_route;
+
+// A station on a link, whose link address is known.
+typedef struct weirgate_neighbour {
+    // Its network address.
+    struct weirgate_address address;
+    // Its link address.
+    uint8_t mac[6];
+    // The port of the link.
+    uint8_t port;
+} weirgate_neighbour;
+
+// Idle times after which a flow is forgotten, in seconds.
+typedef struct weirgate_timeouts {
+    // TCP before both sides have spoken.
+    uint32_t tcp_opening_seconds;
+    // TCP while open.
+    uint32_t tcp_established_seconds;
+    // TCP after a FIN or RST.
+    uint32_t tcp_closing_seconds;
+    // UDP before a reply.
+    uint32_t udp_seconds;
+    // UDP after a reply.
+    uint32_t udp_stream_seconds;
+} weirgate_timeouts;
+
+// One end of a VXLAN overlay.
+typedef struct weirgate_vtep {
+    // The underlay address that peers send to; of no family where there is no such end.
+    struct weirgate_address public_address;
+    // The inner link address that peers send to.
+    uint8_t mac[6];
+} weirgate_vtep;
+
+// Everything that a snapshot is compiled from. Begin with `weirgate_description_defaults`.
+//
+// An array of no elements may be null. All arrays are only read, and only during the call.
+typedef struct weirgate_description {
+    // The gateway's links.
+    const struct weirgate_port *ports;
+    // How many ports: at most `WEIRGATE_PORTS_MAX`.
+    size_t port_count;
+    // The other members of the overlay.
+    const struct weirgate_peer *peers;
+    // How many peers.
+    size_t peer_count;
+    // The services, in any order.
+    const struct weirgate_service *services;
+    // How many services.
+    size_t service_count;
+    // The way back to clients, in any order.
+    const struct weirgate_route *routes;
+    // How many routes.
+    size_t route_count;
+    // Stations on the gateway's own links.
+    const struct weirgate_neighbour *neighbours;
+    // How many neighbours.
+    size_t neighbour_count;
+    // The gateway's own overlay subnets, whose addresses nobody else uses.
+    const struct weirgate_prefix *subnets;
+    // How many subnets.
+    size_t subnet_count;
+    // The addresses that stand for clients towards backends: inside the subnets, never their first.
+    const struct weirgate_address *pool;
+    // How many pool addresses.
+    size_t pool_count;
+    // Seed of the selector: equal on all gateways that shall pick the same backends.
+    uint64_t selector_seed;
+    // Grows with each snapshot of one gateway.
+    uint32_t generation;
+    // The VXLAN network: 24 bits.
+    uint32_t vni;
+    // Idle times.
+    struct weirgate_timeouts timeouts;
+    // The UDP port of VXLAN.
+    uint16_t vxlan_port;
+    // The largest packet inside VXLAN; 0 for what the links leave.
+    uint16_t overlay_mtu;
+    // The first port that a translation may use on a pool address.
+    uint16_t pool_port_first;
+    // The last one.
+    uint16_t pool_port_last;
+    // Own end of the overlay over IPv4.
+    struct weirgate_vtep vtep_v4;
+    // Own end of the overlay over IPv6.
+    struct weirgate_vtep vtep_v6;
+    // How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
+    uint8_t workers;
+    // Not read.
+    uint8_t reserved[5];
+} weirgate_description;
+
+// What a worker is made with.
+typedef struct weirgate_worker_config {
+    // Random bits that nobody outside knows.
+    uint64_t secret[4];
+    // The most IPv4 flows: 16 to 16777215.
+    uint32_t flows_v4;
+    // The most IPv6 flows: 16 to 16777215.
+    uint32_t flows_v6;
+    // How many services to count for: those with a number below this.
+    uint32_t services;
+    // Which of the gateway's workers it is: below `WEIRGATE_WORKERS_MAX`.
+    uint8_t id;
+    // Not read.
+    uint8_t reserved[3];
+} weirgate_worker_config;
+
+// One frame in a buffer of the caller's, from its Ethernet header on, without check sequence.
+typedef struct weirgate_frame {
+    // The buffer's first byte. No two frames or spares of a burst may share a byte.
+    uint8_t *buffer;
+    // Bytes of the buffer.
+    uint32_t capacity;
+    // Where in the buffer the frame begins. The call moves it.
+    uint32_t start;
+    // Bytes of the frame. The call changes it.
+    uint32_t length;
+    // The port on which the frame came in.
+    uint8_t port;
+    // Out: one of `WEIRGATE_VERDICT_…`.
+    uint8_t verdict;
+    // Out: the port, the drop reason or the worker that belongs to the verdict.
+    uint8_t detail;
+    // Not read.
+    uint8_t reserved;
+} weirgate_frame;
+
+// What one call processes.
+typedef struct weirgate_burst {
+    // The frames received.
+    struct weirgate_frame *frames;
+    // How many: at most `WEIRGATE_BURST_FRAMES_MAX`.
+    size_t frame_count;
+    // Buffers for frames of the gateway's own; of each, `buffer` and `capacity` are read.
+    struct weirgate_frame *spares;
+    // How many: at most `WEIRGATE_BURST_FRAMES_MAX`.
+    size_t spare_count;
+    // Out: how many of the spares have been filled, from the front.
+    size_t emitted;
+} weirgate_burst;
+
+// A station whose link address packets wait for.
+typedef struct weirgate_unresolved {
+    // Its network address.
+    struct weirgate_address address;
+    // The port that it is behind.
+    uint8_t port;
+} weirgate_unresolved;
+
+// What a worker counts beside its ports, services and drops.
+typedef struct weirgate_counters {
+    // Frames that went to the host.
+    uint64_t host;
+    // Frames that went to the worker that owns their flow.
+    uint64_t handovers;
+    // Flows that were created.
+    uint64_t flows_created;
+    // Flows that were forgotten after their idle time.
+    uint64_t flows_expired;
+    // Pings that were answered.
+    uint64_t echoes_answered;
+    // ICMP errors of the gateway's own.
+    uint64_t errors_sent;
+} weirgate_counters;
+
+// Packets and their bytes.
+typedef struct weirgate_traffic {
+    // How many packets.
+    uint64_t packets;
+    // How many bytes they had.
+    uint64_t bytes;
+} weirgate_traffic;
+
+// The traffic of one port, as frames with their Ethernet headers.
+typedef struct weirgate_port_counters {
+    // What came in.
+    struct weirgate_traffic received;
+    // What was given a verdict of transmit.
+    struct weirgate_traffic transmitted;
+} weirgate_port_counters;
+
+// The traffic of one service, as IP packets on the client's side.
+typedef struct weirgate_service_counters {
+    // From clients.
+    struct weirgate_traffic original;
+    // To clients.
+    struct weirgate_traffic reply;
+    // Flows that were created.
+    uint64_t flows;
+} weirgate_service_counters;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The version of the interface that the library was built with. Compare it with
+// `WEIRGATE_ABI_VERSION` before any other call: this one never changes.
+uint32_t weirgate_abi_version(void);
+
+// A few words about a status, for a log. Never null; lives as long as the library.
+const char *weirgate_status_text(uint32_t status);
+
+// How many drop reasons there are. Their numbers hold for one build of the library; their names
+// hold for ever.
+size_t weirgate_drop_reason_count(void);
+
+// The name by which counters and logs call the drop reason with this number; null past the last.
+// Lives as long as the library.
+const char *weirgate_drop_reason_name(uint8_t reason);
+
+// One sentence for an operator about the drop reason with this number; null past the last. Lives
+// as long as the library.
+const char *weirgate_drop_reason_text(uint8_t reason);
+
+// Fills a Maglev lookup table: each of `slot_count` slots receives the place of one backend in
+// `backends`, in proportion to the weights. Weight 0 gets no slot.
+//
+// Gateways agree on the table where they agree on `seed` and on the backends' order, which decides
+// contested slots; a snapshot takes them by ascending address (IPv4 as mapped IPv6) and port.
+//
+// - `slot_count`: a prime, such as `WEIRGATE_TABLE_SIZE`.
+//
+// # Safety
+// `backends` points to `backend_count` of them, `slots` to places for `slot_count` answers.
+weirgate_status weirgate_maglev_fill(uint64_t seed,
+                                     const struct weirgate_backend *backends,
+                                     size_t backend_count,
+                                     uint16_t *slots,
+                                     size_t slot_count);
+
+// Reads the VXLAN header at the front of a UDP datagram's data and tells its network. The inner
+// Ethernet frame follows after `WEIRGATE_VXLAN_HEADER_BYTES`. Reserved bits are ignored (RFC 7348
+// section 5).
+//
+// # Safety
+// `data` points to `length` bytes, `vni` to a place for the answer.
+weirgate_status weirgate_vxlan_parse(const uint8_t *data, size_t length, uint32_t *vni);
+
+// Writes a VXLAN header of this network to the `WEIRGATE_VXLAN_HEADER_BYTES` bytes at `header`.
+//
+// # Safety
+// `header` points to as many bytes.
+weirgate_status weirgate_vxlan_emit(uint32_t vni, uint8_t *header);
+
+// Fills in a description with nothing but defaults: one worker, VXLAN network 1 at UDP port 8472,
+// pool ports 1024 to 65535, and the usual timeouts.
+//
+// # Safety
+// `description` points to a place for one.
+weirgate_status weirgate_description_defaults(struct weirgate_description *description);
+
+// Tells how many bytes of memory compiling this description takes.
+//
+// - `problem`: place for `problem_length` bytes of text, or null. It receives a sentence with the
+//   offending value, cut where it is too long and ended by a zero byte; an empty one where all is well.
+//
+// # Safety
+// `description` points to one whose arrays are as long as it says, `bytes` to a place for the
+// answer, `problem` is as above.
+weirgate_status weirgate_snapshot_bytes(const struct weirgate_description *description,
+                                        size_t *bytes,
+                                        char *problem,
+                                        size_t problem_length);
+
+// Writes the snapshot of a description to the front of `memory`, which begins at a multiple of
+// `WEIRGATE_SNAPSHOT_ALIGNMENT` and has as many bytes as `weirgate_snapshot_bytes` tells. Answers
+// in `used` how long the snapshot is; what lies behind it is free again.
+//
+// A snapshot is bytes with offsets: it can be copied, stored and shared. Equal descriptions give
+// equal bytes. On any status but `WEIRGATE_STATUS_OK` what the memory held is lost.
+//
+// - `problem`: as for `weirgate_snapshot_bytes`.
+//
+// # Safety
+// `description` points to one whose arrays are as long as it says, `memory` to `length` bytes that
+// nobody else uses meanwhile, `used` to a place for the answer, `problem` is as above.
+weirgate_status weirgate_snapshot_compile(const struct weirgate_description *description,
+                                          void *memory,
+                                          size_t length,
+                                          size_t *used,
+                                          char *problem,
+                                          size_t problem_length);
+
+// Tells the generation of a snapshot, and so whether the bytes are one of this version.
+//
+// # Safety
+// `snapshot` points to `length` bytes that nobody changes meanwhile, `generation` to a place for
+// the answer.
+weirgate_status weirgate_snapshot_generation(const void *snapshot, size_t length, uint32_t *generation);
+
+// Tells how many bytes of memory a worker takes.
+//
+// # Safety
+// `config` points to a configuration, `bytes` to a place for the answer.
+weirgate_status weirgate_worker_bytes(const struct weirgate_worker_config *config, size_t *bytes);
+
+// Makes a worker without flows in `memory`, touching all that it takes, and answers in `worker`
+// where it is: at the memory's beginning, which must be a multiple of
+// `WEIRGATE_WORKER_ALIGNMENT`. The memory need not have been written before.
+//
+// The worker stays in that memory and must not be moved. It needs no end: the memory may be freed
+// whenever no call is at work on it.
+//
+// # Safety
+// `config` points to a configuration, `memory` to `length` bytes that nothing else uses from now
+// on, `worker` to a place for the answer.
+weirgate_status weirgate_worker_init(const struct weirgate_worker_config *config,
+                                     void *memory,
+                                     size_t length,
+                                     struct weirgate_worker **worker);
+
+// Gives every frame of the burst a verdict.
+//
+// On any status but `WEIRGATE_STATUS_OK` nothing has been processed or changed.
+//
+// - `now_ns`: nanoseconds on the caller's monotonic clock; must not go backwards.
+// - Work: bounded for each frame, no allocation.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that
+// nobody changes meanwhile. `burst`, its arrays and all their buffers are as it says, used by
+// nobody else meanwhile, and no two buffers share a byte.
+weirgate_status weirgate_worker_process(struct weirgate_worker *worker,
+                                        const void *snapshot,
+                                        size_t snapshot_length,
+                                        uint64_t now_ns,
+                                        struct weirgate_burst *burst);
+
+// Forgets flows that idled too long, among the next `budget` of each family. To be called once in
+// a loop.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that
+// nobody changes meanwhile.
+weirgate_status weirgate_worker_age(struct weirgate_worker *worker,
+                                    const void *snapshot,
+                                    size_t snapshot_length,
+                                    uint64_t now_ns,
+                                    uint32_t budget);
+
+// Tells how many flows there are in each family.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`; `flows_v4` and `flows_v6` point to places for the
+// answers.
+weirgate_status weirgate_worker_flows(struct weirgate_worker *worker, uint32_t *flows_v4, uint32_t *flows_v6);
+
+// Gives the next station whose link address packets wait for: ask the kernel to resolve it.
+// `WEIRGATE_STATUS_EMPTY` where there is none.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`; `unresolved` points to a place for the answer.
+weirgate_status weirgate_worker_next_unresolved(struct weirgate_worker *worker,
+                                                struct weirgate_unresolved *unresolved);
+
+// Counts a drop of the caller's own, such as a ring without room.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`.
+weirgate_status weirgate_worker_count_drop(struct weirgate_worker *worker, uint8_t reason);
+
+// Reads the counters that are neither a port's, a service's nor a drop's. From any thread, also
+// while another call is at work.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+weirgate_status weirgate_worker_counters(const struct weirgate_worker *worker,
+                                         struct weirgate_counters *counters);
+
+// Reads how many frames were dropped for each of the first `count` reasons, by number. From any
+// thread, also while another call is at work.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`; `drops` points to places for `count` answers.
+weirgate_status weirgate_worker_drops(const struct weirgate_worker *worker, uint64_t *drops, size_t count);
+
+// Reads the counters of a port. From any thread, also while another call is at work.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+weirgate_status weirgate_worker_port_counters(const struct weirgate_worker *worker,
+                                              uint8_t port,
+                                              struct weirgate_port_counters *counters);
+
+// Reads the counters of a service by its number, which is below the configuration's `services`.
+// From any thread, also while another call is at work.
+//
+// # Safety
+// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+weirgate_status weirgate_worker_service_counters(const struct weirgate_worker *worker,
+                                                 uint32_t service,
+                                                 struct weirgate_service_counters *counters);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* WEIRGATE_H */
