@@ -17,7 +17,7 @@ fn check<T>(pointer: *const T) -> Result<(), Status> {
     if pointer.is_aligned() { Ok(()) } else { Err(Status::Misaligned) }
 }
 
-/// Checks what an array may be: none of no elements, and none larger than memory can be.
+/// Checks that an array is no larger than memory can be.
 fn check_array<T>(pointer: *const T, count: usize) -> Result<(), Status> {
     check(pointer)?;
     match count.checked_mul(size_of::<T>()) {
@@ -54,7 +54,7 @@ pub(super) unsafe fn place<'a, T>(pointer: *mut T) -> Result<&'a mut MaybeUninit
 /// # Safety
 /// As the module says, for `count` values. A null pointer is allowed where there are none.
 pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize) -> Result<&'a [T], Status> {
-    if count == 0 {
+    if count == 0 && pointer.is_null() {
         return Ok(&[]);
     }
     check_array(pointer, count)?;
@@ -66,7 +66,7 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, count: usize) -> Result<&'a
 /// As the module says, for `count` values that nobody else reads either. A null pointer is allowed
 /// where there are none.
 pub(super) unsafe fn array_mut<'a, T>(pointer: *mut T, count: usize) -> Result<&'a mut [T], Status> {
-    if count == 0 {
+    if count == 0 && pointer.is_null() {
         return Ok(&mut []);
     }
     check_array(pointer, count)?;
@@ -74,14 +74,12 @@ pub(super) unsafe fn array_mut<'a, T>(pointer: *mut T, count: usize) -> Result<&
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
 
-/// Bytes to write to, which are filled with zeros: they may not have been written yet.
+/// Bytes to write to, which are filled with zeros: they may not have been written yet. They begin
+/// where the pointer says, also where there are none.
 ///
 /// # Safety
 /// As [`array_mut`], but for the values.
 pub(super) unsafe fn zeroed<'a>(pointer: *mut u8, count: usize) -> Result<&'a mut [u8], Status> {
-    if count == 0 {
-        return Ok(&mut []);
-    }
     check_array(pointer, count)?;
     // SAFETY: not null, and the caller vouches for `count` bytes that are to be written.
     unsafe { pointer.write_bytes(0, count) };

@@ -1,0 +1,252 @@
+/* A gateway in the world of the vectors answers every call as they say, byte by byte. */
+
+#include "check.h"
+#include "world.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+
+enum { BUFFER_BYTES = 2048, FRAMES_MAX = 16, FLOWS = 1024, SERVICES = 64 };
+
+static uint64_t fnv1a(const uint8_t *bytes, size_t length) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (size_t index = 0; index < length; index++) {
+        hash = (hash ^ bytes[index]) * 0x100000001b3;
+    }
+    return hash;
+}
+
+/* Reads hexadecimal digits and returns how many bytes they are. */
+static uint32_t unhex(const char *text, uint8_t *bytes, size_t room) {
+    uint32_t length = 0;
+    for (; text[0] != 0; text += 2, length++) {
+        unsigned byte;
+        CHECK(length < room && sscanf(text, "%2x", &byte) == 1);
+        bytes[length] = (uint8_t)byte;
+    }
+    return length;
+}
+
+static void *compile(size_t *length) {
+    weirgate_description description;
+    world_describe(&description);
+    char problem[256];
+    size_t room;
+    CHECK_STATUS(weirgate_snapshot_bytes(&description, &room, problem, sizeof problem), WEIRGATE_STATUS_OK);
+    CHECK(problem[0] == 0);
+    void *memory = malloc(room);
+    CHECK(memory != NULL);
+    weirgate_status status =
+        weirgate_snapshot_compile(&description, memory, room, length, problem, sizeof problem);
+    if (status != WEIRGATE_STATUS_OK) {
+        FAIL("%s", problem);
+    }
+    uint32_t generation;
+    CHECK_STATUS(weirgate_snapshot_generation(memory, *length, &generation), WEIRGATE_STATUS_OK);
+    CHECK(generation == 7);
+    return memory;
+}
+
+/* One burst while its lines are being read. */
+struct call {
+    uint64_t now_ns;
+    weirgate_frame frames[FRAMES_MAX], spares[FRAMES_MAX];
+    uint8_t *buffers[2 * FRAMES_MAX];
+    weirgate_burst burst;
+    size_t compared;
+    int is_done;
+};
+
+static void call_begin(struct call *call, uint64_t now_ns) {
+    call->now_ns = now_ns;
+    call->compared = 0;
+    call->is_done = 0;
+    call->burst = (weirgate_burst){.frames = call->frames, .spares = call->spares, .spare_count = FRAMES_MAX};
+    for (size_t index = 0; index < FRAMES_MAX; index++) {
+        call->spares[index] = (weirgate_frame){.buffer = call->buffers[FRAMES_MAX + index], .capacity = BUFFER_BYTES};
+    }
+}
+
+static void call_add(struct call *call, uint8_t port, const char *text) {
+    CHECK(call->burst.frame_count < FRAMES_MAX && !call->is_done);
+    uint8_t *buffer = call->buffers[call->burst.frame_count];
+    call->frames[call->burst.frame_count++] = (weirgate_frame){
+        .buffer = buffer,
+        .capacity = BUFFER_BYTES,
+        .start = WEIRGATE_HEADROOM,
+        .length = unhex(text, buffer + WEIRGATE_HEADROOM, BUFFER_BYTES - WEIRGATE_HEADROOM),
+        .port = port,
+    };
+}
+
+static void compare(const weirgate_frame *frame, const char *verdict, const char *detail, const char *text) {
+    static const char *const NAMES[] = {"none", "transmit", "host", "drop", "handover"};
+    CHECK(frame->verdict < sizeof NAMES / sizeof *NAMES);
+    if (strcmp(NAMES[frame->verdict], verdict) != 0) {
+        FAIL("verdict %s, not %s", NAMES[frame->verdict], verdict);
+    }
+    if (frame->verdict == WEIRGATE_VERDICT_DROP) {
+        CHECK(strcmp(weirgate_drop_reason_name(frame->detail), detail) == 0);
+        return;
+    }
+    if (frame->verdict == WEIRGATE_VERDICT_TRANSMIT || frame->verdict == WEIRGATE_VERDICT_HANDOVER) {
+        CHECK(frame->detail == atoi(detail));
+    }
+    uint8_t expected[BUFFER_BYTES];
+    uint32_t length = unhex(text, expected, sizeof expected);
+    CHECK(frame->length == length && frame->start + length <= frame->capacity);
+    for (uint32_t index = 0; index < length; index++) {
+        if (frame->buffer[frame->start + index] != expected[index]) {
+            FAIL("byte %u is %02x, not %02x", index, frame->buffer[frame->start + index], expected[index]);
+        }
+    }
+}
+
+/* The burst is processed when the first of its answers is read. */
+static void call_compare(struct call *call, weirgate_worker *worker, const void *snapshot, size_t length,
+                         const char *verdict, const char *detail, const char *text) {
+    if (!call->is_done) {
+        CHECK_STATUS(weirgate_worker_process(worker, snapshot, length, call->now_ns, &call->burst), WEIRGATE_STATUS_OK);
+        call->is_done = 1;
+    }
+    size_t index = call->compared++;
+    CHECK(index < call->burst.frame_count + call->burst.emitted);
+    int is_spare = index >= call->burst.frame_count;
+    compare(is_spare ? &call->spares[index - call->burst.frame_count] : &call->frames[index], verdict, detail, text);
+}
+
+static void check_traffic(const weirgate_traffic *traffic, uint64_t packets, uint64_t bytes) {
+    CHECK(traffic->packets == packets && traffic->bytes == bytes);
+}
+
+static uint64_t counter(const weirgate_worker *worker, const char *name) {
+    weirgate_counters counters;
+    CHECK_STATUS(weirgate_worker_counters(worker, &counters), WEIRGATE_STATUS_OK);
+    const struct {
+        const char *name;
+        uint64_t count;
+    } list[] = {
+        {"host", counters.host},
+        {"handovers", counters.handovers},
+        {"flows-created", counters.flows_created},
+        {"flows-expired", counters.flows_expired},
+        {"echoes-answered", counters.echoes_answered},
+        {"errors-sent", counters.errors_sent},
+    };
+    for (size_t index = 0; index < sizeof list / sizeof *list; index++) {
+        if (strcmp(list[index].name, name) == 0) {
+            return list[index].count;
+        }
+    }
+    FAIL("no counter %s", name);
+}
+
+static uint64_t drops(const weirgate_worker *worker, const char *name) {
+    uint64_t list[256], sum = 0;
+    size_t count = weirgate_drop_reason_count();
+    CHECK(count <= 256);
+    CHECK_STATUS(weirgate_worker_drops(worker, list, count), WEIRGATE_STATUS_OK);
+    for (size_t index = 0; index < count; index++) {
+        const char *reason = weirgate_drop_reason_name((uint8_t)index);
+        CHECK(reason != NULL && weirgate_drop_reason_text((uint8_t)index) != NULL);
+        sum += name == NULL || strcmp(reason, name) == 0 ? list[index] : 0;
+    }
+    return sum;
+}
+
+void test_gateway(const char *vectors) {
+    size_t length;
+    void *snapshot = compile(&length);
+
+    const weirgate_worker_config config = {
+        .secret = {1, 2, 3, 0}, .flows_v4 = FLOWS, .flows_v6 = FLOWS, .services = SERVICES, .id = 0};
+    size_t bytes;
+    CHECK_STATUS(weirgate_worker_bytes(&config, &bytes), WEIRGATE_STATUS_OK);
+    void *memory = aligned_alloc(WEIRGATE_WORKER_ALIGNMENT, bytes);
+    CHECK(memory != NULL);
+    memset(memory, 0xa5, bytes);
+    weirgate_worker *worker;
+    CHECK_STATUS(weirgate_worker_init(&config, memory, bytes, &worker), WEIRGATE_STATUS_OK);
+    CHECK((void *)worker == memory);
+
+    struct call call;
+    memset(&call, 0, sizeof call);
+    for (size_t index = 0; index < 2 * FRAMES_MAX; index++) {
+        call.buffers[index] = malloc(BUFFER_BYTES);
+        CHECK(call.buffers[index] != NULL);
+    }
+
+    FILE *file = open_vectors(vectors, "gateway.txt");
+    char *line;
+    size_t calls = 0;
+    uint64_t drops_listed = 0;
+    while ((line = next_line(file)) != NULL) {
+        char name[64], detail[64], address[64];
+        static char text[8192];
+        uint64_t a, b;
+        unsigned number;
+        text[0] = 0;
+        if (sscanf(line, "snapshot %" SCNu64 " %" SCNx64, &a, &b) == 2) {
+            CHECK(length == a && fnv1a(snapshot, length) == b);
+        } else if (sscanf(line, "call %" SCNu64, &a) == 1) {
+            CHECK(call.compared == call.burst.frame_count + call.burst.emitted);
+            call_begin(&call, a);
+            calls++;
+        } else if (sscanf(line, "in %u %8191s", &number, text) == 2) {
+            call_add(&call, (uint8_t)number, text);
+        } else if (sscanf(line, "out %63s %63s %8191s", name, detail, text) >= 2) {
+            call_compare(&call, worker, snapshot, length, name, detail, text);
+        } else if (sscanf(line, "flows %" SCNu64 " %" SCNu64, &a, &b) == 2) {
+            uint32_t v4, v6;
+            CHECK_STATUS(weirgate_worker_flows(worker, &v4, &v6), WEIRGATE_STATUS_OK);
+            CHECK(v4 == a && v6 == b);
+        } else if (sscanf(line, "unresolved %u %63s", &number, address) == 2) {
+            weirgate_unresolved unresolved;
+            CHECK_STATUS(weirgate_worker_next_unresolved(worker, &unresolved), WEIRGATE_STATUS_OK);
+            int family = unresolved.address.family == WEIRGATE_FAMILY_V4 ? AF_INET : AF_INET6;
+            char seen[64];
+            CHECK(unresolved.port == number && inet_ntop(family, unresolved.address.bytes, seen, sizeof seen) != NULL);
+            CHECK(strcmp(seen, address) == 0);
+        } else if (sscanf(line, "drops %63s %" SCNu64, name, &a) == 2) {
+            CHECK(drops(worker, name) == a);
+            drops_listed += a;
+        } else if (sscanf(line, "port %u %63s %" SCNu64 " %" SCNu64, &number, name, &a, &b) == 4) {
+            weirgate_port_counters counters;
+            CHECK_STATUS(weirgate_worker_port_counters(worker, (uint8_t)number, &counters), WEIRGATE_STATUS_OK);
+            check_traffic(strcmp(name, "received") == 0 ? &counters.received : &counters.transmitted, a, b);
+        } else if (sscanf(line, "service %u %63s %" SCNu64 " %" SCNu64, &number, name, &a, &b) == 4) {
+            weirgate_service_counters counters;
+            CHECK_STATUS(weirgate_worker_service_counters(worker, number, &counters), WEIRGATE_STATUS_OK);
+            check_traffic(strcmp(name, "original") == 0 ? &counters.original : &counters.reply, a, b);
+        } else if (sscanf(line, "counter %63s %" SCNu64, name, &a) == 2) {
+            CHECK(counter(worker, name) == a);
+        } else {
+            FAIL("a line of no kind: %.60s", line);
+        }
+    }
+    fclose(file);
+    CHECK(calls > 0 && call.compared == call.burst.frame_count + call.burst.emitted);
+    CHECK(drops(worker, NULL) == drops_listed);
+    weirgate_unresolved unresolved;
+    CHECK_STATUS(weirgate_worker_next_unresolved(worker, &unresolved), WEIRGATE_STATUS_EMPTY);
+
+    /* A drop of the caller's own, and flows that end of age. */
+    uint64_t before = drops(worker, "transmit-full");
+    for (uint8_t reason = 0; reason < weirgate_drop_reason_count(); reason++) {
+        if (strcmp(weirgate_drop_reason_name(reason), "transmit-full") == 0) {
+            CHECK_STATUS(weirgate_worker_count_drop(worker, reason), WEIRGATE_STATUS_OK);
+        }
+    }
+    CHECK(drops(worker, "transmit-full") == before + 1);
+    const uint64_t later_ns = call.now_ns + UINT64_C(2) * 86400 * 1000000000;
+    CHECK_STATUS(weirgate_worker_age(worker, snapshot, length, later_ns, FLOWS), WEIRGATE_STATUS_OK);
+    uint32_t v4, v6;
+    CHECK_STATUS(weirgate_worker_flows(worker, &v4, &v6), WEIRGATE_STATUS_OK);
+    CHECK(v4 == 0 && v6 == 0 && counter(worker, "flows-expired") == counter(worker, "flows-created"));
+
+    for (size_t index = 0; index < 2 * FRAMES_MAX; index++) {
+        free(call.buffers[index]);
+    }
+    free(memory);
+    free(snapshot);
+}

@@ -1,0 +1,151 @@
+#include "world.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+weirgate_address address(const char *text) {
+    weirgate_address result;
+    memset(&result, 0, sizeof result);
+    if (inet_pton(AF_INET, text, result.bytes) == 1) {
+        result.family = WEIRGATE_FAMILY_V4;
+    } else if (inet_pton(AF_INET6, text, result.bytes) == 1) {
+        result.family = WEIRGATE_FAMILY_V6;
+    } else {
+        fprintf(stderr, "%s is no address\n", text);
+        exit(1);
+    }
+    return result;
+}
+
+weirgate_endpoint endpoint(const char *text, uint16_t port) {
+    weirgate_endpoint result = {.address = address(text), .port = port};
+    return result;
+}
+
+static weirgate_prefix prefix(const char *text, uint8_t length) {
+    weirgate_prefix result = {.address = address(text), .length = length};
+    return result;
+}
+
+static void mac(uint8_t out[6], uint8_t group, uint8_t number) {
+    const uint8_t bytes[6] = {2, 0, 0, 0, group, number};
+    memcpy(out, bytes, sizeof bytes);
+}
+
+static weirgate_peer vxlan_peer(const char *subnet, uint8_t length, const char *public_address, uint8_t node) {
+    weirgate_peer peer = {
+        .subnet = prefix(subnet, length),
+        .public_address = address(public_address),
+        .encapsulation = WEIRGATE_ENCAPSULATION_VXLAN,
+        .has_next_hop = 1,
+        .next_hop_port = 1,
+    };
+    mac(peer.vtep_mac, 3, node);
+    mac(peer.next_hop_mac, 2, node);
+    return peer;
+}
+
+static weirgate_backend backend(const char *text, uint16_t port, uint32_t weight) {
+    weirgate_backend result = {.endpoint = endpoint(text, port), .weight = weight};
+    return result;
+}
+
+static weirgate_neighbour client(const char *text) {
+    weirgate_neighbour result = {.address = address(text), .port = 0};
+    mac(result.mac, 1, 1);
+    return result;
+}
+
+void world_describe(weirgate_description *description) {
+    static weirgate_port ports[2];
+    static weirgate_peer peers[4];
+    static weirgate_endpoint web_frontends[2], dns_frontends[1];
+    static weirgate_backend web_backends[3], dns_backends[1];
+    static weirgate_service services[2];
+    static weirgate_route routes[3];
+    static weirgate_neighbour neighbours[2];
+    static weirgate_prefix subnets[2];
+    static weirgate_address pool[3];
+
+    weirgate_description_defaults(description);
+    description->generation = 7;
+    description->selector_seed = 42;
+    description->overlay_mtu = 1400;
+    description->timeouts.tcp_established_seconds = 3600;
+    description->vtep_v4.public_address = address("10.99.0.50");
+    mac(description->vtep_v4.mac, 4, 1);
+    description->vtep_v6.public_address = address("fd99::50");
+    mac(description->vtep_v6.mac, 4, 2);
+
+    subnets[0] = prefix("10.77.200.0", 24);
+    subnets[1] = prefix("fd77:0:0:200::", 64);
+    description->subnets = subnets;
+    description->subnet_count = COUNT(subnets);
+
+    pool[0] = address("10.77.200.2");
+    pool[1] = address("10.77.200.3");
+    pool[2] = address("fd77:0:0:200::2");
+    description->pool = pool;
+    description->pool_count = COUNT(pool);
+
+    for (uint8_t index = 0; index < COUNT(ports); index++) {
+        mac(ports[index].mac, 0, index + 1);
+        ports[index].mtu = 1500;
+    }
+    description->ports = ports;
+    description->port_count = COUNT(ports);
+
+    peers[0] = vxlan_peer("10.77.74.0", 24, "10.99.0.11", 1);
+    peers[1] = vxlan_peer("10.77.4.0", 24, "fd99::12", 2);
+    peers[2] = vxlan_peer("fd77:0:0:74::", 64, "fd99::11", 1);
+    peers[3] = (weirgate_peer){
+        .subnet = prefix("10.77.9.0", 24),
+        .public_address = address("10.99.0.13"),
+        .encapsulation = WEIRGATE_ENCAPSULATION_DIRECT,
+    };
+    description->peers = peers;
+    description->peer_count = COUNT(peers);
+
+    web_frontends[0] = endpoint("192.0.2.1", 30080);
+    web_frontends[1] = endpoint("2001:db8:1::1", 30080);
+    web_backends[0] = backend("10.77.74.10", 80, 1);
+    web_backends[1] = backend("10.77.4.10", 80, 2);
+    web_backends[2] = backend("fd77:0:0:74::a", 80, 1);
+    services[0] = (weirgate_service){
+        .id = 1,
+        .protocol = WEIRGATE_PROTOCOL_TCP,
+        .table_size = 1009,
+        .frontends = web_frontends,
+        .frontend_count = COUNT(web_frontends),
+        .backends = web_backends,
+        .backend_count = COUNT(web_backends),
+    };
+    dns_frontends[0] = endpoint("192.0.2.1", 30053);
+    dns_backends[0] = backend("10.77.9.10", 53, 1);
+    services[1] = (weirgate_service){
+        .id = 2,
+        .protocol = WEIRGATE_PROTOCOL_UDP,
+        .table_size = 251,
+        .frontends = dns_frontends,
+        .frontend_count = COUNT(dns_frontends),
+        .backends = dns_backends,
+        .backend_count = COUNT(dns_backends),
+    };
+    description->services = services;
+    description->service_count = COUNT(services);
+
+    routes[0] = (weirgate_route){.prefix = prefix("192.0.2.0", 24)};
+    routes[1] = (weirgate_route){.prefix = prefix("0.0.0.0", 0), .via = address("192.0.2.254")};
+    routes[2] = (weirgate_route){.prefix = prefix("2001:db8:1::", 64)};
+    description->routes = routes;
+    description->route_count = COUNT(routes);
+
+    neighbours[0] = client("192.0.2.10");
+    neighbours[1] = client("2001:db8:1::10");
+    description->neighbours = neighbours;
+    description->neighbour_count = COUNT(neighbours);
+}
