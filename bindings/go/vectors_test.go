@@ -1,0 +1,219 @@
+package weirgate
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const bufferBytes = 2048
+
+// lines reads a file of vectors: the words of each line that is neither empty nor a comment.
+func lines(t *testing.T, name string) [][]string {
+	t.Helper()
+	file, err := os.Open(filepath.Join("..", "..", "tests", "data", "vectors", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var result [][]string
+	scanner := bufio.NewScanner(file)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		if line := scanner.Text(); line != "" && !strings.HasPrefix(line, "#") {
+			result = append(result, strings.Fields(line))
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func number(t *testing.T, text string) uint64 {
+	t.Helper()
+	value, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStructuresAreLaidOutAsEveryLanguageExpects(t *testing.T) {
+	var expected []layout
+	for _, words := range lines(t, "layout.txt") {
+		expected = append(expected, layout{words[0], uintptr(number(t, words[1]))})
+	}
+	seen := layouts()
+	if len(seen) != len(expected) {
+		t.Fatalf("%d entries, not %d", len(seen), len(expected))
+	}
+	for i := range seen {
+		if seen[i] != expected[i] {
+			t.Errorf("%v, not %v", seen[i], expected[i])
+		}
+	}
+}
+
+// describe writes a frame as the vectors do.
+func describe(frame Frame) string {
+	bytes := hex.EncodeToString(frame.Bytes)
+	switch frame.Verdict {
+	case VerdictTransmit:
+		return fmt.Sprintf("transmit %d %s", frame.Port, bytes)
+	case VerdictDrop:
+		return fmt.Sprintf("drop %v -", frame.Reason)
+	case VerdictHandover:
+		return fmt.Sprintf("handover %d %s", frame.Worker, bytes)
+	}
+	return fmt.Sprintf("%v - %s", frame.Verdict, bytes)
+}
+
+// total gives the counter that a line of the vectors names, as the line's last words.
+func total(t *testing.T, w *Worker, words []string) string {
+	t.Helper()
+	pair := func(traffic Traffic) string { return fmt.Sprintf("%d %d", traffic.Packets, traffic.Bytes) }
+	switch words[0] {
+	case "flows":
+		v4, v6, err := w.Flows()
+		check(t, err)
+		return fmt.Sprintf("%d %d", v4, v6)
+	case "unresolved":
+		port, address, err := w.NextUnresolved()
+		check(t, err)
+		return fmt.Sprintf("%d %v", port, address)
+	case "port":
+		counters, err := w.PortCounters(uint8(number(t, words[1])))
+		check(t, err)
+		if words[2] == "received" {
+			return pair(counters.Received)
+		}
+		return pair(counters.Transmitted)
+	case "service":
+		counters, err := w.ServiceCounters(uint32(number(t, words[1])))
+		check(t, err)
+		if words[2] == "original" {
+			return pair(counters.Original)
+		}
+		return pair(counters.Reply)
+	case "counter":
+		c, err := w.Counters()
+		check(t, err)
+		count, known := map[string]uint64{
+			"host":            c.Host,
+			"handovers":       c.Handovers,
+			"flows-created":   c.FlowsCreated,
+			"flows-expired":   c.FlowsExpired,
+			"echoes-answered": c.EchoesAnswered,
+			"errors-sent":     c.ErrorsSent,
+		}[words[1]]
+		if known {
+			return fmt.Sprint(count)
+		}
+	}
+	t.Fatalf("a line of no kind: %v", words)
+	return ""
+}
+
+func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
+	d := world()
+	snapshot, err := Compile(&d)
+	check(t, err)
+	w, err := NewWorker(WorkerConfig{FlowsV4: 1024, FlowsV6: 1024, Services: 64, Secret: [4]uint64{1, 2, 3, 0}})
+	check(t, err)
+	defer w.Close()
+	b, err := NewBurst(16, 16, bufferBytes)
+	check(t, err)
+	defer b.Close()
+
+	var nowNS uint64
+	var expected []string
+	calls, drops := 0, map[string]uint64{}
+	process := func() {
+		t.Helper()
+		check(t, w.Process(snapshot, nowNS, b))
+		var seen []string
+		for _, frame := range b.Frames() {
+			seen = append(seen, describe(frame))
+		}
+		if strings.Join(seen, "\n") != strings.Join(expected, "\n") {
+			t.Fatalf("at %d:\n%s\nnot:\n%s", nowNS, strings.Join(seen, "\n"), strings.Join(expected, "\n"))
+		}
+		b.Reset()
+		expected = nil
+	}
+	for _, words := range lines(t, "gateway.txt") {
+		switch words[0] {
+		case "snapshot":
+			hash := fnv.New64a()
+			hash.Write(snapshot.Bytes())
+			if seen := fmt.Sprintf("%d %016x", len(snapshot.Bytes()), hash.Sum64()); seen != words[1]+" "+words[2] {
+				t.Fatalf("snapshot %s, not %v", seen, words[1:])
+			}
+		case "call":
+			process()
+			nowNS = number(t, words[1])
+			calls++
+		case "in":
+			bytes, err := hex.DecodeString(words[2])
+			check(t, err)
+			check(t, b.Add(uint8(number(t, words[1])), bytes))
+		case "out":
+			expected = append(expected, strings.Join(words[1:], " "))
+		case "drops":
+			drops[words[1]] = number(t, words[2])
+		default:
+			process()
+			line := strings.Join(words, " ")
+			if seen := total(t, w, words); !strings.HasSuffix(line, " "+seen) {
+				t.Errorf("%s is %s", line, seen)
+			}
+		}
+	}
+	if calls == 0 {
+		t.Fatal("no call in the vectors")
+	}
+	seen, err := w.Drops()
+	check(t, err)
+	for reason, count := range seen {
+		if count != drops[reason.String()] {
+			t.Errorf("%d drops for %v, not %d: %s", count, reason, drops[reason.String()], reason.Text())
+		}
+	}
+
+	twoDaysNS := uint64(2 * 86400 * 1_000_000_000)
+	check(t, w.Age(snapshot, nowNS+twoDaysNS, 1024))
+	if v4, v6, err := w.Flows(); v4 != 0 || v6 != 0 || err != nil {
+		t.Errorf("%d and %d flows after two days, %v", v4, v6, err)
+	}
+}
+
+func TestASelectorIsFilledAsTheVectorsSay(t *testing.T) {
+	vectors := lines(t, "maglev.txt")
+	d := world()
+	backend := func(last string, weight uint32) Backend {
+		b := d.Services[0].Backends[0]
+		b.Endpoint = mustEndpoint("10.77.74." + last + ":80")
+		b.Weight = weight
+		return b
+	}
+	backends := []Backend{backend("10", 1), backend("11", 2), backend("12", 0)}
+	slots := make([]uint16, number(t, vectors[0][2]))
+	check(t, MaglevFill(number(t, vectors[0][1]), backends, slots))
+	if seen := strings.Trim(fmt.Sprint(slots), "[]"); seen != strings.Join(vectors[1][1:], " ") {
+		t.Errorf("%s, not %v", seen, vectors[1][1:])
+	}
+}

@@ -1,0 +1,195 @@
+package weirgate
+
+// #include <stdlib.h>
+// #include <weirgate.h>
+import "C"
+
+import (
+	"errors"
+	"net/netip"
+	"unsafe"
+)
+
+// A WorkerConfig is what a worker is made with.
+type WorkerConfig struct {
+	// ID is below WorkersMax and, on one gateway, different for each worker.
+	ID uint8
+	// FlowsV4 and FlowsV6 are the most flows: 16 to 16777215 of each family.
+	FlowsV4, FlowsV6 uint32
+	// Services are counted where their ID is below this.
+	Services uint32
+	// Secret holds random bits that nobody outside knows.
+	Secret [4]uint64
+}
+
+// A Worker owns its flows and counters, in C memory. One goroutine at a time
+// may change it (another is told StatusBusy); any may read its counters. It
+// must be closed, and not be used after that.
+type Worker struct {
+	memory unsafe.Pointer
+	worker *C.weirgate_worker
+}
+
+// NewWorker makes a worker without flows. Nothing is allocated after this.
+//
+// The error is a Status where the configuration cannot be.
+func NewWorker(config WorkerConfig) (*Worker, error) {
+	if err := checkVersion(); err != nil {
+		return nil, err
+	}
+	raw := C.weirgate_worker_config{
+		flows_v4: C.uint32_t(config.FlowsV4),
+		flows_v6: C.uint32_t(config.FlowsV6),
+		services: C.uint32_t(config.Services),
+		id:       C.uint8_t(config.ID),
+	}
+	for i, word := range config.Secret {
+		raw.secret[i] = C.uint64_t(word)
+	}
+	var bytes C.size_t
+	if err := answer(C.weirgate_worker_bytes(&raw, &bytes)); err != nil {
+		return nil, err
+	}
+	// C11 asks for whole multiples of the alignment.
+	const alignment = C.WEIRGATE_WORKER_ALIGNMENT
+	memory := C.aligned_alloc(alignment, (bytes+alignment-1)/alignment*alignment)
+	if memory == nil {
+		return nil, errors.New("weirgate: no memory for the worker")
+	}
+	w := &Worker{memory: memory}
+	if err := answer(C.weirgate_worker_init(&raw, memory, bytes, &w.worker)); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Close gives the worker's memory back. Its flows are forgotten.
+func (w *Worker) Close() {
+	C.free(w.memory)
+	w.memory, w.worker = nil, nil
+}
+
+// Process gives every frame of the burst a verdict, in place.
+//
+//   - nowNS: nanoseconds on a monotonic clock; must not go backwards.
+//
+// On an error, which is a Status, nothing has been processed.
+func (w *Worker) Process(s *Snapshot, nowNS uint64, b *Burst) error {
+	return answer(C.weirgate_worker_process(w.worker, s.pointer(), C.size_t(s.length), C.uint64_t(nowNS), b.raw))
+}
+
+// Age forgets flows that idled too long, among the next budget of each family.
+// Call it once in a loop.
+func (w *Worker) Age(s *Snapshot, nowNS uint64, budget uint32) error {
+	return answer(C.weirgate_worker_age(w.worker, s.pointer(), C.size_t(s.length), C.uint64_t(nowNS), C.uint32_t(budget)))
+}
+
+// Flows tells how many flows there are of each family.
+func (w *Worker) Flows() (v4, v6 uint32, err error) {
+	var rawV4, rawV6 C.uint32_t
+	err = answer(C.weirgate_worker_flows(w.worker, &rawV4, &rawV6))
+	return uint32(rawV4), uint32(rawV6), err
+}
+
+// NextUnresolved gives the next station whose link address packets wait for,
+// and the port it is behind. The error is StatusEmpty where there is none.
+func (w *Worker) NextUnresolved() (port uint8, address netip.Addr, err error) {
+	var raw C.weirgate_unresolved
+	if err := answer(C.weirgate_worker_next_unresolved(w.worker, &raw)); err != nil {
+		return 0, netip.Addr{}, err
+	}
+	var bytes [16]byte
+	for i, b := range raw.address.bytes {
+		bytes[i] = byte(b)
+	}
+	if raw.address.family == C.WEIRGATE_FAMILY_V4 {
+		return uint8(raw.port), netip.AddrFrom4(*(*[4]byte)(bytes[:4])), nil
+	}
+	return uint8(raw.port), netip.AddrFrom16(bytes), nil
+}
+
+// CountDrop counts a drop of the caller's own, such as a ring without room.
+func (w *Worker) CountDrop(reason DropReason) error {
+	return answer(C.weirgate_worker_count_drop(w.worker, C.uint8_t(reason)))
+}
+
+// Traffic is a number of packets and of their bytes.
+type Traffic struct {
+	Packets, Bytes uint64
+}
+
+func traffic(raw C.weirgate_traffic) Traffic {
+	return Traffic{Packets: uint64(raw.packets), Bytes: uint64(raw.bytes)}
+}
+
+// Counters are what a worker counts beside its ports, services and drops.
+type Counters struct {
+	// Host counts frames that went to the host.
+	Host uint64
+	// Handovers counts frames that went to the worker that owns their flow.
+	Handovers uint64
+	// FlowsCreated and FlowsExpired count flows.
+	FlowsCreated, FlowsExpired uint64
+	// EchoesAnswered counts pings.
+	EchoesAnswered uint64
+	// ErrorsSent counts ICMP errors of the gateway's own.
+	ErrorsSent uint64
+}
+
+// Counters reads the counters. Any goroutine may, at any time before Close.
+func (w *Worker) Counters() (Counters, error) {
+	var raw C.weirgate_counters
+	err := answer(C.weirgate_worker_counters(w.worker, &raw))
+	return Counters{
+		Host:           uint64(raw.host),
+		Handovers:      uint64(raw.handovers),
+		FlowsCreated:   uint64(raw.flows_created),
+		FlowsExpired:   uint64(raw.flows_expired),
+		EchoesAnswered: uint64(raw.echoes_answered),
+		ErrorsSent:     uint64(raw.errors_sent),
+	}, err
+}
+
+// Drops reads how many frames were dropped, by reason. Any goroutine may, at
+// any time before Close.
+func (w *Worker) Drops() (map[DropReason]uint64, error) {
+	reasons := DropReasons()
+	counts := make([]C.uint64_t, len(reasons))
+	if err := answer(C.weirgate_worker_drops(w.worker, &counts[0], C.size_t(len(counts)))); err != nil {
+		return nil, err
+	}
+	drops := make(map[DropReason]uint64, len(reasons))
+	for i, reason := range reasons {
+		drops[reason] = uint64(counts[i])
+	}
+	return drops, nil
+}
+
+// PortCounters are the traffic of one port, as frames with their Ethernet headers.
+type PortCounters struct {
+	Received, Transmitted Traffic
+}
+
+// PortCounters reads the counters of a port. Any goroutine may, at any time before Close.
+func (w *Worker) PortCounters(port uint8) (PortCounters, error) {
+	var raw C.weirgate_port_counters
+	err := answer(C.weirgate_worker_port_counters(w.worker, C.uint8_t(port), &raw))
+	return PortCounters{Received: traffic(raw.received), Transmitted: traffic(raw.transmitted)}, err
+}
+
+// ServiceCounters are the traffic of one service, as IP packets on the client's side.
+type ServiceCounters struct {
+	// Original is from clients, Reply to them.
+	Original, Reply Traffic
+	// Flows counts those that were created.
+	Flows uint64
+}
+
+// ServiceCounters reads the counters of a service by its ID. Any goroutine
+// may, at any time before Close.
+func (w *Worker) ServiceCounters(id uint32) (ServiceCounters, error) {
+	var raw C.weirgate_service_counters
+	err := answer(C.weirgate_worker_service_counters(w.worker, C.uint32_t(id), &raw))
+	return ServiceCounters{Original: traffic(raw.original), Reply: traffic(raw.reply), Flows: uint64(raw.flows)}, err
+}
