@@ -22,9 +22,11 @@ use crate::config::Config;
 
 /// The least time between two snapshots: at most 20 a second.
 const COMPILE_INTERVAL: Duration = Duration::from_millis(50);
+/// Compiling takes at most this part of the time, however large the snapshot: one part in five.
+const COMPILE_SHARE: u32 = 4;
 /// The least time between two questions for all routes.
 const ROUTES_INTERVAL: Duration = Duration::from_millis(50);
-/// Asking for all routes takes at most this part of the time, however many there are.
+/// Asking for all routes takes at most this part of the time, however many there are: one in eleven.
 const ROUTES_SHARE: u32 = 10;
 /// How often workers are asked whose link address they miss.
 const TICK: Duration = Duration::from_millis(50);
@@ -239,7 +241,9 @@ impl Control {
                 routes.rest(Instant::now(), now.elapsed() * ROUTES_SHARE);
             }
             if compile.take(now) {
+                let began = Instant::now();
                 self.publish(data_path);
+                compile.rest(Instant::now(), began.elapsed() * COMPILE_SHARE);
             }
             needed.request();
             if needed.take(now) {
