@@ -217,12 +217,13 @@ fn detach(options: &DetachOptions) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(removed) => {
-            for Removed { interface, mode, program } in removed {
+            for Removed { interface, mode, program, interrupts } in removed {
                 let mode = match mode {
                     Mode::Native => "native",
                     Mode::Generic => "generic",
                 };
-                print_out(&format!("{interface}: removed the {mode} steering program, id {program}\n"));
+                let and = if interrupts { ", and no longer defers interrupts" } else { "" };
+                print_out(&format!("{interface}: removed the {mode} steering program, id {program}{and}\n"));
             }
             ExitCode::SUCCESS
         }

@@ -42,6 +42,22 @@ impl Drop for DeferredInterrupts {
     }
 }
 
+/// Gives an interface the kernel's default where it has what a killed process of ours has set; says
+/// whether it had.
+pub(crate) fn take_back(interface: &str) -> bool {
+    let mut had = false;
+    for (setting, value) in SETTINGS {
+        let path = format!("/sys/class/net/{interface}/{setting}");
+        if fs::read_to_string(&path).is_ok_and(|found| found.trim() == value) {
+            match fs::write(&path, "0") {
+                Ok(()) => had = true,
+                Err(cause) => warn!(path, %cause, "setting not restored"),
+            }
+        }
+    }
+    had
+}
+
 fn replace(path: &str, value: &str) -> io::Result<String> {
     let before = fs::read_to_string(path)?;
     fs::write(path, value)?;

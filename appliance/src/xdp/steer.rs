@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use weirgate::net::Protocol;
 
 use super::interface::{self, Interface, Mode};
-use super::{StartError, layout};
+use super::{StartError, layout, napi};
 
 /// The name by which the kernel knows the program, and we know an earlier one of ours.
 pub const PROGRAM: &str = "weirgate_steer";
@@ -308,10 +308,12 @@ pub struct Removed {
     pub mode: Mode,
     /// The program's id in the kernel.
     pub program: u32,
+    /// Whether the interface's interrupts were still deferred, which is undone as well.
+    pub interrupts: bool,
 }
 
-/// Takes weirgate's steering program off the named interfaces, or all, whoever attached it. Other
-/// programs are left alone.
+/// Takes weirgate's steering program off the named interfaces, or all, whoever attached it, and
+/// gives those interfaces their undeferred interrupts back. Other programs are left alone.
 ///
 /// # Errors
 /// A named interface that does not exist, no privilege, or the kernel's refusal.
@@ -328,7 +330,8 @@ pub fn detach(interfaces: Option<&[String]>) -> Result<Vec<Removed>, StartError>
             let fd = program.fd().map_err(|error| refused("open the steering program", &error))?;
             interface::detach(found.index, mode, fd.as_fd())
                 .map_err(|cause| StartError::system("detach the steering program", Some(&found.name), cause))?;
-            removed.push(Removed { interface: found.name.clone(), mode, program: id });
+            let interrupts = napi::take_back(&found.name);
+            removed.push(Removed { interface: found.name.clone(), mode, program: id, interrupts });
         }
     }
     Ok(removed)
