@@ -419,3 +419,36 @@ pub unsafe extern "C" fn weirgate_worker_service_counters(
         Ok(())
     })())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::alloc::{Layout as Allocation, alloc, dealloc};
+    use std::ptr;
+
+    use super::*;
+
+    #[test]
+    fn a_second_call_on_a_busy_worker_is_told_and_counters_can_be_read_all_the_same() {
+        let config = WorkerConfig { flows_v4: 16, flows_v6: 16, services: 3, ..WorkerConfig::default() };
+        let mut bytes = 0;
+        let mut worker = ptr::null_mut();
+        let (mut v4, mut v6) = (0, 0);
+        let mut counters = types::Counters::default();
+        // SAFETY: every pointer is to a value of this function's, or to memory that it allocates
+        // with the size and alignment that the library asks for and frees after the last call.
+        unsafe {
+            assert_eq!(weirgate_worker_bytes(&config, &mut bytes), Status::Ok);
+            let allocation = Allocation::from_size_align(bytes, WEIRGATE_WORKER_ALIGNMENT).expect("a size");
+            let memory = alloc(allocation);
+            assert_eq!(weirgate_worker_init(&config, memory.cast(), bytes, &mut worker), Status::Ok);
+            let turn = state(worker).and_then(Worker::enter).expect("nobody else is at work");
+            assert_eq!(weirgate_worker_flows(worker, &mut v4, &mut v6), Status::Busy);
+            assert_eq!(weirgate_worker_count_drop(worker, 0), Status::Busy);
+            assert_eq!(weirgate_worker_counters(worker, &mut counters), Status::Ok);
+            drop(turn);
+            assert_eq!(weirgate_worker_flows(worker, &mut v4, &mut v6), Status::Ok);
+            dealloc(memory, allocation);
+        }
+        assert_eq!((v4, v6, counters), (0, 0, types::Counters::default()));
+    }
+}
