@@ -1,8 +1,8 @@
 /* The packet core of weirgate. Start reading at weirgate_worker_process.
  *
  * The caller allocates and frees: sizes are asked first, and const means not modified. Every call
- * that can fail returns a weirgate_status; a null, misaligned or short argument is told, and nothing
- * has been changed then. Numbers are in the machine's byte order, addresses in that of the wire.
+ * that can fail returns a weirgate_status; a null, misaligned or short argument is told, and at
+ * most memory that was to be written has lost its content then. Numbers are in the machine's byte order, addresses in that of the wire.
  */
 
 #ifndef WEIRGATE_H
@@ -469,6 +469,7 @@ const char *weirgate_drop_reason_text(uint8_t reason);
 // contested slots; a snapshot takes them by ascending address (IPv4 as mapped IPv6) and port.
 //
 // - `slot_count`: a prime, such as `WEIRGATE_TABLE_SIZE`.
+// - On any status but `WEIRGATE_STATUS_OK` what the slots held is lost.
 //
 // # Safety
 // `backends` points to `backend_count` of them, `slots` to places for `slot_count` answers.

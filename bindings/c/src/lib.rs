@@ -4,7 +4,8 @@
 //!
 //! - The caller allocates and frees. Sizes are asked first; `const` means not modified.
 //! - Every call that can fail returns a [`Status`](status::Status), whose numbers are never reused.
-//!   Null, misaligned and short arguments are told, and nothing is changed then.
+//!   Null, misaligned and short arguments are told, and at most memory that was to be written has
+//!   lost its content then.
 //! - Numbers are in the machine's byte order, addresses in that of the wire.
 //! - Processing frames and ageing allocate nothing. Describing a snapshot works in memory of the
 //!   library's own, which is freed before the call returns.

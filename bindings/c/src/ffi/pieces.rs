@@ -17,6 +17,7 @@ use crate::types::{Backend, WEIRGATE_VXLAN_HEADER_BYTES};
 /// contested slots; a snapshot takes them by ascending address (IPv4 as mapped IPv6) and port.
 ///
 /// - `slot_count`: a prime, such as `WEIRGATE_TABLE_SIZE`.
+/// - On any status but `WEIRGATE_STATUS_OK` what the slots held is lost.
 ///
 /// # Safety
 /// `backends` points to `backend_count` of them, `slots` to places for `slot_count` answers.
