@@ -251,6 +251,23 @@ fn pings_to_the_gateways_overlay_addresses_are_answered() {
 }
 
 #[test]
+fn pings_from_a_nodes_own_address_are_answered_over_a_plain_route() {
+    let mut gateway = World::new().direct().gateway();
+    let pings: [(IpAddr, IpAddr); 2] = [
+        (world::NODES[1].into(), [10, 77, 200, 2].into()),
+        (world::NODES_V6[1].into(), "fd77:0:0:200::2".parse().unwrap()),
+    ];
+    for (from, to) in pings {
+        let ping = Packet::ping(from, to, b"hello");
+        let out = gateway.send(UNDERLAY, &framed(from_node(1), &ping.bytes()));
+        let (link, ip) = unframed(transmitted(&out, UNDERLAY));
+        assert_eq!(link, to_node(1));
+        assert_eq!(Packet::read(&ip), ping.answer(0, b""));
+    }
+    gateway.assert_counted(&[("echoes-answered", 2), ("port1-in", 2), ("port1-out", 2)]);
+}
+
+#[test]
 fn what_the_overlay_sends_without_a_flow_is_dropped_by_name() {
     let mut gateway = World::new().gateway();
     let stray = |to: &str, body: Body| {

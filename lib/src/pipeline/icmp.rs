@@ -1,7 +1,7 @@
 //! What is neither TCP nor UDP: pings for the gateway's overlay addresses are answered, errors follow
 //! the flow that they quote, the rest has a name to be dropped by.
 
-use super::act::{self, Seen};
+use super::act::{self, Leave, Seen};
 use super::{Context, Item, Recorder, Step, Way, Wire};
 use crate::flow::{Direction, Tuple};
 use crate::frame::Frame;
@@ -36,8 +36,15 @@ fn answer_echo<A: Wire, R: Recorder>(
     if item.way == Way::Link || !A::may_send(item.packet.source) {
         return Err(DropReason::IcmpUnmatched);
     }
-    let hop = A::overlay_hop(cx.snapshot, item.packet.source).ok_or(DropReason::NoRoute)?;
-    let way = act::to_peer(cx.snapshot, hop)?;
+    let way = match (A::overlay_hop(cx.snapshot, item.packet.source), item.way) {
+        (Some(hop), _) => act::to_peer(cx.snapshot, hop)?,
+        // A node that is reached by a plain route pings from its own address on the underlay.
+        (None, Way::Underlay) => {
+            let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
+            Leave::Station(frame.port(), port, item.station, item.vlan)
+        }
+        (None, _) => return Err(DropReason::NoRoute),
+    };
     // What came from a link with a larger MTU may not fit through the tunnel again.
     if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);
