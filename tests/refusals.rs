@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{get, host_state, start_weirgate, world};
+use common::{assert_host_state, get, host_state, start_weirgate, world};
 use weirgate_world::{Host, Options, World, build_gateway};
 
 /// Runs the gateway behind `wrapper`, expects a refusal, and returns the sentence.
@@ -19,7 +19,7 @@ fn refused(world: &World, configuration: &str, wrapper: &[&str]) -> String {
     let output = world.run(Host::Gateway, &command);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(matches!(output.status.code(), Some(1..=125)), "{}: {said}", output.status);
-    assert_eq!(host_state(world), before, "{said}");
+    assert_host_state(world, &before, &said);
     assert!(!said.contains("panicked"), "{said}");
     let sentence = said.lines().last().unwrap_or_default().to_owned();
     println!("{sentence}");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{frames, get, host_state, random_file, start_weirgate, world};
+use common::{assert_host_state, frames, get, host_state, random_file, start_weirgate, world};
 use weirgate_world::{Host, Options, Process, Waited, World, build_gateway};
 
 /// Resets that the gateway's addresses send.
@@ -96,7 +96,7 @@ fn an_orderly_end_leaves_no_trace() {
             Waited::Ended(status) => assert!(status.success(), "{status}"),
             Waited::Running => panic!("signal {signal} did not end it"),
         }
-        assert_eq!(host_state(&world), before);
+        assert_host_state(&world, &before, &format!("after signal {signal}"));
         assert!(!world.control_socket().exists());
     }
 }
@@ -112,8 +112,7 @@ fn detach_removes_what_a_killed_gateway_left() {
     assert!(detached.status.success(), "{detached:?}");
     assert!(said.contains("up0") && said.contains("un0"), "it says what it removed: {said}");
     assert_eq!(programs(&world), 0);
-    let after = host_state(&world);
-    assert_eq!(after, before);
+    assert_host_state(&world, &before, &said);
     // Nothing is left to remove, and that is no failure.
     assert!(world.weirgate(build_gateway(), &["detach"]).status.success());
 }

@@ -139,6 +139,16 @@ pub(crate) fn host_state(world: &World) -> String {
     )
 }
 
+/// Expects the host in a state that it was in before, and names the lines that differ.
+pub(crate) fn assert_host_state(world: &World, before: &str, context: &str) {
+    let after = host_state(world);
+    let lines = |of: &str, not: &str| -> Vec<String> {
+        of.lines().filter(|line| !not.lines().any(|other| other == *line)).map(str::to_owned).collect()
+    };
+    let (gone, new) = (lines(before, &after), lines(&after, before));
+    assert!(after == before, "{context}\nthe host changed; gone: {gone:#?}\nnew: {new:#?}");
+}
+
 /// A little of everything, for worlds of another shape than the usual one.
 pub(crate) fn exercise(world: &World) {
     for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"] {
