@@ -2,7 +2,8 @@
  *
  * The caller allocates and frees: sizes are asked first, and const means not modified. Every call
  * that can fail returns a weirgate_status; a null, misaligned or short argument is told, and at
- * most memory that was to be written has lost its content then. Numbers are in the machine's byte order, addresses in that of the wire.
+ * most memory that was to be written has lost its content then. Numbers are in the machine's byte
+ * order, addresses in that of the wire.
  */
 
 #ifndef WEIRGATE_H
