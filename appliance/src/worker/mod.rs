@@ -156,7 +156,7 @@ where
 
     let mut interrupts = DeferredInterrupts::default();
     for port in &ports {
-        interrupts.set(&port.name);
+        interrupts.set(port);
     }
     let doorbells = (0..workers)
         .map(|_| exchange::Doorbell::new())

@@ -1,8 +1,10 @@
 //! What the kernel says of an interface, and its XDP program, over rtnetlink (`rtnetlink(7)`).
 
 use std::convert::Infallible;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -11,6 +13,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use weirgate::net::Mac;
 
 use super::sys;
 
@@ -45,6 +49,8 @@ pub struct Interface {
     pub name: String,
     /// The interface's index.
     pub index: u32,
+    /// The interface's link address, if it has one of six octets.
+    pub address: Option<Mac>,
     /// The interface's MTU, in bytes after the Ethernet header.
     pub mtu: u32,
     /// Whether the link layer is Ethernet.
@@ -58,6 +64,16 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// The interface's directory in sysfs, if sysfs shows this network namespace. It need not, and
+    /// then the name may be that of another interface.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        let directory = PathBuf::from(format!("/sys/class/net/{}", self.name));
+        let read = |file| fs::read_to_string(directory.join(file)).ok();
+        let index = read("ifindex")?.trim().parse::<u32>().ok()?;
+        let address = Mac::parse(read("address")?.trim());
+        (index == self.index && address == self.address).then_some(directory)
+    }
+
     /// How many receive queues are in use.
     #[must_use]
     pub fn queues(&self) -> u32 {
@@ -134,6 +150,7 @@ impl NetlinkDeserializable for Answer {
 /// `struct ifinfomsg` of linux/rtnetlink.h, and the attributes of linux/if_link.h.
 fn describe(Answer(payload): &Answer) -> Option<Interface> {
     const ARPHRD_ETHER: u16 = 1;
+    const IFLA_ADDRESS: u16 = 1;
     const IFLA_IFNAME: u16 = 3;
     const IFLA_MTU: u16 = 4;
     const IFLA_LINKINFO: u16 = 18;
@@ -147,6 +164,7 @@ fn describe(Answer(payload): &Answer) -> Option<Interface> {
     let mut interface = Interface {
         name: String::new(),
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        address: None,
         mtu: 0,
         is_ethernet: u16::from_ne_bytes([k0, k1]) == ARPHRD_ETHER,
         is_veth: false,
@@ -155,6 +173,7 @@ fn describe(Answer(payload): &Answer) -> Option<Interface> {
     };
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
         match attribute.kind() {
+            IFLA_ADDRESS => interface.address = attribute.value().try_into().map(Mac).ok(),
             IFLA_IFNAME => interface.name = text(attribute.value()),
             IFLA_MTU => interface.mtu = number(attribute.value())?,
             IFLA_LINKINFO => {
@@ -227,6 +246,7 @@ mod tests {
     fn the_loopback_interface_is_there_and_not_ethernet() {
         let loopback = find("lo").unwrap().unwrap();
         assert_eq!((loopback.is_ethernet, loopback.is_veth, loopback.programs.len()), (false, false, 0));
+        assert_eq!(loopback.address, Some(Mac::ZERO));
         assert!(loopback.index > 0 && loopback.mtu > 0);
         assert!(find("nonesuch").unwrap().is_none());
     }

@@ -330,7 +330,7 @@ pub fn detach(interfaces: Option<&[String]>) -> Result<Vec<Removed>, StartError>
             let fd = program.fd().map_err(|error| refused("open the steering program", &error))?;
             interface::detach(found.index, mode, fd.as_fd())
                 .map_err(|cause| StartError::system("detach the steering program", Some(&found.name), cause))?;
-            let interrupts = napi::take_back(&found.name);
+            let interrupts = napi::take_back(found);
             removed.push(Removed { interface: found.name.clone(), mode, program: id, interrupts });
         }
     }
