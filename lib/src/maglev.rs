@@ -123,7 +123,7 @@ pub const fn is_prime(number: u32) -> bool {
         return false;
     }
     let mut divisor = 2;
-    while divisor * divisor <= number {
+    while divisor <= number / divisor {
         if number.is_multiple_of(divisor) {
             return false;
         }
@@ -253,6 +253,14 @@ mod tests {
         assert_eq!(fill(&mut members(&[1], 7), &mut [0; 8]), Err(FillError::NotPrime(8)));
         let many = vec![members(&[1], 7)[0]; MEMBERS_MAX + 1];
         assert_eq!(fill(&mut many.clone(), &mut [0; 7]), Err(FillError::TooManyMembers(MEMBERS_MAX + 1)));
+    }
+
+    #[test]
+    fn primes_are_told_up_to_the_largest_number() {
+        let small: Vec<u32> = (0..30).filter(|number| is_prime(*number)).collect();
+        assert_eq!(small, [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+        assert!(is_prime(TABLE_SIZE) && is_prime(TABLE_SIZE_MAX) && !is_prime(65_535));
+        assert!(is_prime(4_294_967_291) && !is_prime(u32::MAX));
     }
 
     #[test]
