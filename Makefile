@@ -10,7 +10,7 @@ setup: ## Install the Debian packages that are missing.
 	@.ci/setup
 
 demo: setup ## Forward real HTTP through a small world of namespaces. KEEP=1 leaves it up.
-	@KEEP=$(KEEP) cargo run --quiet --example demo
+	@KEEP=$(KEEP) cargo run --quiet --release --example demo
 
 demo-down: ## Remove the world that `make demo KEEP=1` left.
 	@if [ -e /run/weirgate-demo-down.sh ]; then sh /run/weirgate-demo-down.sh; rm /run/weirgate-demo-down.sh; else echo "no demo is up"; fi
@@ -18,8 +18,8 @@ demo-down: ## Remove the world that `make demo KEEP=1` left.
 test: ## Run every check and test.
 	@.ci/run
 
-bench: setup ## Measure the pipeline and the whole way, and compare with the kernel and bare AF_XDP.
-	@cargo bench --workspace
+bench: setup ## Measure the pipeline and the whole way, and compare with the kernel and bare AF_XDP. ROUNDS=5
+	@cargo bench --package weirgate-workspace
 
 fmt: ## Format the code.
 	@cargo fmt --all
