@@ -101,7 +101,7 @@ fn mutate_v4(bytes: &[u8]) {
     header.set_ecn(Ecn::Congested);
     let (header, _) = ipv4::Header::parse(&bytes).expect("still a header");
     assert!(header.checksum_is_valid());
-    assert!(!forwarded || header.source() == [192, 0, 2, 1]);
+    assert!(forwarded.is_none() || header.source() == [192, 0, 2, 1]);
 }
 
 fn read_transport(bytes: &[u8]) {

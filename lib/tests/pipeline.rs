@@ -241,7 +241,7 @@ fn pings_to_the_gateways_overlay_addresses_are_answered() {
         (world::pod_v6(1, 0).into(), "fd77:0:0:200::".parse().unwrap()),
     ];
     for (index, (from, to)) in pings.into_iter().enumerate() {
-        let ping = Packet::ping(from, to, b"hello");
+        let ping = Packet { ttl: 3, ..Packet::ping(from, to, b"hello") };
         let out = gateway.send(UNDERLAY, &from_pod(index % 2, &ping.bytes()));
         let seen = tunnelled(transmitted(&out, UNDERLAY));
         assert_eq!(seen.link, to_node(index % 2));

@@ -27,10 +27,7 @@ impl Wire for [u8; 4] {
     #[inline]
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
-        if !header.forward(to.source, to.destination) {
-            return Err(DropReason::TtlExpired);
-        }
-        let addresses = Delta::NONE.replace4(packet.source, to.source).replace4(packet.destination, to.destination);
+        let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses)
     }
 
@@ -40,13 +37,12 @@ impl Wire for [u8; 4] {
     }
 
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()> {
-        // A fresh header: options, such as a recorded route, are not for us to continue.
-        let header_len = usize::from(packet.transport_offset);
-        let message = ip.get_mut(header_len..usize::from(packet.len))?;
+        let message = ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len))?;
         icmpv4::answer_echo(message.first_chunk_mut()?);
         let mut header = ipv4::HeaderMut::at_front(ip)?;
         header.set_source(packet.destination);
         header.set_destination(packet.source);
+        header.set_ttl(OWN_TTL);
         Some(())
     }
 
@@ -98,9 +94,7 @@ impl Wire for [u8; 4] {
         (source, destination): (Self, Self),
     ) -> Result<(), DropReason> {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
-        if !header.forward(source, destination) {
-            return Err(DropReason::TtlExpired);
-        }
+        header.forward(source, destination).ok_or(DropReason::TtlExpired)?;
         let message = message_of(ip, packet)?;
         let inner = message.get_mut(icmpv4::HEADER_LEN..).ok_or(DropReason::Malformed)?;
         let mut header = ipv4::HeaderMut::at_front(inner).ok_or(DropReason::Malformed)?;
@@ -127,10 +121,7 @@ impl Wire for [u8; 16] {
     #[inline]
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
-        if !header.forward(to.source, to.destination) {
-            return Err(DropReason::TtlExpired);
-        }
-        let addresses = Delta::NONE.replace16(packet.source, to.source).replace16(packet.destination, to.destination);
+        let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses)
     }
 
@@ -150,6 +141,7 @@ impl Wire for [u8; 16] {
         let mut header = ipv6::HeaderMut::at_front(ip)?;
         header.set_source(packet.destination);
         header.set_destination(packet.source);
+        header.set_hop_limit(OWN_TTL);
         Some(())
     }
 
@@ -195,9 +187,7 @@ impl Wire for [u8; 16] {
         (source, destination): (Self, Self),
     ) -> Result<(), DropReason> {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
-        if !header.forward(source, destination) {
-            return Err(DropReason::TtlExpired);
-        }
+        header.forward(source, destination).ok_or(DropReason::TtlExpired)?;
         let message = message_of(ip, packet)?;
         let inner = message.get_mut(icmpv6::HEADER_LEN..).ok_or(DropReason::Malformed)?;
         let mut header = ipv6::HeaderMut::at_front(inner).ok_or(DropReason::Malformed)?;

@@ -291,23 +291,21 @@ impl<'a> HeaderMut<'a> {
     }
 
     /// Replaces both addresses and takes one hop off, with one update of the checksum: what forwarding
-    /// with translation does to every packet. `false`, and nothing changed, where no hop would be left.
+    /// with translation does to every packet. Gives the addresses' change, which a transport checksum
+    /// has to follow; `None`, and nothing changed, where no hop would be left.
     #[inline]
     #[must_use]
-    pub fn forward(&mut self, new_source: [u8; 4], new_destination: [u8; 4]) -> bool {
+    pub fn forward(&mut self, new_source: [u8; 4], new_destination: [u8; 4]) -> Option<Delta> {
         let [ttl, protocol] = [self.0[8], self.0[9]];
         if ttl <= 1 {
-            return false;
+            return None;
         }
-        let delta = Delta::NONE
-            .replace4(source(self.0), new_source)
-            .replace4(destination(self.0), new_destination)
-            .replace2([ttl, protocol], [ttl - 1, protocol]);
-        self.update(delta);
+        let addresses = Delta::NONE.replace4(source(self.0), new_source).replace4(destination(self.0), new_destination);
+        self.update(addresses.replace2([ttl, protocol], [ttl - 1, protocol]));
         self.0[8] = ttl - 1;
         set_field::<12, 4, _>(self.0, new_source);
         set_field::<16, 4, _>(self.0, new_destination);
-        true
+        Some(addresses)
     }
 
     /// Takes one hop off. `false`, and nothing changed, where none would be left (RFC 1812 §5.3.1).
@@ -321,6 +319,14 @@ impl<'a> HeaderMut<'a> {
         self.update(Delta::NONE.replace2([ttl, protocol], [ttl - 1, protocol]));
         self.0[8] = ttl - 1;
         true
+    }
+
+    /// Replaces the time to live.
+    #[inline]
+    pub fn set_ttl(&mut self, new: u8) {
+        let [old, protocol] = [self.0[8], self.0[9]];
+        self.update(Delta::NONE.replace2([old, protocol], [new, protocol]));
+        self.0[8] = new;
     }
 
     /// Replaces the congestion codepoint.

@@ -7,6 +7,7 @@
 //! | destination 128                              |
 //! ```
 
+use super::checksum::Delta;
 use super::{Ecn, Fragment, Layer, ParseError, field, set_field};
 use crate::net::Protocol;
 
@@ -299,17 +300,20 @@ impl<'a> HeaderMut<'a> {
         set_field::<24, 16, _>(self.0, new);
     }
 
-    /// Replaces both addresses and takes one hop off. `false`, and nothing changed, where no hop
-    /// would be left.
+    /// Replaces both addresses and takes one hop off. Gives the addresses' change, which an upper-layer
+    /// checksum has to follow; `None`, and nothing changed, where no hop would be left.
     #[inline]
     #[must_use]
-    pub fn forward(&mut self, new_source: [u8; 16], new_destination: [u8; 16]) -> bool {
+    pub fn forward(&mut self, new_source: [u8; 16], new_destination: [u8; 16]) -> Option<Delta> {
         if !self.decrement_hop_limit() {
-            return false;
+            return None;
         }
+        let header = Header(self.0);
+        let addresses =
+            Delta::NONE.replace16(header.source(), new_source).replace16(header.destination(), new_destination);
         self.set_source(new_source);
         self.set_destination(new_destination);
-        true
+        Some(addresses)
     }
 
     /// Takes one hop off. `false`, and nothing changed, where none would be left (RFC 8200 §3).
@@ -322,6 +326,12 @@ impl<'a> HeaderMut<'a> {
         }
         self.0[7] = hops - 1;
         true
+    }
+
+    /// Replaces the hop limit.
+    #[inline]
+    pub const fn set_hop_limit(&mut self, new: u8) {
+        self.0[7] = new;
     }
 
     /// Replaces the congestion codepoint.
