@@ -16,8 +16,8 @@ use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 /// Frames of one call, as the bars have it.
 pub const BURST: usize = 32;
 
-/// Bytes of each frame's buffer; the frames of a burst lie one page apart, as in a UMEM.
-const BUFFER: usize = 4096;
+/// Bytes of each frame's buffer: a chunk of the rings' memory.
+const BUFFER: usize = 2048;
 
 /// Zeroed memory that lives for ever, in huge pages where the system gives them.
 ///

@@ -152,6 +152,15 @@ impl<R: Recorder> Context<'_, '_, '_, R> {
 
 /// What differs between the families on the data path.
 trait Wire: Family {
+    /// The worker's flows of this family, to look at.
+    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self>;
+
+    /// The gateway's end of the overlay over this family, and whether there is one.
+    fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool);
+
+    /// The item of a packet of this family.
+    fn sorted(item: Item<Self>) -> Sorted;
+
     /// The worker's flows of this family.
     fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self>;
 

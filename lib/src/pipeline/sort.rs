@@ -1,14 +1,13 @@
 //! First pass: what is this frame, and where would its flow be?
 
 use super::{Item, Sorted, Way, Wire, Worker, tuple_of};
-use crate::flow::{Address, Table};
 use crate::frame::Frame;
 use crate::net::Mac;
 use crate::overlay::{decapsulate, decapsulated_ecn};
 use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::{self, EtherType};
-use crate::wire::packet::{Packet, Transport, parse_v4_into, parse_v6_into};
+use crate::wire::packet::{Packet, Transport, parse_plain_v4, parse_plain_v6, parse_v4, parse_v6};
 use crate::wire::{Ecn, ParseError, ipv4, ipv6, udp};
 
 /// The link's part of a frame.
@@ -51,31 +50,21 @@ pub(super) fn sort(
     let envelope = Envelope { way, station: Mac([s0, s1, s2, s3, s4, s5]), vlan };
     let ip = bytes.get_mut(at..).unwrap_or_default();
     let globals = snapshot.globals;
-    let mut outer = None;
-    let vtep = match ethertype {
+    let (outer, vtep) = match ethertype {
         EtherType::IPV4 => {
-            parse_v4_into(ip, |packet| {
-                outer = outer_of(&packet, &globals.vtep_v4, globals.vxlan_port, globals.has_v4);
-                if outer.is_none() {
-                    *out = Sorted::V4(item(&worker.v4, packet, at, envelope));
-                }
-            })?;
-            Mac(globals.mac_v4)
+            let outer = match parse_plain_v4(ip)? {
+                Some(packet) => put(worker, snapshot, packet, at, envelope, out),
+                None => put_aside(worker, snapshot, parse_v4(ip)?, at, envelope, out),
+            };
+            (outer, Mac(globals.mac_v4))
         }
         EtherType::IPV6 => {
-            parse_v6_into(ip, |packet| {
-                outer = outer_of(&packet, &globals.vtep_v6, globals.vxlan_port, globals.has_v6);
-                if outer.is_none() {
-                    *out = Sorted::V6(item(&worker.v6, packet, at, envelope));
-                }
-            })
-            .map_err(|error| match error {
-                ParseError::UdpChecksumMissing { port } if port.to_be_bytes() == globals.vxlan_port => {
-                    DropReason::VxlanChecksum
-                }
-                error => error.into(),
-            })?;
-            Mac(globals.mac_v6)
+            let packet = parse_plain_v6(ip).map_err(|error| without_checksum(error, globals.vxlan_port))?;
+            let outer = match packet {
+                Some(packet) => put(worker, snapshot, packet, at, envelope, out),
+                None => put_aside(worker, snapshot, parse_v6(ip)?, at, envelope, out),
+            };
+            (outer, Mac(globals.mac_v6))
         }
         _ => {
             *out = Sorted::Decided(Verdict::Host);
@@ -88,24 +77,56 @@ pub(super) fn sort(
     }
 }
 
-/// What a packet is as an outer one, where it is VXLAN for the gateway.
-#[inline(always)]
-fn outer_of<A: Wire>(packet: &Packet<A>, vtep: &A, port: [u8; 2], has_vtep: u8) -> Option<Outer> {
-    let is_vxlan = packet.transport == Transport::Udp
-        && packet.destination_port == port
-        && packet.destination == *vtep
-        && has_vtep != 0
-        && packet.fragment.is_none();
-    let data = (packet.transport_offset + udp::HEADER_LEN as u16, packet.len);
-    is_vxlan.then_some(Outer { data, tos: packet.tos })
+/// The drop of an outer datagram that has to have a checksum, and of anything else that is wrong.
+#[cold]
+fn without_checksum(error: ParseError, vxlan_port: [u8; 2]) -> DropReason {
+    match error {
+        ParseError::UdpChecksumMissing { port } if port.to_be_bytes() == vxlan_port => DropReason::VxlanChecksum,
+        error => error.into(),
+    }
 }
 
+/// Puts a packet in its place, unless it is VXLAN for the gateway: then tells what is in it.
 #[inline(always)]
-fn item<A: Address>(flows: &Table<'_, A>, packet: Packet<A>, at: usize, envelope: Envelope) -> Item<A> {
+fn put<A: Wire>(
+    worker: &Worker<'_>,
+    snapshot: &Snapshot<'_>,
+    packet: Packet<A>,
+    at: usize,
+    envelope: Envelope,
+    out: &mut Sorted,
+) -> Option<Outer> {
+    let (vtep, has_vtep) = A::vtep(snapshot);
+    let is_vxlan = packet.transport == Transport::Udp
+        && packet.destination_port == snapshot.globals.vxlan_port
+        && packet.destination == vtep
+        && has_vtep
+        && packet.fragment.is_none();
+    if is_vxlan && envelope.way != Way::Overlay {
+        let data = (packet.transport_offset + udp::HEADER_LEN as u16, packet.len);
+        return Some(Outer { data, tos: packet.tos });
+    }
+    let flows = A::flows_of(worker);
     let hash = flows.hash(&tuple_of(&packet), packet.protocol);
     flows.prefetch_bucket(hash);
+    let Envelope { way, station, vlan } = envelope;
     // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
-    Item { packet, hash, at: at as u16, way: envelope.way, station: envelope.station, vlan: envelope.vlan }
+    *out = A::sorted(Item { packet, hash, at: at as u16, way, station, vlan });
+    None
+}
+
+/// As [`put`], for packets off the fast path.
+#[cold]
+#[inline(never)]
+fn put_aside<A: Wire>(
+    worker: &Worker<'_>,
+    snapshot: &Snapshot<'_>,
+    packet: Packet<A>,
+    at: usize,
+    envelope: Envelope,
+    out: &mut Sorted,
+) -> Option<Outer> {
+    put(worker, snapshot, packet, at, envelope, out)
 }
 
 /// Takes a packet out of VXLAN: reads what is inside and brings the congestion mark in.
@@ -127,13 +148,19 @@ fn open(
     let inner = data.get_mut(opened.offset..).unwrap_or_default();
     let at = at + data_at + opened.offset;
     let envelope = Envelope { way: Way::Overlay, ..envelope };
-    let mut tos = 0;
     match opened.ethertype {
         EtherType::IPV4 => {
-            parse_v4_into(inner, |packet| {
-                tos = packet.tos;
-                *out = Sorted::V4(item(&worker.v4, packet, at, envelope));
-            })?;
+            let tos = match parse_plain_v4(inner)? {
+                Some(packet) => {
+                    put(worker, snapshot, packet, at, envelope, out);
+                    packet.tos
+                }
+                None => {
+                    let packet = parse_v4(inner)?;
+                    put_aside(worker, snapshot, packet, at, envelope, out);
+                    packet.tos
+                }
+            };
             if let Some(ecn) = ecn_to_bring_in(tos, outer.tos)?
                 && let Some(mut header) = ipv4::HeaderMut::at_front(inner)
             {
@@ -141,10 +168,17 @@ fn open(
             }
         }
         EtherType::IPV6 => {
-            parse_v6_into(inner, |packet| {
-                tos = packet.tos;
-                *out = Sorted::V6(item(&worker.v6, packet, at, envelope));
-            })?;
+            let tos = match parse_plain_v6(inner)? {
+                Some(packet) => {
+                    put(worker, snapshot, packet, at, envelope, out);
+                    packet.tos
+                }
+                None => {
+                    let packet = parse_v6(inner)?;
+                    put_aside(worker, snapshot, packet, at, envelope, out);
+                    packet.tos
+                }
+            };
             if let Some(ecn) = ecn_to_bring_in(tos, outer.tos)?
                 && let Some(mut header) = ipv6::HeaderMut::at_front(inner)
             {

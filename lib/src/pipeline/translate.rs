@@ -1,9 +1,10 @@
 //! The families' own bytes: translation, echo replies, errors.
 
 use super::error::Kind;
-use super::{Wire, Worker};
+use super::{Item, Sorted, Wire, Worker};
 use crate::flow::{Table, Tuple};
 use crate::net::Protocol;
+use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::packet::{Packet, Transport};
@@ -19,12 +20,27 @@ impl Wire for [u8; 4] {
     /// RFC 1812 §4.3.2.3: as much as fits in 576 bytes.
     const ERROR_LEN_MAX: usize = 576;
 
-    #[inline]
+    #[inline(always)]
+    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self> {
+        &worker.v4
+    }
+
+    #[inline(always)]
+    fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool) {
+        (snapshot.globals.vtep_v4, snapshot.globals.has_v4 != 0)
+    }
+
+    #[inline(always)]
+    fn sorted(item: Item<Self>) -> Sorted {
+        Sorted::V4(item)
+    }
+
+    #[inline(always)]
     fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self> {
         &mut worker.v4
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
@@ -94,7 +110,7 @@ impl Wire for [u8; 4] {
         (source, destination): (Self, Self),
     ) -> Result<(), DropReason> {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
-        header.forward(source, destination).ok_or(DropReason::TtlExpired)?;
+        let _ = header.forward(source, destination).ok_or(DropReason::TtlExpired)?;
         let message = message_of(ip, packet)?;
         let inner = message.get_mut(icmpv4::HEADER_LEN..).ok_or(DropReason::Malformed)?;
         let mut header = ipv4::HeaderMut::at_front(inner).ok_or(DropReason::Malformed)?;
@@ -113,12 +129,27 @@ impl Wire for [u8; 16] {
     /// RFC 4443 §2.4 c: as much as fits in the least MTU.
     const ERROR_LEN_MAX: usize = 1280;
 
-    #[inline]
+    #[inline(always)]
+    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self> {
+        &worker.v6
+    }
+
+    #[inline(always)]
+    fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool) {
+        (snapshot.globals.vtep_v6, snapshot.globals.has_v6 != 0)
+    }
+
+    #[inline(always)]
+    fn sorted(item: Item<Self>) -> Sorted {
+        Sorted::V6(item)
+    }
+
+    #[inline(always)]
     fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self> {
         &mut worker.v6
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
@@ -187,7 +218,7 @@ impl Wire for [u8; 16] {
         (source, destination): (Self, Self),
     ) -> Result<(), DropReason> {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
-        header.forward(source, destination).ok_or(DropReason::TtlExpired)?;
+        let _ = header.forward(source, destination).ok_or(DropReason::TtlExpired)?;
         let message = message_of(ip, packet)?;
         let inner = message.get_mut(icmpv6::HEADER_LEN..).ok_or(DropReason::Malformed)?;
         let mut header = ipv6::HeaderMut::at_front(inner).ok_or(DropReason::Malformed)?;
@@ -228,7 +259,7 @@ fn translate_quoted<A: Copy>(
 }
 
 /// Replaces the ports and carries all changes into the transport checksum (RFC 1624 §3).
-#[inline]
+#[inline(always)]
 fn translate_transport<A: Copy>(
     ip: &mut [u8],
     packet: &Packet<A>,

@@ -105,31 +105,31 @@ pub fn parse(ip: &[u8]) -> Result<Ip, ParseError> {
 /// a translation carries a wrong one on as wrong.
 #[inline]
 pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
-    let mut parsed = None;
-    parse_v4_into(ip, |packet| parsed = Some(packet))?;
-    // The parser hands over a packet exactly where it reports no error.
-    parsed.ok_or(ParseError::BadIpChecksum)
+    match parse_plain_v4(ip)? {
+        Some(packet) => Ok(packet),
+        None => aside_v4(ip),
+    }
 }
 
-/// As [`parse_v4`], handing the packet to `then`: the packets of the fast path and of the other then
-/// need not meet in memory.
+/// As [`parse_v4`] for the fast path alone: `None` for a datagram with options or in fragments.
 #[inline(always)]
-pub(crate) fn parse_v4_into(ip: &[u8], then: impl FnOnce(V4)) -> Result<(), ParseError> {
+pub(crate) fn parse_plain_v4(ip: &[u8]) -> Result<Option<V4>, ParseError> {
     let Some(head) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
         return Err(ParseError::truncated(Layer::Ipv4, ipv4::HEADER_LEN, ip.len()));
     };
     if head[0] != 0x45 || ipv4::fragment(head).is_some() {
-        then(aside_v4(ip, head)?);
-    } else {
-        then(read_v4(ip, head, ipv4::HEADER_LEN, checksum::sum20(head), None)?);
+        return Ok(None);
     }
-    Ok(())
+    read_v4(ip, head, ipv4::HEADER_LEN, checksum::sum20(head), None).map(Some)
 }
 
 /// IPv4 with options or in fragments.
 #[cold]
 #[inline(never)]
-fn aside_v4(ip: &[u8], head: &[u8; ipv4::HEADER_LEN]) -> Result<V4, ParseError> {
+fn aside_v4(ip: &[u8]) -> Result<V4, ParseError> {
+    let Some(head) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
+        return Err(ParseError::truncated(Layer::Ipv4, ipv4::HEADER_LEN, ip.len()));
+    };
     let (header, _) = ipv4::Header::parse_quoted(ip)?;
     let sum = checksum::sum20(head).bytes(header.options());
     read_v4(ip, head, header.header_len(), sum, header.fragment())
@@ -182,29 +182,30 @@ fn read_v4(
 /// verified otherwise.
 #[inline]
 pub fn parse_v6(ip: &[u8]) -> Result<V6, ParseError> {
-    let mut parsed = None;
-    parse_v6_into(ip, |packet| parsed = Some(packet))?;
-    parsed.ok_or(ParseError::BadVersion { version: 6 })
+    match parse_plain_v6(ip)? {
+        Some(packet) => Ok(packet),
+        None => aside_v6(ip),
+    }
 }
 
-/// As [`parse_v6`], handing the packet to `then`.
+/// As [`parse_v6`] for the fast path alone: `None` for a datagram with extension headers or of
+/// another upper layer.
 #[inline(always)]
-pub(crate) fn parse_v6_into(ip: &[u8], then: impl FnOnce(V6)) -> Result<(), ParseError> {
+pub(crate) fn parse_plain_v6(ip: &[u8]) -> Result<Option<V6>, ParseError> {
     let (header, payload) = ipv6::Header::parse(ip)?;
     let protocol = Protocol(header.next_header());
     if !matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
-        then(aside_v6(header, payload)?);
-    } else {
-        let upper = Upper::read::<true>(protocol, payload, true)?;
-        then(read_v6(header, payload, upper, protocol, 0, None));
+        return Ok(None);
     }
-    Ok(())
+    let upper = Upper::read::<true>(protocol, payload, true)?;
+    Ok(Some(read_v6(header, payload, upper, protocol, 0, None)))
 }
 
 /// IPv6 with extension headers, or another upper layer.
 #[cold]
 #[inline(never)]
-fn aside_v6(header: ipv6::Header<'_>, payload: &[u8]) -> Result<V6, ParseError> {
+fn aside_v6(ip: &[u8]) -> Result<V6, ParseError> {
+    let (header, payload) = ipv6::Header::parse(ip)?;
     let walked = ipv6::walk(header.next_header(), payload)?;
     let rest = payload.get(walked.offset..).unwrap_or_default();
     let Some(found) = walked.fragment else {
