@@ -1,5 +1,7 @@
 //! What the benches of the core share: large memory, many flows, and the yardstick *L*.
 
+#![allow(dead_code, reason = "each bench uses its part")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
@@ -14,7 +16,7 @@ use weirgate_fixture::frames::{ACK, FROM_CLIENT, Packet, SYN, framed, from_pod};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 /// Frames of one call, as the bars have it.
-pub const BURST: usize = 32;
+pub(crate) const BURST: usize = 32;
 
 /// Bytes of each frame's buffer: a chunk of the rings' memory.
 const BUFFER: usize = 2048;
@@ -23,7 +25,7 @@ const BUFFER: usize = 2048;
 ///
 /// # Panics
 /// Where there is none.
-pub fn huge_memory(len: usize) -> &'static mut [u8] {
+pub(crate) fn huge_memory(len: usize) -> &'static mut [u8] {
     // SAFETY: an anonymous private mapping of our own; nothing else refers to it, it is zeroed,
     // page-aligned, `len` bytes long and never unmapped.
     unsafe {
@@ -36,7 +38,7 @@ pub fn huge_memory(len: usize) -> &'static mut [u8] {
 }
 
 /// *L*: nanoseconds of one dependent random load over `len` bytes, in memory like the tables'.
-pub fn load_latency(len: usize) -> f64 {
+pub(crate) fn load_latency(len: usize) -> f64 {
     const LINE: usize = 64;
     let lines = (len / LINE).max(2);
     let memory = huge_memory(lines * LINE);
@@ -65,21 +67,21 @@ pub fn load_latency(len: usize) -> f64 {
 }
 
 /// A small random number generator (xorshift), so that runs repeat.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// A number below `bound`.
-    pub fn below(&mut self, bound: u32) -> u32 {
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        ((self.0 >> 32) * u64::from(bound) >> 32) as u32
+        (((self.0 >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 
 /// What a burst consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// Packets of flows that exist, from clients.
     Hit,
     /// Their answers, in VXLAN.
@@ -88,19 +90,21 @@ pub enum Workload {
     NewFlow,
 }
 
+/// A flow as its client sends it, and as its pod does.
+type Tuples = (Tuple<[u8; 4]>, Tuple<[u8; 4]>);
+
 /// A worker with many flows, and bursts for it.
-pub struct Bench {
+pub(crate) struct Bench {
     worker: Worker<'static>,
     snapshot: Snapshot<'static>,
-    /// The flows' tuples: as clients and as pods send them.
-    flows: Vec<(Tuple<[u8; 4]>, Tuple<[u8; 4]>)>,
+    flows: Vec<Tuples>,
     request: Vec<u8>,
     answer: Vec<u8>,
     buffers: Vec<[u8; BUFFER]>,
     random: Random,
     next_client: u32,
     /// Bytes of the table's memory.
-    pub table_bytes: usize,
+    pub(crate) table_bytes: usize,
 }
 
 const NOW: Instant = Instant::from_secs(1000);
@@ -114,7 +118,7 @@ impl Bench {
     ///
     /// # Panics
     /// Where a flow cannot be made.
-    pub fn new(flows: u32) -> Self {
+    pub(crate) fn new(flows: u32) -> Self {
         let mut world = World::new();
         let router = [192, 0, 2, 254].into();
         world.routes.push(Route { prefix: "0.0.0.0/0".parse().expect("a prefix"), port: UPLINK, via: Some(router) });
@@ -157,7 +161,7 @@ impl Bench {
     ///
     /// # Panics
     /// Where a frame is not forwarded.
-    pub fn run_frames(&mut self, workload: Workload, frames: u64) -> Duration {
+    pub(crate) fn run_frames(&mut self, workload: Workload, frames: u64) -> Duration {
         let bursts = frames.div_ceil(BURST as u64).max(1);
         let mut times = Vec::with_capacity(bursts as usize);
         for _ in 0..bursts {
