@@ -10,6 +10,8 @@ use std::error::Error;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use weirgate::frame::BURST_FRAMES_MAX;
@@ -281,9 +283,33 @@ pub(crate) type PortQueues<'a> = (&'a str, u32);
 /// Chunks beyond what a worker's rings can hold: a burst in its hands, spares, hand-overs.
 const CHUNKS_OVER: u32 = 1024;
 
+/// How long an occupied queue is tried again, and how often.
+const OCCUPIED_PATIENCE: Duration = Duration::from_secs(2);
+const OCCUPIED_RETRY: Duration = Duration::from_millis(50);
+
 /// Opens a socket for every queue of every port, without copying where all ports can, and shares
 /// the queues out among the workers: queue `q` belongs to worker `q % workers`.
+///
+/// A socket that was closed gives its queue back a little later, from a work queue of the kernel's
+/// (`xp_put_pool` of net/xdp/xsk_buff_pool.c): what a process has held that ended just now is
+/// waited for, so that a restart does not depend on luck.
 pub(crate) fn open(
+    ports: &[PortQueues<'_>],
+    workers: u32,
+    ring: u32,
+    chunk_bytes: u32,
+    zero_copy: bool,
+) -> Result<Rings, StartError> {
+    let patience = Instant::now() + OCCUPIED_PATIENCE;
+    loop {
+        match open_once(ports, workers, ring, chunk_bytes, zero_copy) {
+            Err(StartError::QueueOccupied { .. }) if Instant::now() < patience => thread::sleep(OCCUPIED_RETRY),
+            result => return result,
+        }
+    }
+}
+
+fn open_once(
     ports: &[PortQueues<'_>],
     workers: u32,
     ring: u32,
