@@ -67,6 +67,8 @@ drop_reasons! {
     Fragment = "fragment",
     /// VXLAN without the flag that says its VNI is valid (RFC 7348 §5).
     VxlanFlags = "vxlan-flags",
+    /// VXLAN from a link that leads to no peer.
+    VxlanLink = "vxlan-link",
     /// VXLAN of another network.
     VxlanVni = "vxlan-vni",
     /// VXLAN over IPv6 without a UDP checksum (RFC 8200 §8.1).

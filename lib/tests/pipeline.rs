@@ -205,6 +205,7 @@ fn a_syn_after_the_end_begins_a_new_flow() {
     let mut gateway = World::new().gateway();
     let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
+    to_pod(&mut gateway, &Packet::web(7, ACK, b""));
     to_pod(&mut gateway, &Packet::web(7, FIN | ACK, b""));
     let (_, again) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     assert_ne!(again.source, inner.source, "the old port may still be in the pod's TIME-WAIT");
@@ -474,6 +475,15 @@ fn an_answer_that_does_not_come_over_the_overlay_is_not_believed() {
     assert_eq!(dropped(&gateway.send(UPLINK, &forged)), DropReason::SpoofedSource);
     let unknown = Packet { source: ([198, 51, 100, 1], 80).into(), ..inner.answer(ACK, b"") };
     assert_eq!(dropped(&gateway.send(UPLINK, &framed(FROM_CLIENT, &unknown.bytes()))), DropReason::NoFlow);
+}
+
+#[test]
+fn vxlan_from_a_link_without_peers_is_not_opened() {
+    let mut gateway = World::new().gateway();
+    let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    let forged = from_pod(node, &inner.answer(SYN | ACK, b"").bytes());
+    let forged = framed(FROM_CLIENT, &unframed(&forged).1);
+    assert_eq!(dropped(&gateway.send(UPLINK, &forged)), DropReason::VxlanLink);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub enum Direction {
 pub enum State {
     /// TCP of which one side has spoken.
     TcpOpening = 1,
-    /// TCP of which both sides have spoken.
+    /// TCP whose client has acknowledged an answer: its address is its own.
     TcpEstablished = 2,
     /// TCP that one side has ended.
     TcpClosing = 3,
@@ -30,11 +30,14 @@ pub enum State {
     Udp = 4,
     /// UDP of which both sides have spoken.
     UdpStream = 5,
+    /// TCP that was answered, and whose client has not acknowledged it: a forged source comes this
+    /// far, so it may idle no longer than an unanswered one.
+    TcpAnswered = 6,
 }
 
 impl State {
     /// How many numbers there are, 0 (no flow) included.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
 
     /// The state with this number.
     #[must_use]
@@ -45,6 +48,7 @@ impl State {
             3 => Self::TcpClosing,
             4 => Self::Udp,
             5 => Self::UdpStream,
+            6 => Self::TcpAnswered,
             _ => return None,
         })
     }
@@ -66,8 +70,12 @@ impl State {
     pub const fn next(self, direction: Direction, flags: Flags) -> Self {
         match (self, direction) {
             (Self::TcpClosing, _) => self,
-            (Self::TcpOpening | Self::TcpEstablished, _) if flags.intersects(ENDING) => Self::TcpClosing,
-            (Self::TcpOpening, Direction::Reply) => Self::TcpEstablished,
+            (Self::TcpOpening | Self::TcpAnswered | Self::TcpEstablished, _) if flags.intersects(ENDING) => {
+                Self::TcpClosing
+            }
+            (Self::TcpOpening, Direction::Reply) => Self::TcpAnswered,
+            (Self::TcpAnswered, Direction::Original) if flags.contains(Flags::ACK) => Self::TcpEstablished,
+            (Self::TcpAnswered, _) => self,
             (Self::Udp, Direction::Reply) => Self::UdpStream,
             (Self::TcpOpening | Self::Udp, Direction::Original) | (Self::TcpEstablished | Self::UdpStream, _) => self,
         }
@@ -110,45 +118,50 @@ pub(crate) const fn idle_ticks(timeouts: &Timeouts) -> [u32; State::COUNT] {
         ticks(timeouts.tcp_closing_seconds),
         ticks(timeouts.udp_seconds),
         ticks(timeouts.udp_stream_seconds),
+        ticks(timeouts.tcp_opening_seconds),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::Direction::{Original, Reply};
-    use super::State::{TcpClosing, TcpEstablished, TcpOpening, Udp, UdpStream};
+    use super::State::{TcpAnswered, TcpClosing, TcpEstablished, TcpOpening, Udp, UdpStream};
     use super::*;
 
     #[test]
     fn every_state_direction_and_kind_of_packet() {
-        // The states after: original syn, ack, fin, rst; then reply syn-ack, ack, fin, rst.
-        let rows = [
-            (
-                TcpOpening,
-                [TcpOpening, TcpOpening, TcpClosing, TcpClosing],
-                [TcpEstablished, TcpEstablished, TcpClosing, TcpClosing],
-            ),
-            (
-                TcpEstablished,
-                [TcpEstablished, TcpEstablished, TcpClosing, TcpClosing],
-                [TcpEstablished, TcpEstablished, TcpClosing, TcpClosing],
-            ),
-            (TcpClosing, [TcpClosing; 4], [TcpClosing; 4]),
-            (Udp, [Udp; 4], [UdpStream; 4]),
-            (UdpStream, [UdpStream; 4], [UdpStream; 4]),
+        const SYN_ACK: Flags = Flags::SYN.union(Flags::ACK);
+        const FIN_ACK: Flags = Flags::FIN.union(Flags::ACK);
+        const PACKETS: [Flags; 5] = [Flags::SYN, SYN_ACK, Flags::ACK, FIN_ACK, Flags::RST];
+        let tcp = [
+            (TcpOpening, [TcpOpening, TcpOpening, TcpOpening], [TcpAnswered, TcpAnswered, TcpAnswered]),
+            (TcpAnswered, [TcpAnswered, TcpEstablished, TcpEstablished], [TcpAnswered, TcpAnswered, TcpAnswered]),
+            (TcpEstablished, [TcpEstablished; 3], [TcpEstablished; 3]),
+            (TcpClosing, [TcpClosing; 3], [TcpClosing; 3]),
         ];
-        for (state, original, reply) in rows {
-            let tcp = state <= TcpClosing;
-            for (index, flags) in
-                [Flags::SYN, Flags::ACK, Flags::FIN.union(Flags::ACK), Flags::RST].into_iter().enumerate()
-            {
-                let flags = if tcp { flags } else { Flags(0) };
-                assert_eq!(state.next(Original, flags), original[index], "{state:?} original {flags:?}");
-                let flags = if index == 0 && tcp { Flags::SYN.union(Flags::ACK) } else { flags };
-                assert_eq!(state.next(Reply, flags), reply[index], "{state:?} reply {flags:?}");
+        for (state, original, reply) in tcp {
+            for (index, flags) in PACKETS.into_iter().enumerate() {
+                // FIN and RST end a connection wherever it stands.
+                let expected = |row: [State; 3]| row.get(index).copied().unwrap_or(TcpClosing);
+                assert_eq!(state.next(Original, flags), expected(original), "{state:?} original {flags:?}");
+                assert_eq!(state.next(Reply, flags), expected(reply), "{state:?} reply {flags:?}");
             }
+        }
+        for (state, original, reply) in [(Udp, Udp, UdpStream), (UdpStream, UdpStream, UdpStream)] {
+            assert_eq!((state.next(Original, Flags(0)), state.next(Reply, Flags(0))), (original, reply));
+        }
+        for state in [TcpOpening, TcpAnswered, TcpEstablished, TcpClosing, Udp, UdpStream] {
             assert_eq!(State::from_number(state as u8), Some(state));
         }
+        assert_eq!((State::from_number(0), State::from_number(State::COUNT as u8)), (None, None));
+    }
+
+    #[test]
+    fn a_forged_syn_that_a_pod_answers_may_idle_no_longer_than_an_unanswered_one() {
+        let idle = idle_ticks(&Timeouts::default());
+        let answered = TcpOpening.next(Reply, Flags::SYN.union(Flags::ACK));
+        assert_eq!(idle[answered as usize], idle[TcpOpening as usize]);
+        assert!(idle[answered.next(Original, Flags::ACK) as usize] > idle[answered as usize]);
     }
 
     #[test]

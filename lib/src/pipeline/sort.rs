@@ -72,6 +72,8 @@ pub(super) fn sort(
         }
     };
     match outer {
+        // Peers are not behind this link, so whoever sends this only says to be one.
+        Some(_) if envelope.way == Way::Link => Err(DropReason::VxlanLink),
         Some(outer) => open(worker, snapshot, ip, at, outer, vtep, envelope, out),
         None => Ok(()),
     }

@@ -250,7 +250,6 @@ impl<'d, 'm> Writer<'d, 'm> {
             has_v6: v6.is_some().into(),
             pool_first: first,
             pool_share: u16::try_from(share).unwrap_or(u16::MAX),
-            reserved: [0; 4],
         };
         self.take::<Globals>(Section::Globals)?.fill(record);
         Ok(())

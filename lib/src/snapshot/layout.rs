@@ -95,7 +95,6 @@ pub(crate) struct Globals {
     pub(crate) pool_first: u16,
     /// Ports of each worker on a pool address; worker `w` begins at `pool_first + w * pool_share`.
     pub(crate) pool_share: u16,
-    pub(super) reserved: [u8; 4],
 }
 
 impl Globals {
