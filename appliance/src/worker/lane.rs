@@ -160,7 +160,8 @@ impl Lane {
             queue.reap(&mut self.free);
         }
         if self.shared.stats.len() > 1 {
-            self.send_home(first);
+            self.part_strays(first);
+            self.send_home();
             for peer in self.exchange.peers.iter_mut().flatten() {
                 while let Ok(chunk) = peer.chunks_from.pop() {
                     self.free.push(chunk);
@@ -170,8 +171,17 @@ impl Lane {
         }
     }
 
-    /// Returns other workers' chunks, found among the free ones from `first` on, to their homes.
-    fn send_home(&mut self, first: usize) {
+    /// Takes back a chunk whose frame goes no further; another worker's will be sent home.
+    fn release(&mut self, chunk: Chunk) {
+        if self.home(&chunk) == usize::from(self.id.0) {
+            self.free.push(chunk);
+        } else {
+            self.strays.push(chunk);
+        }
+    }
+
+    /// Takes other workers' chunks out of the free ones, from `first` on.
+    fn part_strays(&mut self, first: usize) {
         let mut at = first;
         while let Some(chunk) = self.free.get(at) {
             if self.home(chunk) == usize::from(self.id.0) {
@@ -181,6 +191,10 @@ impl Lane {
                 self.strays.push(stray);
             }
         }
+    }
+
+    /// Returns other workers' chunks to their homes.
+    fn send_home(&mut self) {
         for _ in 0..self.strays.len() {
             let Some(chunk) = self.strays.pop() else { break };
             let home = self.home(&chunk);
@@ -284,13 +298,13 @@ impl Lane {
             Some(Verdict::Handover(worker)) => self.hand_over(worker, (chunk, port), forward),
             Some(Verdict::Host) => {
                 forward.count_drop(DropReason::HostFull);
-                self.free.push(chunk);
+                self.release(chunk);
             }
             Some(Verdict::Transmit(_)) => {
                 forward.count_drop(DropReason::UnknownPort);
-                self.free.push(chunk);
+                self.release(chunk);
             }
-            Some(Verdict::Drop(_)) | None => self.free.push(chunk),
+            Some(Verdict::Drop(_)) | None => self.release(chunk),
         }
     }
 
@@ -312,7 +326,7 @@ impl Lane {
             }
             Some((chunk, _)) => {
                 forward.count_drop(DropReason::HandoverFull);
-                self.free.push(chunk);
+                self.release(chunk);
             }
         }
     }
@@ -332,6 +346,7 @@ impl Lane {
     /// Moves one port's staged frames into its TX ring, and drops those for which there is no place
     /// even after the kernel has been made to send.
     fn flush(&mut self, port: usize, forward: &mut impl Forward) {
+        let first = self.free.len();
         let staged = &mut self.staged[port];
         let queue = &mut self.queues[self.outlets[port]];
         let before = staged.len();
@@ -345,6 +360,7 @@ impl Lane {
         let dropped = staged.len();
         let dropped_bytes = staged.iter().map(Chunk::len).sum::<usize>();
         self.free.extend(staged.drain(..));
+        self.part_strays(first);
         for _ in 0..dropped {
             forward.count_drop(DropReason::TransmitFull);
         }

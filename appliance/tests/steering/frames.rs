@@ -99,6 +99,12 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a first fragment", fragment(2, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("its next", fragment(2, MORE_FRAGMENTS | 100, vec![2; 32]), Ring),
         ("its last", fragment(2, 200, vec![3; 32]), Ring),
+        (
+            "a first fragment to another port, its number ours before",
+            fragment(2, MORE_FRAGMENTS, ports(40_000, 9)),
+            Kernel,
+        ),
+        ("its last", fragment(2, 200, vec![7; 32]), Kernel),
         ("a first fragment to another port", fragment(3, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", fragment(3, 100, vec![4; 32]), Kernel),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),

@@ -318,6 +318,53 @@ fn frames_cross_workers_and_their_chunks_come_home() {
     workers.stop();
 }
 
+/// Worker 0 hands every frame to worker 1, which drops it.
+struct HandOverAndDrop(WorkerId);
+
+impl Forward for HandOverAndDrop {
+    fn process(&mut self, _: BootTime, burst: &mut Burst<'_, '_>) {
+        for frame in burst.frames.iter_mut() {
+            frame.decide(match self.0 {
+                WorkerId(0) => Verdict::Handover(WorkerId(1)),
+                _ => Verdict::Drop(DropReason::NoFlow),
+            });
+        }
+    }
+
+    fn count_drop(&mut self, reason: DropReason) {
+        panic!("dropped: {}", reason.name());
+    }
+}
+
+#[test]
+fn chunks_of_frames_that_another_worker_dropped_come_home() {
+    let link = Link::new(2);
+    let mut steering = Steering::load(&["g0", "g1"]).unwrap();
+    steering.fill(&table()).unwrap();
+    let workers = worker::start(&PLAN, &mut steering, |_| {
+        Ok(|lane: &mut Lane| {
+            let id = lane.id();
+            lane.run(&mut HandOverAndDrop(id));
+        })
+    })
+    .unwrap();
+    steering.attach(Attach::Best).unwrap();
+    for port in 0..2000_u16 {
+        link.client.send(&frames::udp_v4(10_000 + port, 53));
+        if port % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    // The gauges are renewed once a second.
+    std::thread::sleep(Duration::from_millis(2500));
+    let handed = workers.stats()[0].handed_over.load(Relaxed);
+    assert!(handed > 500, "{handed} frames came in on queue 0");
+    let held: Vec<_> = workers.stats().iter().map(|stats| stats.held.load(Relaxed)).collect();
+    assert_eq!(held, [workers.chunks() as u64 / 2; 2], "each worker holds its own chunks");
+    steering.detach();
+    workers.stop();
+}
+
 #[test]
 fn one_worker_serves_all_queues_of_its_ports() {
     let link = Link::new(2);
