@@ -28,6 +28,7 @@
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const map_update)(void *map, const void *key, const void *value,
 				__u64 flags) = (void *)BPF_FUNC_map_update_elem;
+static long (*const map_delete)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static long (*const redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF_FUNC_redirect_map;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
 
@@ -272,6 +273,9 @@ INLINE int is_ours(struct packet *packet, void *end)
 			}
 			return 1;
 		}
+		// A number may come again: the kernel's datagram must not lose its later parts.
+		if (packet->is_fragment)
+			map_delete(&fragments, &packet->fragment);
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
 		if (is_error_about_ours(packet, end))
 			return 1;
