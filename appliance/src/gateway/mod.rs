@@ -13,7 +13,7 @@ use std::{error, fmt};
 
 use async_io::block_on;
 use futures_lite::future;
-use tracing::info;
+use tracing::{info, warn};
 use weirgate::net::{PortId, WORKERS_MAX};
 use weirgate::pipeline::{Worker, WorkerConfig};
 
@@ -123,6 +123,13 @@ impl Forwarding {
         self.steering.detach();
         self.workers.stop();
     }
+
+    /// Ends for a reason of its own: the program stays on the ports and drops the gateway's traffic,
+    /// which the kernel would answer with resets, until the next gateway takes over.
+    fn abandon(self) {
+        warn!("the steering program stays attached until the next start, or `weirgate detach`");
+        self.workers.stop();
+    }
 }
 
 /// Runs the gateway until a signal asks it to end.
@@ -151,14 +158,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
             Err(KernelError { step: "ask the kernel for its state", cause }.into())
         }))?;
     steering.fill(&control.steering())?;
+    // Before anything is attached: a gateway that cannot be asked does not start, and an earlier
+    // one's steering program stays as it is.
+    let server = Server::bind(&control.config.control_socket)?;
     let forwarding = forward(&control, steering, workers)?;
-    let server = match Server::bind(&control.config.control_socket) {
-        Ok(server) => server,
-        Err(error) => {
-            forwarding.end();
-            return Err(error.into());
-        }
-    };
 
     let forwarding = RefCell::new(forwarding);
     let end = block_on(async {
@@ -172,7 +175,11 @@ pub fn run(config: Config) -> Result<(), RunError> {
         future::or(signalled, future::or(follow, serve)).await
     });
     drop(server);
-    forwarding.into_inner().end();
+    let forwarding = forwarding.into_inner();
+    match end {
+        Ok(()) => forwarding.end(),
+        Err(_) => forwarding.abandon(),
+    }
     end
 }
 
