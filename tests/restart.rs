@@ -107,10 +107,14 @@ fn detach_removes_what_a_killed_gateway_left() {
     let before = host_state(&world);
     start_weirgate(&world, &world.gateway_config()).kill();
     assert_eq!(programs(&world), 2);
-    let detached = world.weirgate(build_gateway(), &["detach"]);
+    let socket = world.control_socket();
+    assert!(socket.exists(), "a killed process cannot remove its socket");
+    let socket = socket.display().to_string();
+    let detached = world.weirgate(build_gateway(), &["detach", "--control-socket", &socket]);
     let said = String::from_utf8_lossy(&detached.stdout).into_owned();
     assert!(detached.status.success(), "{detached:?}");
     assert!(said.contains("up0") && said.contains("un0"), "it says what it removed: {said}");
+    assert!(said.contains(&socket) && !world.control_socket().exists(), "the socket goes, too: {said}");
     assert_eq!(programs(&world), 0);
     assert_host_state(&world, &before, &said);
     // Nothing is left to remove, and that is no failure.
@@ -133,7 +137,17 @@ fn status_tells_people_and_programs_what_was_forwarded() {
     }
     let programs = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
     assert!(programs.status.success(), "{programs:?}");
-    let _status: serde_json::Value = serde_json::from_slice(&programs.stdout).expect("JSON");
+    let status: serde_json::Value = serde_json::from_slice(&programs.stdout).expect("JSON");
+    let web = status["services"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "web"));
+    let web = web.expect("the service web");
+    assert_eq!(web["flows_created"], 40, "{web}");
+    // A connection with one request takes each side at least four packets.
+    for direction in ["original", "reply"] {
+        assert!(web[direction]["packets"].as_u64() >= Some(160), "{web}");
+    }
+    let peers = status["peers"].as_array().expect("peers");
+    assert_eq!(peers.len(), 4);
+    assert!(peers.iter().all(|peer| peer["next_hop"]["mac"].is_string()), "{peers:?}");
     // A reader that stops early is no reason to panic.
     let mut child = Command::new("ip")
         .args(["netns", "exec", &world.namespace(Host::Gateway)])

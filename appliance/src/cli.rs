@@ -80,6 +80,9 @@ pub struct DetachOptions {
     /// An interface to look at; may be given many times. Without it: all.
     #[arg(long = "interface", value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
+    /// The control socket to remove if its gateway is dead.
+    #[arg(long, value_name = "PATH", default_value = config::CONTROL_SOCKET)]
+    pub control_socket: PathBuf,
 }
 
 /// Where the configuration lies.
@@ -211,22 +214,25 @@ fn status(options: &StatusOptions) -> ExitCode {
 
 fn detach(options: &DetachOptions) -> ExitCode {
     let interfaces = (!options.interfaces.is_empty()).then_some(options.interfaces.as_slice());
-    match xdp::detach(interfaces) {
-        Ok(removed) if removed.is_empty() => {
-            print_out("nothing to remove: no interface has a steering program of weirgate's\n");
-            ExitCode::SUCCESS
-        }
-        Ok(removed) => {
-            for Removed { interface, mode, program, interrupts } in removed {
-                let mode = match mode {
-                    Mode::Native => "native",
-                    Mode::Generic => "generic",
-                };
-                let and = if interrupts { ", and no longer defers interrupts" } else { "" };
-                print_out(&format!("{interface}: removed the {mode} steering program, id {program}{and}\n"));
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => refused(&error),
+    let removed = match xdp::detach(interfaces) {
+        Ok(removed) => removed,
+        Err(error) => return refused(&error),
+    };
+    for Removed { interface, mode, program, interrupts } in &removed {
+        let mode = match mode {
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+        };
+        let and = if *interrupts { ", and no longer defers interrupts" } else { "" };
+        print_out(&format!("{interface}: removed the {mode} steering program, id {program}{and}\n"));
     }
+    match status::remove_stale(&options.control_socket) {
+        Ok(true) => print_out(&format!("{}: removed the control socket\n", options.control_socket.display())),
+        Ok(false) if removed.is_empty() => {
+            print_out("nothing to remove: no interface has a steering program of weirgate's\n");
+        }
+        Ok(false) => {}
+        Err(error) => return refused(&error),
+    }
+    ExitCode::SUCCESS
 }

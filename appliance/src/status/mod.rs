@@ -10,4 +10,4 @@ mod tests;
 
 pub use counters::{COUNTERS, Counter, reference};
 pub use model::{BurstTimes, FlowTable, NextHop, Peer, Port, Service, Status, Traffic};
-pub use socket::{Server, SocketError, ask, refuse_live};
+pub use socket::{Server, SocketError, ask, refuse_live, remove_stale};

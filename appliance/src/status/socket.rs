@@ -101,6 +101,29 @@ pub fn refuse_live(path: &Path) -> Result<(), SocketError> {
     }
 }
 
+/// Removes the control socket that a dead process has left, and the default one's directory if that
+/// leaves it empty. Whether there was one; what a running gateway answers on stays.
+///
+/// # Errors
+/// [`SocketError::NotASocket`], or the system's refusal.
+pub fn remove_stale(path: &Path) -> Result<bool, SocketError> {
+    match refuse_live(path) {
+        Ok(()) => {}
+        Err(SocketError::Live(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(cause) => return Err(SocketError::Refused { path: path.to_owned(), cause }),
+    }
+    let own = Path::new(crate::config::CONTROL_SOCKET);
+    if let Some(directory) = own.parent().filter(|_| path == own) {
+        let _ = fs::remove_dir(directory);
+    }
+    Ok(true)
+}
+
 /// The listening end. Dropping it removes the socket, and the directory if it was made for it.
 #[derive(Debug)]
 pub struct Server {
