@@ -162,6 +162,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     // one's steering program stays as it is.
     let server = Server::bind(&control.config.control_socket)?;
     let forwarding = forward(&control, steering, workers)?;
+    server.announce()?;
 
     let forwarding = RefCell::new(forwarding);
     let end = block_on(async {

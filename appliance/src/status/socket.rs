@@ -128,13 +128,16 @@ pub fn remove_stale(path: &Path) -> Result<bool, SocketError> {
 #[derive(Debug)]
 pub struct Server {
     listener: Async<UnixListener>,
+    /// Where it lies until the gateway forwards.
+    waiting: PathBuf,
     path: PathBuf,
     inode: u64,
     made: Option<PathBuf>,
 }
 
 impl Server {
-    /// Listens on `path`, in place of a socket that a dead process has left.
+    /// Makes sure of `path` for [`announce`](Self::announce): listens beside it, where nobody looks, so
+    /// that whoever finds the socket finds a gateway that forwards.
     ///
     /// # Errors
     /// A running gateway there, something that is no socket, or the system's refusal.
@@ -145,14 +148,26 @@ impl Server {
         if let Some(directory) = &directory {
             fs::create_dir_all(directory).map_err(refused)?;
         }
-        match fs::remove_file(path) {
+        let mut waiting = path.as_os_str().to_owned();
+        waiting.push(".starting");
+        let waiting = PathBuf::from(waiting);
+        match fs::remove_file(&waiting) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(refused(cause)),
             _ => {}
         }
-        let listener = Async::<UnixListener>::bind(path).map_err(refused)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
-        let inode = fs::symlink_metadata(path).map_err(refused)?.ino();
-        Ok(Self { listener, path: path.to_owned(), inode, made: directory })
+        let listener = Async::<UnixListener>::bind(&waiting).map_err(refused)?;
+        fs::set_permissions(&waiting, fs::Permissions::from_mode(0o600)).map_err(refused)?;
+        let inode = fs::symlink_metadata(&waiting).map_err(refused)?.ino();
+        Ok(Self { listener, waiting, path: path.to_owned(), inode, made: directory })
+    }
+
+    /// Puts the socket where clients look, in place of one that a dead process has left.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn announce(&self) -> Result<(), SocketError> {
+        let refused = |cause| SocketError::Refused { path: self.path.clone(), cause };
+        fs::rename(&self.waiting, &self.path).map_err(refused)
     }
 
     /// Answers whoever connects, one after another; ends only when dropped.
@@ -185,8 +200,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Another gateway may have its own socket there by now.
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
+        for path in [&self.waiting, &self.path] {
+            if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+                let _ = fs::remove_file(path);
+            }
         }
         if let Some(directory) = &self.made {
             // Only an empty one goes.

@@ -182,6 +182,7 @@ fn a_client_gets_the_status_and_nothing_is_left_of_the_socket() {
     let directory = Directory::new("answer");
     let path = directory.0.join("run/control.sock");
     let server = Server::bind(&path).unwrap();
+    server.announce().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let asked = path.clone();
     let client = std::thread::spawn(move || ask(&asked));
@@ -209,14 +210,22 @@ fn a_dead_process_s_socket_is_replaced_and_other_files_are_not() {
     let path = directory.0.join("control.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a closed socket leaves its file");
-    drop(Server::bind(&path).unwrap());
+    let server = Server::bind(&path).unwrap();
+    assert!(ask(&path).is_err(), "nobody answers before the gateway forwards");
+    server.announce().unwrap();
+    drop(server);
     assert!(!path.exists());
+
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(remove_stale(&path).unwrap() && !path.exists());
+    assert!(!remove_stale(&path).unwrap(), "there is none any more");
 
     fs::write(&path, "precious").unwrap();
     let refused = Server::bind(&path).unwrap_err().to_string();
     let expected =
         format!("{} is there and is no socket; remove it, or set another gateway.control_socket", path.display());
     assert_eq!(refused, expected);
+    assert!(remove_stale(&path).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
