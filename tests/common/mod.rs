@@ -131,7 +131,18 @@ pub(crate) fn frames(world: &World, capture: &Path, filter: &str) -> usize {
 }
 
 /// All that a gateway may change on its host: links with their programs, addresses, routes, rules, device settings.
+///
+/// Waits first until the links of a new world have carrier and addresses of their own, which the kernel sees to in its
+/// own time.
 pub(crate) fn host_state(world: &World) -> String {
+    for _ in 0..100 {
+        let settled = "cat /sys/class/net/up0/operstate /sys/class/net/un0/operstate; \
+                       ip -6 -oneline address show scope link -tentative | wc -l";
+        if world.shell(Host::Gateway, settled).split_whitespace().eq(["up", "up", "2"]) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     world.shell(
         Host::Gateway,
         "ip -d link; ip address; ip route; ip -6 route; nft list ruleset
