@@ -73,10 +73,11 @@ impl Link {
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or nobody.
-    pub(crate) fn who_gets(&self, sent: &[u8], forwarded: &[u8]) -> Option<Receiver> {
+    /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or, when
+    /// `patience` is over, nobody.
+    pub(crate) fn who_gets(&self, sent: &[u8], forwarded: &[u8], patience: Duration) -> Option<Receiver> {
         let (sent, forwarded) = (untagged(sent), untagged(forwarded));
-        let until = Instant::now() + Duration::from_millis(250);
+        let until = Instant::now() + patience;
         let mut got = None;
         // Wait a little after the first, for a second would be wrong.
         let mut settle = None::<Instant>;
@@ -88,7 +89,7 @@ impl Link {
                     (0, _) => {}
                     (1, who) if got.is_none() => {
                         got = Some(who);
-                        settle = Some(Instant::now() + Duration::from_millis(3));
+                        settle = Some(Instant::now() + Duration::from_millis(10));
                     }
                     _ => return None,
                 }
