@@ -147,7 +147,9 @@ fn status_tells_people_and_programs_what_was_forwarded() {
     }
     let peers = status["peers"].as_array().expect("peers");
     assert_eq!(peers.len(), 4);
-    assert!(peers.iter().all(|peer| peer["next_hop"]["mac"].is_string()), "{peers:?}");
+    // Those that the requests went to; the kernel may still be asking for the others.
+    let used = peers.iter().filter(|peer| peer["public"].as_str().is_some_and(|public| public.contains('.')));
+    assert_eq!(used.filter(|peer| peer["next_hop"]["mac"].is_string()).count(), 2, "{peers:?}");
     // A reader that stops early is no reason to panic.
     let mut child = Command::new("ip")
         .args(["netns", "exec", &world.namespace(Host::Gateway)])
