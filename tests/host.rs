@@ -76,8 +76,12 @@ fn traffic_of_the_host_is_unaffected_under_full_load() {
         while Instant::now() < deadline {
             assert_eq!(get(&world, "http://192.0.2.1:8080/host.txt"), "the host itself");
             assert_eq!(get(&world, "http://[2001:db8:1::1]:8080/host.txt"), "the host itself");
-            // The client asks for the gateway's link address anew.
-            world.shell(Host::Client, "ip neighbour flush dev cl0; ip -6 neighbour flush dev cl0");
+            // The client asks for the gateway's link address anew. An entry that is being resolved stays: the kernel
+            // would tell the packets that wait for it that the host is unreachable.
+            world.shell(
+                Host::Client,
+                "for f in -4 -6; do ip $f neighbour flush dev cl0 nud reachable nud stale nud delay nud probe; done",
+            );
         }
         let load = load.join().expect("the load");
         over.store(true, Ordering::Relaxed);
