@@ -1,5 +1,5 @@
-//! The one door to typed views of memory that the caller lends, and to prefetching.
-#![expect(unsafe_code, reason = "casts of plain data; every caller goes through the checks below")]
+//! The one door to typed views of memory that the caller lends, and to the processor's own instructions.
+#![expect(unsafe_code, reason = "casts of plain data, and instructions that every x86-64 has")]
 
 use super::table::{Bucket, FlowTraffic, Header};
 use super::{Address, Entry};
@@ -48,4 +48,23 @@ pub(crate) fn prefetch<T>(value: &T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = value;
+}
+
+/// Which of the sixteen bytes are equal to `byte`, a bit each, from the first word's lowest on.
+#[inline(always)]
+pub(super) fn equal_bytes([low, high]: [u64; 2], byte: u8) -> u16 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+        // SAFETY: values in, a value out; SSE2 is part of x86-64.
+        unsafe {
+            let bytes = _mm_set_epi64x(high.cast_signed(), low.cast_signed());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte.cast_signed()))) as u16
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let bytes = low.to_le_bytes().into_iter().chain(high.to_le_bytes());
+        (0..).zip(bytes).fold(0, |bits, (place, other)| bits | u16::from(other == byte) << place)
+    }
 }
