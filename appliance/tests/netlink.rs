@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_io::{Timer, block_on};
 use futures_lite::{FutureExt, future};
 use weirgate::net::{Mac, PortId};
-use weirgate_appliance::control::netlink::{Effect, Kernel, KernelError, Model, Station, Way};
+use weirgate_appliance::control::netlink::{Effect, Kernel, KernelError, Model, Route, Station, Way};
 
 mod namespace;
 
@@ -79,6 +79,11 @@ fn with_kernel(peers: &[&str], test: impl AsyncFnOnce(Follower)) {
     block_on(future::or(work, conversation));
 }
 
+/// Where the model's route for exactly this prefix leads, if there is one.
+fn leads(model: &Model, prefix: &str) -> Option<Option<Route>> {
+    model.routes.get(&prefix.parse::<ipnet::IpNet>().expect("the test writes prefixes")).copied()
+}
+
 fn world() {
     for (port, far, number) in [("up0", "up1", 1), ("un0", "un1", 2)] {
         ip(&format!("link add {port} address 02:00:00:00:0{number}:01 type veth peer name {far}"));
@@ -109,7 +114,10 @@ fn routes_and_ways_are_followed_as_they_change() {
             .until("a way through a router", |m| m.ways.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.2")))
             .await;
         assert!(effect.routes);
-        assert_eq!(follower.model.routes[&prefix("10.98.0.0/24")].via, Some(address("10.99.0.2")));
+        assert_eq!(
+            follower.model.routes[&prefix("10.98.0.0/24")].and_then(|route| route.via),
+            Some(address("10.99.0.2"))
+        );
 
         // The kernel says nothing of the route that a replacement takes away.
         ip("route replace 10.98.0.0/24 via 10.99.0.3");
@@ -124,7 +132,7 @@ fn routes_and_ways_are_followed_as_they_change() {
         ip("route add default via 10.99.0.9 metric 5000");
         ip("route del default via 192.0.2.254");
         follower
-            .until("the second best", |m| m.routes.get(&prefix("0.0.0.0/0")).is_some_and(|r| r.port == underlay))
+            .until("the second best", |m| leads(m, "0.0.0.0/0").flatten().is_some_and(|r| r.port == underlay))
             .await;
 
         ip("route add 10.99.0.11/32 dev up0 table 77");
@@ -136,6 +144,65 @@ fn routes_and_ways_are_followed_as_they_change() {
         ip("link set un0 down");
         follower.until("no way without the link", |m| !m.ways.contains_key(&address("10.99.0.11"))).await;
         follower.until("the port down", |m| m.ports[1].present && !m.ports[1].link.up).await;
+    });
+}
+
+#[test]
+fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
+    if !inside_namespace("routes_that_lead_through_no_port_stand_before_shorter_prefixes") {
+        return;
+    }
+    world();
+    // Without IPv6 nothing but the link's own messages tells of routes that come and go with it.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a setting");
+    ip("link add mgmt0 type veth peer name mgmt1");
+    ip("link set mgmt1 up");
+    ip("link set mgmt0 up");
+    ip("address add 198.51.100.1/24 dev mgmt0");
+    ip("route add default via 198.51.100.254");
+    with_kernel(&[], async |mut follower| {
+        const NOWHERE: Option<Option<Route>> = Some(None);
+        let through = |via: Option<&str>| Some(Some(Route { port: PortId(0), via: via.map(address) }));
+        assert_eq!(leads(&follower.model, "198.51.100.0/24"), NOWHERE);
+        assert_eq!(leads(&follower.model, "0.0.0.0/0"), NOWHERE);
+        assert_eq!(leads(&follower.model, "192.0.2.0/24"), through(None));
+
+        // The management interface's default is the kernel's choice, and does not silence the uplink's.
+        ip("route add default via 192.0.2.254 metric 5000");
+        follower.until("the uplink's default", |m| leads(m, "0.0.0.0/0") == through(Some("192.0.2.254"))).await;
+
+        for (number, kind) in ["blackhole", "unreachable", "prohibit", "throw"].into_iter().enumerate() {
+            for prefix in [format!("203.0.113.{}/28", 16 * number), format!("2001:db8:{number}::/48")] {
+                ip(&format!("route add {kind} {prefix}"));
+                follower.until(&format!("{kind} {prefix}"), |m| leads(m, &prefix) == NOWHERE).await;
+                ip(&format!("route del {kind} {prefix}"));
+                follower.until(&format!("no {kind} {prefix}"), |m| leads(m, &prefix).is_none()).await;
+            }
+        }
+        // A refusal of the same prefix counts by its metric.
+        ip("route add blackhole 203.0.113.0/24 metric 10");
+        ip("route add 203.0.113.0/24 via 192.0.2.9 metric 20");
+        ip("route add unreachable 203.0.113.0/24 metric 4294967295");
+        follower.until("a refusal before a router", |m| leads(m, "203.0.113.0/24") == NOWHERE).await;
+        ip("route del blackhole 203.0.113.0/24 metric 10");
+        let router = through(Some("192.0.2.9"));
+        follower.until("a router before the last refusal", |m| leads(m, "203.0.113.0/24") == router).await;
+
+        // Without a carrier the prefix is still the interface's, until the kernel is told to pass over it.
+        ip("link set mgmt1 down");
+        let default = |m: &Model| leads(m, "0.0.0.0/0") == through(Some("192.0.2.254"));
+        ip("route add 203.0.113.128/25 via 192.0.2.9");
+        follower.until("what came after the carrier went", |m| leads(m, "203.0.113.128/25").is_some()).await;
+        assert_eq!(leads(&follower.model, "198.51.100.0/24"), NOWHERE);
+        std::fs::write("/proc/sys/net/ipv4/conf/mgmt0/ignore_routes_with_linkdown", "1").expect("a setting");
+        ip("route del 203.0.113.128/25 via 192.0.2.9");
+        follower.until("a dead route passed over", |m| leads(m, "198.51.100.0/24").is_none() && default(m)).await;
+        ip("link set mgmt1 up");
+        follower.until("the carrier back", |m| leads(m, "198.51.100.0/24") == NOWHERE).await;
+
+        // IPv4 routes of a link that goes down vanish without a message each.
+        ip("link set mgmt0 down");
+        follower.until("the shorter prefix alone", |m| leads(m, "198.51.100.0/24").is_none() && default(m)).await;
     });
 }
 

@@ -9,7 +9,7 @@ use weirgate::flow::Tuple;
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
 use weirgate::net::{PortId, WorkerId};
 use weirgate::pipeline::{Worker, WorkerConfig, process};
-use weirgate::snapshot::{Neighbour, Route, Snapshot};
+use weirgate::snapshot::{Neighbour, Route, RouteTarget, Snapshot};
 use weirgate::time::Instant;
 use weirgate::verdict::Verdict;
 use weirgate_fixture::frames::{ACK, FROM_CLIENT, Packet, SYN, framed, from_pod};
@@ -121,7 +121,10 @@ impl Bench {
     pub(crate) fn new(flows: u32) -> Self {
         let mut world = World::new();
         let router = [192, 0, 2, 254].into();
-        world.routes.push(Route { prefix: "0.0.0.0/0".parse().expect("a prefix"), port: UPLINK, via: Some(router) });
+        world.routes.push(Route {
+            prefix: "0.0.0.0/0".parse().expect("a prefix"),
+            target: RouteTarget::Router(UPLINK, router),
+        });
         world.neighbours.push(Neighbour { port: UPLINK, address: router, mac: world::CLIENT_MAC });
         // Pool addresses enough that at most half of their ports are taken.
         let addresses = (flows / (4 * 32_000) + 2).min(250) as u8;

@@ -79,7 +79,7 @@ drop_reasons! {
     EcnNotCapable = "ecn-not-capable",
     /// The service has no backend.
     NoBackend = "no-backend",
-    /// No overlay route to the backend.
+    /// No route: over the overlay to the backend, or out of a port to the client.
     NoRoute = "no-route",
     /// The next hop's link address is not known yet.
     NeighbourUnresolved = "neighbour-unresolved",

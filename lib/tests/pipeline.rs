@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Mac, PortId, Protocol, WorkerId};
-use weirgate::snapshot::Neighbour;
+use weirgate::snapshot::{Neighbour, Route, RouteTarget};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
@@ -523,13 +523,54 @@ fn a_client_behind_a_router_is_answered_through_it() {
     let router = Mac([2, 0, 0, 0, 1, 9]);
     let mut world = World::new();
     let via: IpAddr = [192, 0, 2, 254].into();
-    world.routes.push(weirgate::snapshot::Route { prefix: "0.0.0.0/0".parse().unwrap(), port: UPLINK, via: Some(via) });
+    world.routes.push(Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, via) });
     world.neighbours.push(Neighbour { port: UPLINK, address: via, mac: router });
     let mut gateway = world.gateway();
     let far = Packet { source: ([203, 0, 113, 77], 7).into(), ..Packet::web(7, SYN, b"") };
     let (node, inner) = to_pod(&mut gateway, &far);
     let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()));
     assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: router, ..TO_CLIENT });
+}
+
+#[test]
+fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_shorter_one() {
+    let router = Mac([2, 0, 0, 0, 1, 9]);
+    let routers: [IpAddr; 2] = [[192, 0, 2, 254].into(), "2001:db8:1::fe".parse().unwrap()];
+    let net = |text: &str| text.parse().unwrap();
+    let mut world = World::new();
+    world.routes = vec![
+        Route { prefix: net("203.0.113.64/26"), target: RouteTarget::Nowhere },
+        Route { prefix: net("0.0.0.0/0"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("203.0.113.80/28"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("::/0"), target: RouteTarget::Router(UPLINK, routers[1]) },
+        Route { prefix: net("2001:db8:7::/48"), target: RouteTarget::Nowhere },
+        // Of equal prefixes the last one counts, whatever they lead to.
+        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Nowhere },
+        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Nowhere },
+    ];
+    world.neighbours = routers.map(|address| Neighbour { port: UPLINK, address, mac: router }).into();
+    let mut gateway = world.gateway();
+    let mut port = 0;
+    let mut answer_to = |client: &str| {
+        let source = SocketAddr::new(client.parse().unwrap(), 7);
+        port += 1;
+        let web = if source.is_ipv4() { Packet::web(port, SYN, b"") } else { Packet::web_v6(port, SYN, b"") };
+        let (node, inner) = to_pod(&mut gateway, &Packet { source, ..web });
+        gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()))
+    };
+    let routed = ["203.0.113.63", "203.0.113.80", "203.0.113.95", "203.0.113.128", "2001:db8:8::1", "198.51.100.9"];
+    for client in routed {
+        let out = answer_to(client);
+        assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: router, ..TO_CLIENT }, "{client}");
+    }
+    let lost = ["203.0.113.64", "203.0.113.79", "203.0.113.96", "203.0.113.127", "2001:db8:7::1", "198.18.0.9"];
+    for client in lost {
+        assert_eq!(dropped(&answer_to(client)), DropReason::NoRoute, "{client}");
+    }
+    assert_eq!(gateway.counters.drops(DropReason::NoRoute), lost.len() as u64);
+    assert_eq!(gateway.worker.next_unresolved(), None, "nobody is asked for where it leads nowhere");
 }
 
 #[test]

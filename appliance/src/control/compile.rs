@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weirgate::net::{Endpoint, PortId, Prefix, Protocol};
 use weirgate::snapshot::{
-    Backend, CompileError, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Vtep,
+    Backend, CompileError, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget,
+    Service, Vtep,
 };
 
-use super::netlink::Model;
+use super::netlink::{self, Model};
 use super::publish::SnapshotMemory;
 use crate::config::{self, Config};
 pub use crate::xdp::SteerTable;
@@ -38,7 +39,14 @@ impl World {
             mac: port.link.mac.unwrap_or_default(),
             mtu: u16::try_from(port.link.mtu).unwrap_or(u16::MAX),
         });
-        let routes = kernel.routes.iter();
+        let routes = kernel.routes.iter().map(|(&prefix, route)| {
+            let target = match *route {
+                Some(netlink::Route { port, via: Some(router) }) => RouteTarget::Router(port, router),
+                Some(netlink::Route { port, via: None }) => RouteTarget::Link(port),
+                None => RouteTarget::Nowhere,
+            };
+            Route { prefix: prefix.into(), target }
+        });
         let neighbours = kernel
             .neighbours
             .iter()
@@ -46,9 +54,7 @@ impl World {
         Self {
             ports: ports.collect(),
             peers: config.peers.iter().flat_map(|peer| peers(peer, kernel)).collect(),
-            routes: routes
-                .map(|(&prefix, route)| Route { prefix: prefix.into(), port: route.port, via: route.via })
-                .collect(),
+            routes: routes.collect(),
             neighbours: neighbours.collect(),
             frontends: frontends(config, kernel),
         }
@@ -289,12 +295,14 @@ mod tests {
             metric: 0,
             hops: vec![(3, Some(address("192.0.2.254")))],
         };
-        kernel.replace_routes(&[client_side]);
+        let refused = KernelRoute { prefix: "203.0.113.0/24".parse().unwrap(), metric: 0, hops: vec![] };
+        kernel.replace_routes(&[client_side, refused]);
         let world = World::new(&config, &kernel);
         world.describe(&config, 2, 7, |d| {
             assert_eq!((d.generation, d.gateway.workers, d.gateway.overlay_mtu), (7, 2, Some(1400)));
             assert_eq!(d.ports, [Port { mac: UPLINK, mtu: 1500 }; 2]);
-            assert_eq!(d.routes[0].via, Some(address("192.0.2.254")));
+            assert_eq!(d.routes[0].target, RouteTarget::Router(PortId(0), address("192.0.2.254")));
+            assert_eq!(d.routes[1].target, RouteTarget::Nowhere);
             assert_eq!(d.peers[1].encapsulation, Encapsulation::Direct);
             assert_eq!(d.services[1].id, 1);
         });

@@ -92,7 +92,7 @@ FLOW TABLE  WORKER  USED  CAPACITY
 ipv4             0     2     65536
 
 DROPPED   FRAMES  WHY
-no-route       1  No overlay route to the backend.
+no-route       1  No route: over the overlay to the backend, or out of a port to the client.
 
 COUNTER  VALUE  WHAT IT COUNTS
 steered      1  Frames that the steering program sent to a ring.

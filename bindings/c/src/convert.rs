@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weirgate::counters;
 use weirgate::net::{Endpoint, Mac, PortId, Prefix};
-use weirgate::snapshot::{Backend, Encapsulation, Neighbour, NextHop, Peer, Port, Route, Timeouts, Vtep};
+use weirgate::snapshot::{Backend, Encapsulation, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Timeouts, Vtep};
 use weirgate::verdict::Verdict;
 
 use crate::status::{Problem, Status};
@@ -68,10 +68,11 @@ pub(crate) fn peer(raw: &types::Peer) -> Result<Peer, Problem> {
 }
 
 pub(crate) fn route(raw: &types::Route) -> Result<Route, Problem> {
+    let port = PortId(raw.port);
+    let router = optional(&raw.via).map_err(|problem| problem.within("via"))?;
     Ok(Route {
         prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?,
-        port: PortId(raw.port),
-        via: optional(&raw.via).map_err(|problem| problem.within("via"))?,
+        target: router.map_or(RouteTarget::Link(port), |router| RouteTarget::Router(port, router)),
     })
 }
 

@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Timeouts, Vtep,
-    bytes_required, compile,
+    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Service,
+    Timeouts, Vtep, bytes_required, compile,
 };
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, in_vxlan, tunnelled};
@@ -43,7 +43,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
         encapsulation: Encapsulation::Vxlan { mac: mac([3, node]) },
         next_hop: Some(NextHop { port: PortId(1), mac: mac([2, node]) }),
     };
-    let on_link = |prefix: &str| Route { prefix: at(prefix), port: PortId(0), via: None };
+    let on_link = |prefix: &str| Route { prefix: at(prefix), target: RouteTarget::Link(PortId(0)) };
     let client = |address: &str| Neighbour { port: PortId(0), address: at(address), mac: CLIENT_MAC };
     hear(&Description {
         generation: 7,
@@ -94,7 +94,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
         ],
         routes: &[
             on_link("192.0.2.0/24"),
-            Route { prefix: at("0.0.0.0/0"), port: PortId(0), via: Some(at("192.0.2.254")) },
+            Route { prefix: at("0.0.0.0/0"), target: RouteTarget::Router(PortId(0), at("192.0.2.254")) },
             on_link("2001:db8:1::/64"),
         ],
         neighbours: &[client("192.0.2.10"), client("2001:db8:1::10")],

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Snapshot, Timeouts,
-    Vtep, bytes_required, compile,
+    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Service,
+    Snapshot, Timeouts, Vtep, bytes_required, compile,
 };
 
 pub(crate) const WORKERS: usize = 2;
@@ -157,12 +157,17 @@ fn compiled(moment: u32) -> Aligned {
     }
     let net = |text: &str| text.parse().expect("a prefix");
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let route = |prefix, via: Option<&str>| Route { prefix: net(prefix), port: PortId(0), via: via.map(address) };
+    let route = |prefix, via: Option<&str>| {
+        let on_link = RouteTarget::Link(PortId(0));
+        let target = via.map_or(on_link, |router| RouteTarget::Router(PortId(0), address(router)));
+        Route { prefix: net(prefix), target }
+    };
     let routes = [
         route("0.0.0.0/0", Some("192.0.2.254")),
         route("192.0.2.0/24", None),
         route("::/0", Some("2001:db8:1::fe")),
         route("2001:db8:1::/64", None),
+        Route { prefix: net("198.18.0.0/15"), target: RouteTarget::Nowhere },
     ];
     let neighbours = [Neighbour { port: PortId(0), address: address("192.0.2.254"), mac: STATION }];
     let subnets = [net("10.77.200.0/24"), net("fd77:0:0:200::/64")];

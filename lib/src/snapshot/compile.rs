@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::description::{Description, Encapsulation, Gateway, Peer, Port, Service, Vtep};
+use super::description::{Description, Encapsulation, Gateway, Peer, Port, RouteTarget, Service, Vtep};
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
     PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
@@ -323,7 +323,7 @@ impl<'d, 'm> Writer<'d, 'm> {
         &mut self,
         section: Section,
         prefixes: impl Iterator<Item = (u32, &'p net::Prefix)>,
-    ) -> Result<(), CompileError>
+    ) -> Result<&'m mut [R], CompileError>
     where
         R: Range + 'static + FromBytes + IntoBytes + Immutable + KnownLayout,
     {
@@ -336,8 +336,9 @@ impl<'d, 'm> Writer<'d, 'm> {
             *place = Prefix::new(net, target);
             count += 1;
         }
-        self.counts[section as usize] = flatten(scratch.get_mut(..count).unwrap_or_default(), out);
-        Ok(())
+        let count = flatten(scratch.get_mut(..count).unwrap_or_default(), out);
+        self.counts[section as usize] = count;
+        Ok(out.get_mut(..count).unwrap_or_default())
     }
 
     fn overlay(&mut self) -> Result<(), CompileError> {
@@ -347,24 +348,38 @@ impl<'d, 'm> Writer<'d, 'm> {
         self.ranges::<RangeV6>(Section::OverlayV6, prefixes())?;
         let subnets = self.d.gateway.subnets;
         self.ranges::<RangeV4>(Section::SubnetsV4, (0..).zip(subnets))?;
-        self.ranges::<RangeV6>(Section::SubnetsV6, (0..).zip(subnets))
+        self.ranges::<RangeV6>(Section::SubnetsV6, (0..).zip(subnets))?;
+        Ok(())
     }
 
     fn routes(&mut self) -> Result<(), CompileError> {
         let routes = self.d.routes;
         let records = self.take::<RouteRecord>(Section::RouteTargets)?;
         for (record, route) in records.iter_mut().zip(routes) {
-            self.port(route.port)?;
+            let (port, via) = match route.target {
+                RouteTarget::Link(port) => (port, None),
+                RouteTarget::Router(port, via) => (port, Some(via)),
+                RouteTarget::Nowhere => continue,
+            };
+            self.port(port)?;
             *record = RouteRecord {
-                via: route.via.map_or([0; 16], mapped),
-                port: route.port.0,
-                is_on_link: route.via.is_none().into(),
+                via: via.map_or([0; 16], mapped),
+                port: port.0,
+                is_on_link: via.is_none().into(),
                 reserved: [0; 2],
             };
         }
         let prefixes = || (0..).zip(routes.iter().map(|route| &route.prefix));
-        self.ranges::<RangeV4>(Section::RoutesV4, prefixes())?;
-        self.ranges::<RangeV6>(Section::RoutesV6, prefixes())
+        let v4 = self.ranges::<RangeV4>(Section::RoutesV4, prefixes())?;
+        let v6 = self.ranges::<RangeV6>(Section::RoutesV6, prefixes())?;
+        // Only now: which of equal and nested prefixes counts has been decided whatever they lead to.
+        for target in v4.iter_mut().map(|range| &mut range.target).chain(v6.iter_mut().map(|range| &mut range.target)) {
+            let route = routes.get(*target as usize);
+            if route.is_some_and(|route| route.target == RouteTarget::Nowhere) {
+                *target = NONE;
+            }
+        }
+        Ok(())
     }
 
     fn neighbours(&mut self) -> Result<(), CompileError> {

@@ -20,7 +20,7 @@ pub struct Description<'a> {
     pub peers: &'a [Peer],
     /// The services, in any order.
     pub services: &'a [Service<'a>],
-    /// The way back to clients, longest prefix first or in any order.
+    /// The way back to clients, in any order; the longest prefix wins, and the last of equal ones.
     pub routes: &'a [Route],
     /// Link addresses of stations on the gateway's own links, as far as they are known.
     pub neighbours: &'a [Neighbour],
@@ -161,10 +161,20 @@ pub struct Backend {
 pub struct Route {
     /// The destinations.
     pub prefix: Prefix,
-    /// The link.
-    pub port: PortId,
-    /// The router on that link; `None` where the destinations are on the link itself.
-    pub via: Option<IpAddr>,
+    /// Where it leads.
+    pub target: RouteTarget,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteTarget {
+    /// To the destinations themselves, on this link.
+    Link(PortId),
+    /// To a router on this link.
+    Router(PortId, IpAddr),
+    /// Nowhere that the gateway can send to, as a route that refuses its packets, or one through an
+    /// interface that is none of its ports. Shorter prefixes around it do not count.
+    Nowhere,
 }
 
 /// A resolved neighbour, as the kernel's table has it.

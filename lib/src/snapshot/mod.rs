@@ -9,7 +9,8 @@ mod view;
 
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
-    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, Service, Timeouts, Vtep,
+    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Service,
+    Timeouts, Vtep,
 };
 pub(crate) use layout::{Globals, HopRecord, PortRecord};
 pub(crate) use view::Family;

@@ -119,7 +119,10 @@ fn concerns_routing(message: &RouteMessage) -> bool {
         && !matches!(message.header.kind, RouteType::Local | RouteType::Broadcast | RouteType::Multicast)
 }
 
-/// A unicast route of the main table.
+/// A route of the main table, through interfaces or a refusal.
+///
+/// What the kernel itself passes over (`RTNH_F_DEAD`) is none. Without a carrier (`RTNH_F_LINKDOWN`
+/// alone) a route still holds its prefix, and comes last among those of the same one.
 pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
     let header = &message.header;
     let mut table = u32::from(header.table);
@@ -136,14 +139,14 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
             RouteAttribute::Oif(ifindex) => oif = Some(*ifindex),
             RouteAttribute::MultiPath(next_hops) => {
                 for hop in next_hops.iter().filter(|hop| !hop.flags.contains(RouteNextHopFlags::Dead)) {
-                    hops.push((hop.interface_index, hop.attributes.iter().find_map(router)));
+                    let has_carrier = !hop.flags.contains(RouteNextHopFlags::Linkdown);
+                    hops.push((has_carrier, hop.interface_index, hop.attributes.iter().find_map(router)));
                 }
             }
             other => via = via.or_else(|| router(other)),
         }
     }
     let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && header.kind == RouteType::Unicast
         && header.tos == 0
         && !header.flags.intersects(RouteFlags::Cloned | RouteFlags::Dead);
     if !ours {
@@ -159,10 +162,25 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
     if matches!(destination, IpAddr::V6(v6) if v6.is_unicast_link_local()) || destination.is_multicast() {
         return None;
     }
-    if let Some(ifindex) = oif {
-        hops.insert(0, (ifindex, via));
-    }
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
+    match header.kind {
+        RouteType::Unicast => {}
+        // Behind the main table there is nothing that a `throw` could find.
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => {
+            return Some(KernelRoute { prefix, metric, hops: Vec::new() });
+        }
+        _ => return None,
+    }
+    if let Some(ifindex) = oif {
+        hops.insert(0, (!header.flags.contains(RouteFlags::Linkdown), ifindex, via));
+    }
+    hops.sort_by_key(|(has_carrier, ..)| !has_carrier);
+    match hops.first() {
+        Some((true, ..)) => {}
+        Some((false, ..)) => metric = u32::MAX,
+        None => return None,
+    }
+    let hops = hops.into_iter().map(|(_, ifindex, via)| (ifindex, via)).collect();
     Some(KernelRoute { prefix, metric, hops })
 }
 

@@ -97,7 +97,8 @@ pub struct KernelRoute {
     pub prefix: IpNet,
     /// Its preference: the smallest wins.
     pub metric: u32,
-    /// Interface and router of each of its next hops.
+    /// Interface and router of each of its next hops; none where it refuses its packets (blackhole,
+    /// unreachable, prohibit).
     pub hops: Vec<(u32, Option<IpAddr>)>,
 }
 
@@ -153,13 +154,17 @@ impl Effect {
     }
 }
 
+/// What a change of another interface means: routes through it stand before shorter prefixes of ours,
+/// and vanish with its link or address without a word of their own.
+const ELSEWHERE: Effect = Effect { snapshot: false, routes: true, all: false };
+
 /// Everything known of the kernel, as far as it touches the ports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Model {
     /// The ports; the index is the [`PortId`].
     pub ports: Vec<Port>,
-    /// The best route through a port for each prefix.
-    pub routes: BTreeMap<IpNet, Route>,
+    /// The best route of each prefix; `None` where it leads through no port.
+    pub routes: BTreeMap<IpNet, Option<Route>>,
     /// The stations on the ports' links.
     pub neighbours: BTreeMap<(PortId, IpAddr), Station>,
     /// The way to each peer's underlay address that has one through a port.
@@ -231,16 +236,20 @@ impl Model {
                     port.link.up = false;
                     Effect { snapshot: true, routes: true, all: false }
                 }
-                _ => Effect::default(),
+                Some(_) => Effect::default(),
+                None => ELSEWHERE,
             },
             Event::Address { ifindex, address } => {
                 let changed = self.port_mut(ifindex).is_some_and(|port| port.addresses.insert(address));
                 Effect { snapshot: changed, routes: changed, all: false }
             }
-            Event::AddressGone { ifindex, address } => {
-                let changed = self.port_mut(ifindex).is_some_and(|port| port.addresses.remove(&address));
-                Effect { snapshot: changed, routes: changed, all: false }
-            }
+            Event::AddressGone { ifindex, address } => match self.port_mut(ifindex) {
+                Some(port) => {
+                    let changed = port.addresses.remove(&address);
+                    Effect { snapshot: changed, routes: changed, all: false }
+                }
+                None => ELSEWHERE,
+            },
             Event::Neighbour { ifindex, address, station } => match self.port(ifindex) {
                 Some(port) => self.apply_neighbour(port, address, station),
                 None => Effect::default(),
@@ -251,18 +260,22 @@ impl Model {
     }
 
     /// Puts these routes in the place of all earlier ones; says whether any differs.
+    ///
+    /// Of one prefix's routes the one with the smallest metric counts, but those that lead through
+    /// other interfaces only where no other is: a host's default route through its management
+    /// interface does not silence the uplink's. A longer prefix counts wherever it leads.
     pub fn replace_routes(&mut self, routes: &[KernelRoute]) -> bool {
-        let mut best: BTreeMap<IpNet, (u32, Route)> = BTreeMap::new();
+        let mut best: BTreeMap<IpNet, ((bool, u32), Option<Route>)> = BTreeMap::new();
         for route in routes {
-            // A next hop through another interface is no way for frames of the gateway's.
-            let hop = route.hops.iter().find_map(|(ifindex, via)| Some((self.port(*ifindex)?, *via)));
-            let Some((port, via)) = hop else { continue };
-            let better = best.get(&route.prefix).is_none_or(|(metric, _)| route.metric < *metric);
-            if better {
-                best.insert(route.prefix, (route.metric, Route { port, via }));
+            let through_port = |&(ifindex, via): &(u32, _)| Some(Route { port: self.port(ifindex)?, via });
+            let found = route.hops.iter().find_map(through_port);
+            let leads_elsewhere = found.is_none() && !route.hops.is_empty();
+            let rank = (leads_elsewhere, route.metric);
+            if best.get(&route.prefix).is_none_or(|(least, _)| rank < *least) {
+                best.insert(route.prefix, (rank, found));
             }
         }
-        let routes: BTreeMap<IpNet, Route> = best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect();
+        let routes: BTreeMap<_, _> = best.into_iter().map(|(prefix, (_, route))| (prefix, route)).collect();
         let changed = routes != self.routes;
         self.routes = routes;
         changed
@@ -279,7 +292,7 @@ impl Model {
     /// the ways to peers, and routers.
     pub fn stations_needed(&self) -> impl Iterator<Item = (PortId, IpAddr)> {
         let ways = self.ways.values().map(|way| (way.port, way.station));
-        let routers = self.routes.values().filter_map(|route| Some((route.port, route.via?)));
+        let routers = self.routes.values().flatten().filter_map(|route| Some((route.port, route.via?)));
         ways.chain(routers).collect::<BTreeSet<_>>().into_iter()
     }
 
@@ -288,7 +301,7 @@ impl Model {
     }
 
     fn apply_link(&mut self, ifindex: u32, link: Link) -> Effect {
-        let Some(port) = self.port_mut(ifindex) else { return Effect::default() };
+        let Some(port) = self.port_mut(ifindex) else { return ELSEWHERE };
         let changed = port.link != link || !port.present;
         port.present = true;
         port.link = link;
@@ -330,6 +343,11 @@ mod tests {
         KernelRoute { prefix: prefix.parse().unwrap(), metric, hops }
     }
 
+    /// Where the model's route for exactly this prefix leads; there has to be one.
+    fn leads(model: &Model, prefix: &str) -> Option<Route> {
+        model.routes[&prefix.parse::<IpNet>().unwrap()]
+    }
+
     #[test]
     fn an_interface_named_twice_is_one_port() {
         let links = [(3, link("up0"))];
@@ -339,13 +357,11 @@ mod tests {
     }
 
     #[test]
-    fn events_of_other_interfaces_change_nothing() {
+    fn addresses_and_neighbours_of_other_interfaces_change_nothing() {
         let mut model = model();
         let before = model.clone();
         let station = Station::Known(B);
         let events = [
-            Event::Link { ifindex: 4, link: link("lo") },
-            Event::LinkGone { ifindex: 4 },
             Event::Address { ifindex: 4, address: address("127.0.0.1") },
             Event::Neighbour { ifindex: 4, address: address("192.0.2.7"), station },
         ];
@@ -383,7 +399,22 @@ mod tests {
     }
 
     #[test]
-    fn the_best_route_through_a_port_wins() {
+    fn routes_are_asked_for_when_another_interface_changes() {
+        let mut model = model();
+        let before = model.clone();
+        let events = [
+            Event::Link { ifindex: 4, link: link("lo") },
+            Event::LinkGone { ifindex: 4 },
+            Event::AddressGone { ifindex: 4, address: address("198.51.100.1") },
+        ];
+        for event in events {
+            assert_eq!(model.apply(event.clone()), Effect { routes: true, ..Effect::default() }, "{event:?}");
+        }
+        assert_eq!(model, before);
+    }
+
+    #[test]
+    fn the_best_route_through_a_port_wins_over_other_interfaces_of_any_metric() {
         let mut model = model();
         let routes = [
             route("0.0.0.0/0", 100, &[(3, Some("192.0.2.254"))]),
@@ -393,11 +424,38 @@ mod tests {
         ];
         assert!(model.replace_routes(&routes));
         assert!(!model.replace_routes(&routes));
-        let default: IpNet = "0.0.0.0/0".parse().unwrap();
-        assert_eq!(model.routes[&default], Route { port: PortId(0), via: Some(address("192.0.2.254")) });
-        let multipath: IpNet = "203.0.113.0/24".parse().unwrap();
-        assert_eq!(model.routes[&multipath], Route { port: PortId(1), via: Some(address("10.99.0.2")) });
+        assert_eq!(leads(&model, "0.0.0.0/0"), Some(Route { port: PortId(0), via: Some(address("192.0.2.254")) }));
+        assert_eq!(leads(&model, "203.0.113.0/24"), Some(Route { port: PortId(1), via: Some(address("10.99.0.2")) }));
         let needed: Vec<_> = model.stations_needed().collect();
         assert_eq!(needed, [(PortId(0), address("192.0.2.254")), (PortId(1), address("10.99.0.2"))]);
+    }
+
+    #[test]
+    fn a_longer_prefix_through_another_interface_leads_nowhere() {
+        let mut model = model();
+        model.replace_routes(&[
+            route("0.0.0.0/0", 0, &[(3, Some("192.0.2.254"))]),
+            route("198.51.100.0/24", 0, &[(4, None)]),
+        ]);
+        assert_eq!(leads(&model, "198.51.100.0/24"), None);
+        assert_eq!(model.stations_needed().count(), 1);
+        assert!(model.replace_routes(&[route("0.0.0.0/0", 0, &[(3, Some("192.0.2.254"))])]));
+        assert!(!model.routes.contains_key(&"198.51.100.0/24".parse::<IpNet>().unwrap()));
+    }
+
+    #[test]
+    fn a_refusal_counts_by_its_metric() {
+        let mut model = model();
+        let uplink = Some(Route { port: PortId(0), via: None });
+        for (metric, expected) in [(10, None), (200, uplink), (u32::MAX, uplink)] {
+            let mut both = [route("203.0.113.0/24", metric, &[]), route("203.0.113.0/24", 100, &[(3, None)])];
+            for _ in 0..2 {
+                model.replace_routes(&both);
+                assert_eq!(leads(&model, "203.0.113.0/24"), expected, "a refusal of metric {metric}");
+                both.reverse();
+            }
+        }
+        model.replace_routes(&[route("203.0.113.0/24", 9, &[]), route("203.0.113.0/24", 1, &[(4, None)])]);
+        assert_eq!(leads(&model, "203.0.113.0/24"), None);
     }
 }
