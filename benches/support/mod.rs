@@ -130,7 +130,13 @@ impl Bench {
         let addresses = (flows / (4 * 32_000) + 2).min(250) as u8;
         world.pool = (2..2 + addresses).map(|last| [10, 77, 200, last].into()).collect();
         let snapshot = world.describe(weirgate_fixture::snapshot);
-        let config = WorkerConfig { id: WorkerId(0), flows_v4: flows + 4096, flows_v6: 16, secret: [11, 22, 33, 44] };
+        let config = WorkerConfig {
+            id: WorkerId(0),
+            workers: 1,
+            flows_v4: flows + 4096,
+            flows_v6: 16,
+            secret: [11, 22, 33, 44],
+        };
         let memory = huge_memory(Worker::memory_bytes(&config));
         let table_bytes = memory.len();
         let worker = Worker::new(&config, memory, Box::leak(Box::default()), &[]).expect("memory for the flows");

@@ -199,7 +199,13 @@ fn forward(control: &Control, mut steering: Steering, workers: u32) -> Result<Fo
     let mut counters = Vec::new();
     let workers = worker::start(&plan, &mut steering, |id| {
         let secret = random().map_err(|cause| StartError::System { step: "read random bits", name: None, cause })?;
-        let worker = WorkerConfig { id, flows_v4: config.flows_v4, flows_v6: config.flows_v6, secret };
+        let worker = WorkerConfig {
+            id,
+            workers: u8::try_from(workers).unwrap_or(u8::MAX),
+            flows_v4: config.flows_v4,
+            flows_v6: config.flows_v6,
+            secret,
+        };
         let memory = Memory::new(Worker::memory_bytes(&worker)).map_err(|cause| StartError::System {
             step: "get memory for the flows",
             name: None,

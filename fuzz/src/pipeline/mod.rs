@@ -41,6 +41,7 @@ pub(crate) fn run(data: &[u8]) {
     let mut script = Script::new(data);
     let config = WorkerConfig {
         id: WorkerId(script.below(2) as u8),
+        workers: 2,
         flows_v4: 16 + script.below(32) as u32,
         flows_v6: 16 + script.below(8) as u32,
         secret: [1, 2, 3, 4],

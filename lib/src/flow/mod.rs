@@ -11,7 +11,7 @@ use crate::net::Protocol;
 
 pub use state::{Direction, State};
 pub(crate) use state::{idle_ticks, tick};
-pub use table::{CAPACITY_MAX, FlowTraffic, Found, InsertError, Table, TableError};
+pub use table::{Adopted, AttachError, CAPACITY_MAX, FlowTraffic, Found, InsertError, Owner, Table, TableError};
 
 mod sealed {
     pub trait Sealed {}
@@ -118,12 +118,18 @@ pub struct Entry<A: Address> {
     pub(crate) vlan: [u8; 2],
     /// The service's number.
     pub(crate) service: u32,
-    /// The overlay hop to the backend, as of `generation`.
+    /// The overlay hop to the backend, as of `generation`; [`NO_HOP`] where it has to be looked up.
     pub(crate) hop: u32,
     /// The snapshot that `hop` belongs to.
     pub(crate) generation: u32,
     spare: A::Spare,
 }
+
+/// A hop of no snapshot.
+pub(crate) const NO_HOP: u32 = u32::MAX;
+
+/// The number of no service: one that the snapshot no longer has.
+pub(crate) const NO_SERVICE: u32 = u32::MAX;
 
 /// The bytes of the fields that are the same in both families.
 const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4;

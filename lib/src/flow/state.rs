@@ -53,6 +53,17 @@ impl State {
         })
     }
 
+    /// Whether flows of this protocol have this state.
+    #[must_use]
+    pub const fn is_of(self, protocol: Protocol) -> bool {
+        match self {
+            Self::TcpOpening | Self::TcpAnswered | Self::TcpEstablished | Self::TcpClosing => {
+                protocol.0 == Protocol::TCP.0
+            }
+            Self::Udp | Self::UdpStream => protocol.0 == Protocol::UDP.0,
+        }
+    }
+
     /// The state of a flow that this packet begins; `None` where such a packet begins none: TCP
     /// begins with a SYN alone (RFC 9293 §3.5).
     #[must_use]

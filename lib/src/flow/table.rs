@@ -4,12 +4,21 @@
 //! - A live entry stands in exactly two slots, one for each tuple, each in one of the tuple's two
 //!   buckets. A slot is a tag of eight bits and the entry's index; tag zero is vacant.
 //! - A vacant entry has state 0 and stands in the list of vacant entries.
-//! - Everything is an index; nothing is a pointer. The buckets can be made anew from the entries.
+//! - Everything is an index; nothing is a pointer. The buckets can be made anew from the entries, and
+//!   are when a later process adopts the table ([`Table::attach`]).
+//! - An entry's state is written after all else of it, and taken away before all else: at whatever
+//!   instruction a process is killed, an entry with a state is whole.
+
+mod attach;
+
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::raw::{self, split_plain};
 use super::{Address, Direction, Entry, State, Tuple};
 use crate::hash::{HashKey, reduce};
-use crate::net::Protocol;
+use crate::net::{Protocol, WorkerId};
+
+pub use attach::{Adopted, AttachError};
 
 /// The most flows of one table: what an index of 24 bits can name.
 pub const CAPACITY_MAX: u32 = (1 << 24) - 1;
@@ -30,7 +39,8 @@ const CROWDED: u32 = 12;
 
 const NONE: u32 = u32::MAX;
 const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
-const VERSION: u32 = 1;
+/// Grows with every change to what the bytes of a table mean; see also [`attach::layout`].
+const VERSION: u32 = 2;
 
 /// The first cache line of a table: what it is, so that a later process can tell.
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +48,36 @@ const VERSION: u32 = 1;
 pub(super) struct Header {
     magic: u64,
     version: u32,
-    entry_bytes: u32,
+    layout: u32,
     capacity: u32,
-    buckets: u32,
+    worker: u8,
+    workers: u8,
+    reserved: [u8; 10],
     secret: [u64; 4],
-    reserved: u64,
 }
-const _: () = assert!(size_of::<Header>() == 64);
+const _: () = assert!(size_of::<Header>() == 64 && core::mem::offset_of!(Header, secret) == 22 + 10);
+
+/// Whose flows a table has: the source ports of its replies lead to this worker among so many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The worker.
+    pub worker: WorkerId,
+    /// How many workers share the ports; 0 for a table that is nobody's.
+    pub workers: u8,
+}
+
+impl Owner {
+    /// Of a table that stands alone.
+    pub const NOBODY: Self = Self { worker: WorkerId(0), workers: 0 };
+}
+
+/// The parts of a table's memory.
+struct Parts<'m, A: Address> {
+    header: &'m mut Header,
+    entries: &'m mut [Entry<A>],
+    traffic: &'m mut [FlowTraffic],
+    buckets: &'m mut [Bucket],
+}
 
 /// Sixteen slots that are read together: their tags, eight to a word, and their entries.
 #[derive(Clone, Copy, Debug)]
@@ -181,38 +214,57 @@ impl<'m, A: Address> Table<'m, A> {
         if count < 2 { 2 } else { count }
     }
 
-    /// Makes an empty table of `capacity` flows. Touches all of `memory` once.
-    ///
-    /// `secret` keys the hash; keep it from everyone who sends packets.
-    ///
-    /// # Errors
-    /// [`TableError`] where the capacity is out of range or the memory does not hold it.
-    pub fn new(capacity: u32, secret: [u64; 4], memory: &'m mut [u8]) -> Result<Self, TableError> {
+    fn split(capacity: u32, memory: &'m mut [u8]) -> Result<Parts<'m, A>, TableError> {
         if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity) {
             return Err(TableError::Capacity { asked: capacity, min: CAPACITY_MIN, max: CAPACITY_MAX });
         }
         let error = TableError::Memory { have: memory.len(), need: Self::memory_bytes(capacity) };
-        let buckets = Self::bucket_count(capacity);
         let (header, rest) = split_plain::<Header>(memory, 1).ok_or(error)?;
         let (entries, rest) = split_plain::<Entry<A>>(rest, capacity as usize).ok_or(error)?;
         let (traffic, rest) = split_plain::<FlowTraffic>(rest, capacity as usize).ok_or(error)?;
         let (_, rest) = split_plain::<FlowTraffic>(rest, capacity as usize & 1).ok_or(error)?;
-        let (buckets, _) = split_plain::<Bucket>(rest, buckets as usize).ok_or(error)?;
-        header.fill(Header {
-            magic: MAGIC,
-            version: VERSION,
-            entry_bytes: size_of::<Entry<A>>() as u32,
-            capacity,
-            buckets: buckets.len() as u32,
-            secret,
-            reserved: 0,
-        });
+        let (buckets, _) = split_plain::<Bucket>(rest, Self::bucket_count(capacity) as usize).ok_or(error)?;
+        let header = header.first_mut().ok_or(error)?;
+        Ok(Parts { header, entries, traffic, buckets })
+    }
+
+    /// Makes an empty table of `capacity` flows. Touches all of `memory` once.
+    ///
+    /// `secret` keys the hash; keep it from everyone who sends packets. It stays with the table.
+    ///
+    /// # Errors
+    /// [`TableError`] where the capacity is out of range or the memory does not hold it.
+    pub fn new(capacity: u32, secret: [u64; 4], memory: &'m mut [u8]) -> Result<Self, TableError> {
+        Self::with_owner(capacity, Owner::NOBODY, secret, memory)
+    }
+
+    /// As [`new`](Self::new), for a worker.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_owner(capacity: u32, owner: Owner, secret: [u64; 4], memory: &'m mut [u8]) -> Result<Self, TableError> {
+        let Parts { header, entries, traffic, buckets } = Self::split(capacity, memory)?;
+        // Until all is written the memory is no table, whatever lay there before.
+        header.magic = 0;
+        compiler_fence(Ordering::Release);
         for (index, entry) in (1..).zip(entries.iter_mut()) {
             *entry = A::VACANT;
             entry.seen = if index == capacity { NONE } else { index };
         }
         traffic.fill(FlowTraffic::default());
         buckets.fill(Bucket::VACANT);
+        *header = Header {
+            magic: 0,
+            version: VERSION,
+            layout: attach::layout::<A>(),
+            capacity,
+            worker: owner.worker.0,
+            workers: owner.workers,
+            reserved: [0; 10],
+            secret,
+        };
+        compiler_fence(Ordering::Release);
+        header.magic = MAGIC;
         Ok(Self { entries, traffic, buckets, key: HashKey::new(secret), live: 0, vacant: 0, hand: 0 })
     }
 
@@ -379,6 +431,7 @@ impl<'m, A: Address> Table<'m, A> {
         self.live += 1;
         if let Some((entry, traffic)) = self.get_mut(index) {
             *traffic = FlowTraffic::default();
+            compiler_fence(Ordering::Release);
             entry.state = state as u8;
         }
         Ok(index)
@@ -415,6 +468,8 @@ impl<'m, A: Address> Table<'m, A> {
     pub fn remove(&mut self, index: u32) {
         let Some(entry) = self.entries.get_mut(index as usize).filter(|entry| entry.state != 0) else { return };
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
+        entry.state = 0;
+        compiler_fence(Ordering::Release);
         *entry = Entry { seen: self.vacant, ..A::VACANT };
         self.vacant = index;
         self.live -= 1;

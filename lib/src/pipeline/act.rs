@@ -4,10 +4,10 @@ use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, bind, icmp};
 use core::net::Ipv6Addr;
 
-use crate::flow::{Direction, Found, State, Tuple};
+use crate::flow::{Direction, Entry, Found, NO_HOP, NO_SERVICE, State, Tuple};
 use crate::frame::Frame;
 use crate::nat;
-use crate::net::{Endpoint, Mac, PortId};
+use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::{Passage, begin_before};
 use crate::snapshot::{HopRecord, PortRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
@@ -102,15 +102,31 @@ fn to_backend<A: Wire, R: Recorder>(
     }
     let snapshot = cx.snapshot;
     let (entry, _) = A::flows(cx.worker).get_mut(found.index).ok_or(DropReason::NoFlow)?;
-    if entry.generation != snapshot.generation() {
-        entry.hop = A::overlay_hop(snapshot, entry.reply.source).ok_or(DropReason::NoRoute)?;
-        entry.generation = snapshot.generation();
-    }
+    let hop = match snapshot.hop(entry.hop) {
+        Some(hop) if entry.generation == snapshot.generation() => hop,
+        _ => look_up_again(snapshot, entry)?,
+    };
+    entry.port = frame.port().0;
     entry.link = item.station.0;
     entry.vlan = item.vlan;
     let to = entry.reply.inverted();
-    let leave = to_peer(snapshot, entry.hop)?;
+    let leave = over(hop)?;
     finish(cx, frame, item, found, &to, leave)
+}
+
+/// Makes what the flow remembers of a snapshot that of this one; the hop to its backend.
+#[cold]
+fn look_up_again<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &mut Entry<A>) -> Result<&'s HopRecord, DropReason> {
+    let (source, service) = (entry.reply.source, entry.original);
+    if entry.hop == NO_HOP {
+        // The flow was adopted: another process may have numbered its service.
+        let selector =
+            snapshot.selector(service.destination.mapped(), service.destination_port, Protocol(entry.protocol));
+        entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
+    }
+    entry.hop = A::overlay_hop(snapshot, source).ok_or(DropReason::NoRoute)?;
+    entry.generation = snapshot.generation();
+    snapshot.hop(entry.hop).ok_or(DropReason::NoRoute)
 }
 
 /// From the backend: to the client, from the address that it wrote to.
@@ -219,7 +235,12 @@ fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, found: 
 /// The way to a peer, by the index of its hop.
 #[inline(always)]
 pub(super) fn to_peer<'s>(snapshot: &Snapshot<'s>, hop: u32) -> Result<Leave<'s>, DropReason> {
-    let hop = snapshot.hop(hop).ok_or(DropReason::NoRoute)?;
+    over(snapshot.hop(hop).ok_or(DropReason::NoRoute)?)
+}
+
+/// The way over this hop, once the next station's link address is known.
+#[inline(always)]
+const fn over(hop: &HopRecord) -> Result<Leave<'_>, DropReason> {
     if hop.is_resolved == 0 { Err(DropReason::NeighbourUnresolved) } else { Ok(Leave::Peer(hop)) }
 }
 

@@ -31,7 +31,7 @@ use crate::wire::packet::Packet;
 use crate::wire::quote::Quote;
 
 pub use explain::{Recorder, Step};
-pub use worker::{InitError, Worker, WorkerConfig};
+pub use worker::{AttachError, InitError, Worker, WorkerConfig};
 
 /// Gives every frame of the burst a verdict.
 ///

@@ -1,10 +1,11 @@
 //! One worker's own state: its flows, its counters, what it wants resolved.
 
+use core::fmt;
 use core::net::IpAddr;
 
 use super::error::Budget;
 use crate::counters::{Counters, ServiceCounters};
-use crate::flow::{Table, TableError, tick};
+use crate::flow::{self, Adopted, Owner, Table, TableError, tick};
 use crate::frame::Frame;
 use crate::hash::Stream;
 use crate::net::{PortId, WorkerId};
@@ -20,12 +21,21 @@ const UNRESOLVED_MAX: usize = 16;
 pub struct WorkerConfig {
     /// Which of the gateway's workers it is.
     pub id: WorkerId,
+    /// How many workers the gateway has, as its snapshots say.
+    pub workers: u8,
     /// The most IPv4 flows.
     pub flows_v4: u32,
     /// The most IPv6 flows.
     pub flows_v6: u32,
-    /// Random bits that nobody outside knows: the flow table's hash and the choice of ports hang on them.
+    /// Random bits that nobody outside knows: the choice of ports hangs on them, and the hash of
+    /// flow tables that are made (one that is adopted keeps its own).
     pub secret: [u64; 4],
+}
+
+impl WorkerConfig {
+    const fn owner(&self) -> Owner {
+        Owner { worker: self.id, workers: self.workers }
+    }
 }
 
 /// Why a worker cannot be made.
@@ -35,6 +45,24 @@ pub enum InitError {
     FlowsV4(TableError),
     /// The table of IPv6 flows.
     FlowsV6(TableError),
+}
+
+/// Why a worker cannot go on with the memory of an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachError {
+    /// The table of IPv4 flows.
+    FlowsV4(flow::AttachError),
+    /// The table of IPv6 flows.
+    FlowsV6(flow::AttachError),
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FlowsV4(error) => write!(f, "table of IPv4 flows: {error}"),
+            Self::FlowsV6(error) => write!(f, "table of IPv6 flows: {error}"),
+        }
+    }
 }
 
 /// Everything that one worker changes. Never shared, never locked.
@@ -71,13 +99,63 @@ impl<'m> Worker<'m> {
         counters: &'m Counters,
         services: &'m [ServiceCounters],
     ) -> Result<Self, InitError> {
-        let [a, b, c, d] = config.secret;
+        let (memory_v4, memory_v6) = Self::split(config, memory);
+        let v4 = Table::with_owner(config.flows_v4, config.owner(), config.secret, memory_v4);
+        let v6 = Table::with_owner(config.flows_v6, config.owner(), config.secret, memory_v6);
+        let (v4, v6) = (v4.map_err(InitError::FlowsV4)?, v6.map_err(InitError::FlowsV6)?);
+        Ok(Self::with_tables(config, v4, v6, counters, services))
+    }
+
+    /// Whether [`attach`](Self::attach) would go on with this memory. Reads two cache lines.
+    ///
+    /// # Errors
+    /// What keeps it from being adopted; [`new`](Self::new) begins without flows instead.
+    pub fn check(config: &WorkerConfig, memory: &[u8]) -> Result<(), AttachError> {
         let split = Table::<[u8; 4]>::memory_bytes(config.flows_v4).min(memory.len());
-        let (memory_v4, memory_v6) = memory.split_at_mut(split);
-        Ok(Self {
+        let (memory_v4, memory_v6) = memory.split_at(split);
+        Table::<[u8; 4]>::check(config.flows_v4, config.owner(), memory_v4).map_err(AttachError::FlowsV4)?;
+        Table::<[u8; 16]>::check(config.flows_v6, config.owner(), memory_v6).map_err(AttachError::FlowsV6)
+    }
+
+    /// Goes on with the flows that an earlier process left in this memory, whatever instruction it
+    /// died at. Nobody else may write there any more.
+    ///
+    /// - `config`: as the tables were made, but for the secret.
+    /// - Work: linear in the capacities; see [`Table::attach`].
+    ///
+    /// # Errors
+    /// [`AttachError`], which [`check`](Self::check) tells beforehand; no flow is changed then.
+    pub fn attach(
+        config: &WorkerConfig,
+        memory: &'m mut [u8],
+        counters: &'m Counters,
+        services: &'m [ServiceCounters],
+    ) -> Result<(Self, Adopted), AttachError> {
+        Self::check(config, memory)?;
+        let (memory_v4, memory_v6) = Self::split(config, memory);
+        let v4 = Table::attach(config.flows_v4, config.owner(), memory_v4).map_err(AttachError::FlowsV4)?;
+        let v6 = Table::attach(config.flows_v6, config.owner(), memory_v6).map_err(AttachError::FlowsV6)?;
+        let adopted = Adopted { flows: v4.1.flows + v6.1.flows, damaged: v4.1.damaged + v6.1.damaged };
+        Ok((Self::with_tables(config, v4.0, v6.0, counters, services), adopted))
+    }
+
+    fn split(config: &WorkerConfig, memory: &'m mut [u8]) -> (&'m mut [u8], &'m mut [u8]) {
+        let split = Table::<[u8; 4]>::memory_bytes(config.flows_v4).min(memory.len());
+        memory.split_at_mut(split)
+    }
+
+    const fn with_tables(
+        config: &WorkerConfig,
+        v4: Table<'m, [u8; 4]>,
+        v6: Table<'m, [u8; 16]>,
+        counters: &'m Counters,
+        services: &'m [ServiceCounters],
+    ) -> Self {
+        let [a, b, c, d] = config.secret;
+        Self {
             id: config.id,
-            v4: Table::new(config.flows_v4, config.secret, memory_v4).map_err(InitError::FlowsV4)?,
-            v6: Table::new(config.flows_v6, config.secret, memory_v6).map_err(InitError::FlowsV6)?,
+            v4,
+            v6,
             counters,
             services,
             random: Stream::new([d, c, b, a]),
@@ -85,7 +163,7 @@ impl<'m> Worker<'m> {
             errors: Budget::new(),
             echoes: Budget::new(),
             unresolved: [None; UNRESOLVED_MAX],
-        })
+        }
     }
 
     /// Forgets flows that idled too long, among the next `budget` of each family.

@@ -91,7 +91,7 @@ impl Layout {
         }
         let &WorkerConfig { secret, flows_v4, flows_v6, id, .. } = config;
         let services = usize::try_from(config.services).map_err(|_| Status::OutOfRange)?;
-        let config = pipeline::WorkerConfig { id: WorkerId(id), flows_v4, flows_v6, secret };
+        let config = pipeline::WorkerConfig { id: WorkerId(id), workers: 1, flows_v4, flows_v6, secret };
         let services = services.checked_mul(size_of::<ServiceCounters>());
         let services_end = services.and_then(|bytes| bytes.checked_add(size_of::<Worker>()));
         let services_end = services_end.ok_or(Status::OutOfRange)?;

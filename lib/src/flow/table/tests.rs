@@ -9,22 +9,22 @@ use crate::flow::idle_ticks;
 use crate::snapshot::Timeouts;
 
 /// Bytes that begin at a multiple of 64.
-struct Memory(Vec<u8>);
+pub(super) struct Memory(Vec<u8>);
 
 impl Memory {
-    fn new(len: usize) -> Self {
+    pub(super) fn new(len: usize) -> Self {
         Self(vec![0xa5; len + 64])
     }
 
-    fn aligned(&mut self, len: usize) -> &mut [u8] {
+    pub(super) fn aligned(&mut self, len: usize) -> &mut [u8] {
         let skip = self.0.as_ptr().align_offset(64);
         &mut self.0[skip..skip + len]
     }
 }
 
-type V4 = [u8; 4];
+pub(super) type V4 = [u8; 4];
 
-fn tuple(source: u32, port: u16) -> Tuple<V4> {
+pub(super) fn tuple(source: u32, port: u16) -> Tuple<V4> {
     Tuple {
         source: source.to_be_bytes(),
         destination: [192, 0, 2, 1],
@@ -33,7 +33,7 @@ fn tuple(source: u32, port: u16) -> Tuple<V4> {
     }
 }
 
-fn reply(index: u32) -> Tuple<V4> {
+pub(super) fn reply(index: u32) -> Tuple<V4> {
     Tuple {
         source: [10, 0, (index >> 24) as u8, 1],
         destination: [10, 1, 0, (index >> 16) as u8],
@@ -42,11 +42,11 @@ fn reply(index: u32) -> Tuple<V4> {
     }
 }
 
-fn insert(table: &mut Table<'_, V4>, client: u32, number: u32) -> Result<u32, InsertError> {
+pub(super) fn insert(table: &mut Table<'_, V4>, client: u32, number: u32) -> Result<u32, InsertError> {
     table.insert(tuple(client, 7), reply(number), Protocol::TCP, State::TcpOpening, |_| ())
 }
 
-fn find(table: &Table<'_, V4>, tuple: &Tuple<V4>) -> Option<Found> {
+pub(super) fn find(table: &Table<'_, V4>, tuple: &Tuple<V4>) -> Option<Found> {
     table.lookup(table.hash(tuple, Protocol::TCP), tuple, Protocol::TCP)
 }
 
