@@ -102,6 +102,28 @@ fn an_orderly_end_leaves_no_trace() {
 }
 
 #[test]
+fn a_hangup_is_answered_in_the_log_and_changes_nothing() {
+    let world = world(Options::default());
+    let mut gateway = start_weirgate(&world, &world.gateway_config());
+    for said in 1..=2 {
+        // SAFETY: kill has no memory preconditions; the process is ours.
+        assert_eq!(unsafe { libc::kill(gateway.id().cast_signed(), libc::SIGHUP) }, 0);
+        let lines = || gateway.log().lines().filter(|line| line.contains("SIGHUP")).count();
+        for _ in 0..100 {
+            if lines() == said {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(lines(), said, "{}", gateway.log());
+    }
+    assert!(gateway.log().contains("read at the start only"), "{}", gateway.log());
+    assert!(gateway.is_running(), "{}", gateway.log());
+    assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    assert_eq!(programs(&world), 2);
+}
+
+#[test]
 fn detach_removes_what_a_killed_gateway_left() {
     let world = world(Options::default());
     let before = host_state(&world);

@@ -1,4 +1,4 @@
-//! Signals that ask the process to end, as something to wait for (signalfd(2)).
+//! Signals that the gateway heeds, as something to wait for (signalfd(2)).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,8 +8,17 @@ use std::ptr;
 
 use async_io::Async;
 
-/// The signals that ask for an orderly end.
-const SIGNALS: [(i32, &str); 3] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT"), (libc::SIGHUP, "SIGHUP")];
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// An orderly end, by the signal of this name.
+    End(&'static str),
+    /// SIGHUP: to read the configuration again, as it means to daemons.
+    Reload,
+}
+
+const SIGNALS: [(i32, Signal); 3] =
+    [(libc::SIGTERM, Signal::End("SIGTERM")), (libc::SIGINT, Signal::End("SIGINT")), (libc::SIGHUP, Signal::Reload)];
 
 /// Waits for SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
@@ -46,18 +55,18 @@ impl Signals {
         Ok(Self(Async::new(file)?))
     }
 
-    /// The name of the next signal that comes.
+    /// What the next signal that comes asks for.
     ///
     /// # Errors
     /// The system's.
-    pub async fn next(&self) -> io::Result<&'static str> {
+    pub async fn next(&self) -> io::Result<Signal> {
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
         self.0.readable().await?;
         self.0.get_ref().read_exact(&mut record)?;
         // The number of the signal is the first member of signalfd_siginfo.
         let [a, b, c, d, ..] = record;
         let number = i32::from_ne_bytes([a, b, c, d]);
-        Ok(SIGNALS.iter().find(|(signal, _)| *signal == number).map_or("a signal", |(_, name)| name))
+        Ok(SIGNALS.iter().find(|(signal, _)| *signal == number).map_or(Signal::End("a signal"), |(_, asks)| *asks))
     }
 }
 
@@ -66,10 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_that_came_is_named() {
+    fn a_signal_that_came_is_known_by_what_it_asks_for() {
         let signals = Signals::take().expect("a descriptor for signals");
-        // SAFETY: raise has no memory preconditions; the signal is blocked in this thread, which it is sent to.
-        assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
-        assert_eq!(async_io::block_on(signals.next()).unwrap(), "SIGTERM");
+        for (number, asks) in SIGNALS {
+            // SAFETY: raise has no memory preconditions; the signal is blocked in this thread, which it is sent to.
+            assert_eq!(unsafe { libc::raise(number) }, 0);
+            assert_eq!(async_io::block_on(signals.next()).unwrap(), asks);
+        }
     }
 }

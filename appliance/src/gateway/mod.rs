@@ -21,7 +21,7 @@ use crate::config::{self, Config};
 use crate::control::compile::SteerTable;
 use crate::control::follow::{Control, ControlError, DataPath};
 use crate::control::netlink::{Kernel, KernelError};
-use crate::control::signals::Signals;
+use crate::control::signals::{Signal, Signals};
 use crate::status::{self, Server, SocketError};
 use crate::worker::{self, Lane, Memory, Plan, Poll, Workers};
 use crate::xdp::{Attach, StartError, Steering};
@@ -167,9 +167,18 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let forwarding = RefCell::new(forwarding);
     let end = block_on(async {
         let signalled = async {
-            let signal = signals.next().await.map_err(|cause| RunError::System { step: "wait for signals", cause })?;
-            info!(signal, "ending");
-            Ok(())
+            loop {
+                match signals.next().await.map_err(|cause| RunError::System { step: "wait for signals", cause })? {
+                    Signal::End(signal) => {
+                        info!(signal, "ending");
+                        return Ok(());
+                    }
+                    Signal::Reload => warn!(
+                        "SIGHUP changes nothing: the configuration is read at the start only; `weirgate check` the \
+                         file, then end this gateway with SIGTERM and start it again"
+                    ),
+                }
+            }
         };
         let follow = async { Err(control.run(conversation, kernel, &forwarding).await.into()) };
         let serve = server.serve(|| status::Status::of(&control, &forwarding.borrow()));
