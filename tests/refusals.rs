@@ -49,6 +49,52 @@ fn what_is_missing_is_named_and_the_host_stays_as_it_was() {
     assert!(sentence.contains("up0") && sentence.contains("9000"), "{sentence}");
 }
 
+/// The ids of the steering programs of uplink and underlay.
+fn programs(world: &World) -> Vec<String> {
+    let links = world.shell(Host::Gateway, "ip -d link");
+    let lines = links.lines().filter_map(|line| line.trim().strip_prefix("prog/xdp id "));
+    lines.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_start_without_its_control_socket_leaves_the_killed_gateway_s_steering_program() {
+    let world = world(Options { servers: false, ..Options::default() });
+    let configuration = world.gateway_config();
+    let socket = world.control_socket().display().to_string();
+    let nowhere = configuration.replace(&socket, "/proc/nowhere/weirgate.sock");
+    // Where something is mounted on the place, the socket can be made beside it but not moved there.
+    let mounted = "python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' $0.other; \
+                   touch $0; mount --bind $0.other $0; \"$@\"; status=$?; umount $0; rm -f $0 $0.other; exit $status";
+    let late = ["unshare", "--mount", "sh", "-c", mounted, &socket];
+
+    assert_eq!(programs(&world).len(), 0);
+    for sentence in [refused(&world, &nowhere, &[]), refused(&world, &configuration, &late)] {
+        assert!(sentence.contains("control socket") && sentence.contains("gateway.control_socket"), "{sentence}");
+    }
+    assert_eq!(programs(&world).len(), 0);
+
+    start_weirgate(&world, &configuration).kill();
+    let before = programs(&world);
+    assert_eq!(before.len(), 2);
+    let sentence = refused(&world, &nowhere, &[]);
+    assert!(sentence.contains("/proc/nowhere/weirgate.sock"), "{sentence}");
+    assert_eq!(programs(&world), before);
+    // What the killed one left of its deferred interrupts is taken back; the rest stays.
+    world.shell(
+        Host::Gateway,
+        "cd /sys/class/net; for i in up0 un0; do echo 0 > $i/napi_defer_hard_irqs; echo 0 > $i/gro_flush_timeout; done",
+    );
+    std::fs::remove_file(world.control_socket()).expect("the killed gateway's socket");
+    let sentence = refused(&world, &configuration, &late);
+    assert!(sentence.contains("cannot listen on the control socket"), "{sentence}");
+    assert_eq!(programs(&world), before);
+
+    // And the next one takes over from the killed one.
+    let next = start_weirgate(&world, &configuration);
+    assert!(next.log().contains("replaced=true"), "{}", next.log());
+    assert_ne!(programs(&world), before);
+}
+
 #[test]
 fn a_second_gateway_on_the_same_queue_is_refused_and_the_first_goes_on() {
     let world = world(Options::default());

@@ -118,6 +118,13 @@ impl DataPath for Forwarding {
 }
 
 impl Forwarding {
+    /// Has the ports be as they were before the start: with an earlier gateway's steering program
+    /// where there was one, which goes on dropping its traffic, and else with none.
+    fn give_back(mut self) {
+        self.steering.give_back();
+        self.workers.stop();
+    }
+
     /// Takes the program off the ports, lets the workers send what they hold, closes the rings.
     fn end(self) {
         self.steering.detach();
@@ -135,7 +142,11 @@ impl Forwarding {
 /// Runs the gateway until a signal asks it to end.
 ///
 /// # Errors
-/// One sentence for the operator; the host is then as it was before.
+/// One sentence for the operator.
+///
+/// Of a gateway that did not start nothing is left on the host, and an earlier one's steering program
+/// is where it was. Of one that could not go on the steering program stays attached, as the log then
+/// says: it drops the gateway's traffic until the next start, or until `weirgate detach`.
 pub fn run(config: Config) -> Result<(), RunError> {
     let step = "take signals";
     let signals = Signals::take().map_err(|cause| RunError::System { step, cause })?;
@@ -162,7 +173,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
     // one's steering program stays as it is.
     let server = Server::bind(&control.config.control_socket)?;
     let forwarding = forward(&control, steering, workers)?;
-    server.announce()?;
+    if let Err(error) = server.announce() {
+        forwarding.give_back();
+        return Err(error.into());
+    }
 
     let forwarding = RefCell::new(forwarding);
     let end = block_on(async {

@@ -208,7 +208,7 @@ impl Steering {
                     self.attached.push(attached);
                 }
                 Err(error) => {
-                    self.roll_back();
+                    self.give_back();
                     return Err(error);
                 }
             }
@@ -245,7 +245,9 @@ impl Steering {
         Ok(Attached { port, mode: Mode::Generic, replaced: None })
     }
 
-    fn roll_back(&mut self) {
+    /// Undoes [`attach`](Self::attach): the program that was there before is back, atomically, and
+    /// where there was none there is none.
+    pub fn give_back(&mut self) {
         let Ok(program) = self.fd() else { return };
         for Attached { port, mode, replaced } in self.attached.drain(..) {
             let Interface { name, index, .. } = &self.ports[port];
