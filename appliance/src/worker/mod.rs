@@ -142,6 +142,14 @@ where
                 port.name
             );
         }
+        // A veth pair has it on from the start, and tagged frames hardly ever.
+        if !port.is_veth && port.hides_vlan_tags() {
+            warn!(
+                interface = port.name,
+                "the device takes VLAN tags off before the gateway sees a frame, which then passes for untagged: where clients or peers are in VLANs, switch it off with `ethtool -K {} rxvlan off`",
+                port.name
+            );
+        }
     }
     let queues: Vec<_> = ports.iter().map(|port| (port.name.as_str(), port.queues())).collect();
     let fewest = queues.iter().map(|&(_, count)| count).min().unwrap_or(1).min(WORKERS_MAX as u32);

@@ -85,6 +85,12 @@ impl Interface {
     pub fn offloads_checksums(&self) -> bool {
         sys::transmit_checksum_offload(&self.name).unwrap_or(false)
     }
+
+    /// Whether VLAN tags are taken off received frames, so that no XDP program sees them.
+    #[must_use]
+    pub fn hides_vlan_tags(&self) -> bool {
+        sys::receive_vlan_offload(&self.name).unwrap_or(false)
+    }
 }
 
 /// All interfaces of this network namespace.

@@ -4,8 +4,9 @@
 //! [`Steering::load`], [`Steering::fill`], [`worker::start`](crate::worker::start), and last
 //! [`Steering::attach`].
 //!
-//! Unsafe code lives in `umem`, `ring` and `sys`, and for the flow tables' memory in
-//! [`worker::Memory`](crate::worker::Memory); the compiler refuses it elsewhere.
+//! Unsafe code lives in `umem`, `ring` and `sys` here; outside of this module in
+//! [`worker::Memory`](crate::worker::Memory), for the flow tables' memory, and in
+//! [`control::signals`](crate::control::signals). Elsewhere it does not compile.
 
 pub mod interface;
 pub mod layout;

@@ -11,10 +11,13 @@ const SO_PREFER_BUSY_POLL: i32 = 69;
 const SO_BUSY_POLL_BUDGET: i32 = 70;
 /// `XDP_MAX_TX_SKB_BUDGET` of linux/if_xdp.h, since Linux 6.17.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
-/// `ETHTOOL_GTXCSUM` and `ETHTOOL_GCHANNELS` of linux/ethtool.h.
+/// `ETHTOOL_GTXCSUM`, `ETHTOOL_GFLAGS` and `ETHTOOL_GCHANNELS` of linux/ethtool.h.
 const ETHTOOL_GTXCSUM: u32 = 0x16;
+const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const SIOCETHTOOL: u32 = 0x8946;
+/// `ETH_FLAG_RXVLAN` of linux/ethtool.h, among those that `ETHTOOL_GFLAGS` answers with.
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -172,7 +175,7 @@ fn ethtool(name: &str, command: u32) -> io::Result<Channels> {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-    // SAFETY: for both commands in use the kernel writes at most `struct ethtool_channels`, which
+    // SAFETY: for each command in use the kernel writes at most `struct ethtool_channels`, which
     // outlives the call.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL.into(), &raw mut request) })?;
     Ok(channels)
@@ -187,4 +190,9 @@ pub(crate) fn receive_queues(name: &str) -> io::Result<u32> {
 /// Whether transmit checksum offload is on.
 pub(crate) fn transmit_checksum_offload(name: &str) -> io::Result<bool> {
     Ok(ethtool(name, ETHTOOL_GTXCSUM)?.max_rx_or_value != 0)
+}
+
+/// Whether VLAN tags are taken off received frames and told beside them.
+pub(crate) fn receive_vlan_offload(name: &str) -> io::Result<bool> {
+    Ok(ethtool(name, ETHTOOL_GFLAGS)?.max_rx_or_value & ETH_FLAG_RXVLAN != 0)
 }
