@@ -273,13 +273,13 @@ INLINE int is_ours(struct packet *packet, void *end)
 			}
 			return 1;
 		}
-		// A number may come again: the kernel's datagram must not lose its later parts.
-		if (packet->is_fragment)
-			map_delete(&fragments, &packet->fragment);
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
 		if (is_error_about_ours(packet, end))
 			return 1;
 	}
+	// A number may come again: the kernel's datagram must not lose its later parts.
+	if (packet->is_fragment && !packet->is_later_part)
+		map_delete(&fragments, &packet->fragment);
 	return is_in_subnet(packet);
 }
 

@@ -34,12 +34,13 @@ pub(crate) fn cases() -> Vec<Case> {
     let other_v6 = "2001:db8:9::9";
     let fragment =
         |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, FRONTEND_V4, id, offset, &[], payload));
-    let fragment_v6 = |id: u32, offset: u16, payload: Vec<u8>| {
-        let mut head = vec![UDP, 0];
+    let fragment_v6_of = |protocol, id: u32, offset: u16, payload: Vec<u8>| {
+        let mut head = vec![protocol, 0];
         head.extend(offset.to_be_bytes());
         head.extend(id.to_be_bytes());
         ethernet(0x86dd, v6(44, CLIENT_V6, FRONTEND_V6, [head, payload].concat()))
     };
+    let fragment_v6 = |id, offset, payload| fragment_v6_of(UDP, id, offset, payload);
     let error = |kind: u8, quoted: Vec<u8>| {
         ethernet(0x0800, packet_v4(ICMP, CLIENT_V4, FRONTEND_V4, [vec![kind, 1, 0, 0, 0, 0, 0, 0], quoted].concat()))
     };
@@ -109,6 +110,13 @@ pub(crate) fn cases() -> Vec<Case> {
         ("its last", fragment(3, 100, vec![4; 32]), Kernel),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
         ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
+        // Their datagrams are told apart without the protocol (RFC 8200 §4.5): a ping of the host ends one of ours.
+        (
+            "a ping's first fragment, its number ours before, ipv6",
+            fragment_v6_of(ICMPV6, 7, 1, vec![128, 0, 0, 0, 0, 1, 0, 1]),
+            Kernel,
+        ),
+        ("its last, ipv6", fragment_v6_of(ICMPV6, 7, 64, vec![8; 32]), Kernel),
         ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Kernel),
         ("an atomic fragment, ipv6", fragment_v6(9, 0, ports(40_000, 53)), Ring),
         ("unreachable, about a frontend's reply", error(3, reply(80)), Ring),
