@@ -16,7 +16,7 @@ use super::exchange::{Exchange, Handed};
 use super::stats::add;
 use super::{Forward, Poll, Shared, Stats};
 use crate::xdp::layout::ADJUST;
-use crate::xdp::ring::{Batch, Queue};
+use crate::xdp::ring::{Batch, Queue, RingCounters};
 use crate::xdp::sys::{self, Waiter};
 use crate::xdp::umem::{Area, Chunk};
 
@@ -28,11 +28,12 @@ const FRAME_MIN: usize = 14;
 const IDLE_SPELL: Span = Span(300_000);
 /// How long it sleeps at most, so that flows go on growing old.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
-/// How long it sleeps at most while the TX ring does not empty, as on an interface that is down.
+/// How long it sleeps at most while the TX ring does not empty, as on an interface that is down, or
+/// while chunks wait for a place on their way home.
 const SLEEP_UNSENT: Duration = Duration::from_millis(1);
-/// How many entries grow old in a turn that moved frames, and in one that did not.
-const AGE_BUDGET: usize = 32;
-const AGE_BUDGET_IDLE: usize = 1024;
+/// How many entries grow old at most in a turn that moved frames, and in one that did not.
+const AGE_BUDGET: u32 = 512;
+const AGE_BUDGET_IDLE: u32 = 16_384;
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Span = Span(1_000_000_000);
 /// How many next hops may be asked for in one turn, and how many turns apart.
@@ -53,8 +54,8 @@ pub struct Lane {
     /// Chunks with nothing in them.
     free: Vec<Chunk>,
     spares: ArrayVec<Chunk, SPARES>,
-    /// Chunks of other workers that found no place in the ring back home.
-    strays: Vec<Chunk>,
+    /// By worker, its chunks that have not found a place in the ring back home yet.
+    strays: Vec<Vec<Chunk>>,
     chunks_per_worker: usize,
     /// How many chunks there ought to be here; hand-overs change it.
     entrusted: usize,
@@ -103,7 +104,7 @@ impl Lane {
             outlets,
             staged: (0..ports).map(|_| Batch::new()).collect(),
             spares: ArrayVec::new(),
-            strays: Vec::with_capacity(all),
+            strays: shared.stats.iter().map(|_| Vec::with_capacity(chunks_per_worker)).collect(),
             entrusted: free.len(),
             free,
             area,
@@ -173,10 +174,11 @@ impl Lane {
 
     /// Takes back a chunk whose frame goes no further; another worker's will be sent home.
     fn release(&mut self, chunk: Chunk) {
-        if self.home(&chunk) == usize::from(self.id.0) {
+        let home = self.home(&chunk);
+        if home == usize::from(self.id.0) {
             self.free.push(chunk);
         } else {
-            self.strays.push(chunk);
+            self.strays[home].push(chunk);
         }
     }
 
@@ -184,31 +186,29 @@ impl Lane {
     fn part_strays(&mut self, first: usize) {
         let mut at = first;
         while let Some(chunk) = self.free.get(at) {
-            if self.home(chunk) == usize::from(self.id.0) {
+            let home = self.home(chunk);
+            if home == usize::from(self.id.0) {
                 at += 1;
             } else {
                 let stray = self.free.swap_remove(at);
-                self.strays.push(stray);
+                self.strays[home].push(stray);
             }
         }
     }
 
-    /// Returns other workers' chunks to their homes.
+    /// Returns other workers' chunks to their homes, as many as the ring of each has room for.
     fn send_home(&mut self) {
-        for _ in 0..self.strays.len() {
-            let Some(chunk) = self.strays.pop() else { break };
-            let home = self.home(&chunk);
+        for (home, strays) in self.strays.iter_mut().enumerate() {
             let Some(peer) = self.exchange.peers[home].as_mut() else { continue };
-            match peer.chunks_to.push(chunk) {
-                Ok(()) => {
-                    self.entrusted -= 1;
-                    self.shared.doorbells[home].ring();
-                }
-                Err(rtrb::PushError::Full(chunk)) => {
-                    self.strays.push(chunk);
-                    break;
-                }
+            let sent = strays.len().min(peer.chunks_to.slots());
+            if sent == 0 {
+                continue;
             }
+            for chunk in strays.drain(strays.len() - sent..) {
+                peer.chunks_to.push(chunk).expect("this worker alone fills the ring");
+            }
+            self.entrusted -= sent;
+            self.shared.doorbells[home].ring();
         }
     }
 
@@ -407,16 +407,17 @@ impl Lane {
     fn held(&self) -> usize {
         let in_rings: u32 = self.queues.iter().map(Queue::held).sum();
         let staged: usize = self.staged.iter().map(ArrayVec::len).sum();
-        in_rings as usize + staged + self.free.len() + self.spares.len() + self.strays.len()
+        let strays: usize = self.strays.iter().map(Vec::len).sum();
+        in_rings as usize + staged + self.free.len() + self.spares.len() + strays
     }
 
     fn publish(&self) {
         let stats = self.stats();
         stats.held.store(self.held() as u64, Relaxed);
-        let counted: Vec<_> = self.queues.iter().map(Queue::counters).collect();
-        stats.receive_ring_full.store(counted.iter().map(|ring| ring.receive_ring_full).sum(), Relaxed);
-        stats.fill_ring_empty.store(counted.iter().map(|ring| ring.fill_ring_empty).sum(), Relaxed);
-        stats.invalid.store(counted.iter().map(|ring| ring.invalid).sum(), Relaxed);
+        let counted = self.queues.iter().map(Queue::counters).fold(RingCounters::default(), RingCounters::and);
+        stats.receive_ring_full.store(counted.receive_ring_full, Relaxed);
+        stats.fill_ring_empty.store(counted.fill_ring_empty, Relaxed);
+        stats.invalid.store(counted.invalid, Relaxed);
     }
 
     /// Sleeps until a frame comes, unless one has come in the meantime.
@@ -425,7 +426,8 @@ impl Lane {
         self.shared.doorbells[doorbell].lie_down();
         let is_waiting = self.exchange.has_waiting() || self.queues.iter_mut().any(Queue::has_received);
         if !is_waiting && !self.shared.stop.load(Relaxed) {
-            let is_unsent = self.queues.iter_mut().any(Queue::has_unsent);
+            let is_unsent =
+                self.queues.iter_mut().any(Queue::has_unsent) || self.strays.iter().any(|at| !at.is_empty());
             add(&self.stats().sleeps, 1);
             sys::wait(&mut self.waiters, if is_unsent { SLEEP_UNSENT } else { SLEEP_MAX });
         }

@@ -50,6 +50,18 @@ pub struct RingCounters {
     pub invalid: u64,
 }
 
+impl RingCounters {
+    /// The sum of both.
+    #[must_use]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            receive_ring_full: self.receive_ring_full + other.receive_ring_full,
+            fill_ring_empty: self.fill_ring_empty + other.fill_ring_empty,
+            invalid: self.invalid + other.invalid,
+        }
+    }
+}
+
 /// One socket: a port and one of its queues.
 pub(crate) struct Queue {
     port: PortId,
@@ -289,10 +301,6 @@ const OCCUPIED_RETRY: Duration = Duration::from_millis(50);
 
 /// Opens a socket for every queue of every port, without copying where all ports can, and shares
 /// the queues out among the workers: queue `q` belongs to worker `q % workers`.
-///
-/// A socket that was closed gives its queue back a little later, from a work queue of the kernel's
-/// (`xp_put_pool` of net/xdp/xsk_buff_pool.c): what a process has held that ended just now is
-/// waited for, so that a restart does not depend on luck.
 pub(crate) fn open(
     ports: &[PortQueues<'_>],
     workers: u32,
@@ -300,24 +308,9 @@ pub(crate) fn open(
     chunk_bytes: u32,
     zero_copy: bool,
 ) -> Result<Rings, StartError> {
-    let patience = Instant::now() + OCCUPIED_PATIENCE;
-    loop {
-        match open_once(ports, workers, ring, chunk_bytes, zero_copy) {
-            Err(StartError::QueueOccupied { .. }) if Instant::now() < patience => thread::sleep(OCCUPIED_RETRY),
-            result => return result,
-        }
-    }
-}
-
-fn open_once(
-    ports: &[PortQueues<'_>],
-    workers: u32,
-    ring: u32,
-    chunk_bytes: u32,
-    zero_copy: bool,
-) -> Result<Rings, StartError> {
+    let open = |transfer| patiently(|| open_as(ports, workers, ring, chunk_bytes, transfer));
     if zero_copy {
-        match open_as(ports, workers, ring, chunk_bytes, Transfer::ZeroCopy) {
+        match open(Transfer::ZeroCopy) {
             // Some other driver, queue or memory: the answer will not be better with copying.
             Err(
                 error @ (StartError::QueueOccupied { .. }
@@ -328,7 +321,23 @@ fn open_once(
             opened => return opened,
         }
     }
-    open_as(ports, workers, ring, chunk_bytes, Transfer::Copy)
+    open(Transfer::Copy)
+}
+
+/// Tries again for a while as long as a queue is occupied.
+///
+/// A socket that was closed gives its queue back a little later, from a work queue of the kernel's
+/// (`xp_put_pool` of net/xdp/xsk_buff_pool.c). What has just been closed is waited for, be it by a
+/// process that has ended, so that a restart does not depend on luck, or by our own attempt to do
+/// without copying, whose first ports were opened before a later one refused.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StartError>) -> Result<T, StartError> {
+    let patience = Instant::now() + OCCUPIED_PATIENCE;
+    loop {
+        match attempt() {
+            Err(StartError::QueueOccupied { .. }) if Instant::now() < patience => thread::sleep(OCCUPIED_RETRY),
+            result => return result,
+        }
+    }
 }
 
 fn open_as(
