@@ -11,7 +11,7 @@ use weirgate::frame::Burst;
 use weirgate::net::PortId;
 use weirgate::pipeline::{self, Worker};
 use weirgate::snapshot::Snapshot;
-use weirgate::time::Instant;
+use weirgate::time::{Instant, Span};
 use weirgate::verdict::DropReason;
 
 use crate::control::publish::{Published, SnapshotMemory};
@@ -58,19 +58,53 @@ impl Attached {
     }
 }
 
+/// How long one look at every flow takes, so that how much of it falls in a turn of the loop depends
+/// on the time and not on how many turns there are. A flow is removed this much too late at most.
+const ROUND: Span = Span::from_secs(8);
+/// How many entries are worth the trouble.
+const SLICE: u32 = 64;
+
+/// Which part of a round over the flows is due.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How many entries a round has.
+    entries: u32,
+    /// Until when they have been looked at.
+    done: Instant,
+}
+
+impl Pace {
+    /// How many entries to look at now: none until there are enough, and at most `budget`, after
+    /// which the rest stays due.
+    fn due(&mut self, now: Instant, budget: u32) -> u32 {
+        // Being late by more than a round is being late by a round.
+        let late = (now - self.done).0.min(ROUND.0);
+        let due = late.saturating_mul(self.entries.into()) / ROUND.0;
+        // It fits: no more than there are entries.
+        let slice = (due as u32).min(budget);
+        if slice < SLICE.min(self.entries).min(budget) || slice == 0 {
+            return 0;
+        }
+        self.done = Instant(now.0 - late + u64::from(slice) * ROUND.0 / u64::from(self.entries));
+        slice
+    }
+}
+
 /// A worker with the place where it finds its snapshot.
 pub(super) struct Forwarder<'m> {
     worker: Worker<'m>,
     latest: Cache<Arc<Published>, Arc<SnapshotMemory>>,
     attached: Attached,
     counters: &'m WorkerCounters,
+    pace: Pace,
 }
 
 impl<'m> Forwarder<'m> {
     pub(super) fn new(worker: Worker<'m>, published: Arc<Published>, counters: &'m WorkerCounters) -> Self {
         let mut latest = Cache::new(published);
         let attached = Attached::to(latest.load());
-        Self { worker, latest, attached, counters }
+        let entries = worker.flows_v4().capacity().max(worker.flows_v6().capacity());
+        Self { worker, latest, attached, counters, pace: Pace { entries, done: Instant::ZERO } }
     }
 
     /// Turns to the latest snapshot, if there is another.
@@ -92,9 +126,12 @@ impl Forward for Forwarder<'_> {
         self.counters.core.count_drop(reason);
     }
 
-    fn age(&mut self, now: Instant, budget: usize) {
-        self.refresh();
-        self.worker.age(self.attached.borrow_dependent(), now, u32::try_from(budget).unwrap_or(u32::MAX));
+    fn age(&mut self, now: Instant, budget: u32) {
+        let due = self.pace.due(now, budget);
+        if due > 0 {
+            self.refresh();
+            self.worker.age(self.attached.borrow_dependent(), now, due);
+        }
         // Relaxed: for people to look at.
         self.counters.flows_v4.store(self.worker.flows_v4().len(), Relaxed);
         self.counters.flows_v6.store(self.worker.flows_v6().len(), Relaxed);
@@ -102,5 +139,55 @@ impl Forward for Forwarder<'_> {
 
     fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
         self.worker.next_unresolved()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Turns of a loop, each so long after the last, for three rounds; how many entries were looked at.
+    fn three_rounds(entries: u32, turn: Span, budget: u32) -> u64 {
+        let start = Instant::from_secs(1000);
+        let mut pace = Pace { entries, done: start };
+        let (mut now, mut looked) = (start, 0);
+        while now - start < Span(3 * ROUND.0) {
+            now = now + turn;
+            let due = pace.due(now, budget);
+            assert!(due <= budget, "{due}");
+            looked += u64::from(due);
+        }
+        looked
+    }
+
+    #[test]
+    fn a_round_takes_as_long_with_many_turns_as_with_few() {
+        for entries in [1, 64, 1000, 131_072, 1 << 24] {
+            for turn in [Span(20_000), Span(1_000_000), Span(50_000_000)] {
+                let looked = three_rounds(entries, turn, u32::MAX);
+                let wanted = 3 * u64::from(entries);
+                // A slice, what the last turn leaves out, and rounding.
+                let off = u64::from(SLICE.min(entries)) + wanted * turn.0 / (3 * ROUND.0) + wanted / 10_000 + 1;
+                assert!(looked.abs_diff(wanted) <= off, "{entries} {turn:?}: {looked}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_bounds_the_work_and_what_is_left_stays_due() {
+        let mut pace = Pace { entries: 1 << 20, done: Instant::ZERO };
+        // After a long absence a round is due, and not more.
+        let now = Instant::from_secs(1000);
+        let mut looked = 0;
+        loop {
+            match pace.due(now, 1000) {
+                0 => break,
+                due => looked += due,
+            }
+            assert!(looked <= 1 << 20);
+        }
+        assert!(looked > (1 << 20) - 2 * SLICE, "{looked}");
+        // Nor does a clock that stands still or goes back bring more.
+        assert_eq!((pace.due(now, 1000), pace.due(Instant::from_secs(900), 1000)), (0, 0));
     }
 }

@@ -72,8 +72,9 @@ pub trait Forward {
     /// Counts a frame that found no place after its verdict.
     fn count_drop(&mut self, reason: DropReason);
 
-    /// Looks at up to `budget` entries of whatever grows old. Once a turn of the loop.
-    fn age(&mut self, now: Instant, budget: usize) {
+    /// Looks at those entries of whatever grows old whose turn has come, at most `budget` of a
+    /// table. Once a turn of the loop.
+    fn age(&mut self, now: Instant, budget: u32) {
         let _ = (now, budget);
     }
 
