@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ pub(crate) struct Link {
     /// What the gateway's kernel sees on g0.
     kernel: Tap,
     pub(crate) server: Tap,
+    _reaper: Reaper,
 }
 
 impl Link {
@@ -27,7 +29,7 @@ impl Link {
         // SAFETY: geteuid has no preconditions.
         assert_eq!(unsafe { libc::geteuid() }, 0, "these tests make network namespaces: run them as root");
         let prefix = format!("wgx{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let cleanup = Cleanup(prefix.clone());
+        let reaper = Reaper::start(&prefix);
         let of = |name: &str| format!("{prefix}-{name}");
         let [client, gateway, server] = NAMES.map(of);
         for namespace in [&client, &gateway, &server] {
@@ -51,12 +53,12 @@ impl Link {
                 sh(&format!("ip -n {namespace} link set {interface} up"));
             }
         }
-        std::mem::forget(cleanup);
         let link = Self {
             client: Tap::open(&client, "c0"),
             kernel: Tap::open(&gateway, "g0"),
             server: Tap::open(&server, "s0"),
             prefix,
+            _reaper: reaper,
         };
         enter(&gateway);
         link
@@ -126,13 +128,6 @@ impl Link {
     }
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(format!("/tmp/{}.o", self.prefix));
-        drop(Cleanup(self.prefix.clone()));
-    }
-}
-
 /// A frame as a socket sees it, after the kernel has taken a tag off.
 fn untagged(frame: &[u8]) -> Vec<u8> {
     let mut seen = frame.to_vec();
@@ -142,14 +137,34 @@ fn untagged(frame: &[u8]) -> Vec<u8> {
     seen
 }
 
-/// Removes the namespaces, also when building them failed half-way.
-struct Cleanup(String);
+/// Removes the namespaces and the file when this process lets go of it, in whatever way: a shell that
+/// ignores signals waits for the end of a pipe.
+struct Reaper {
+    child: Child,
+    input: Option<ChildStdin>,
+}
 
-impl Drop for Cleanup {
+impl Reaper {
+    fn start(prefix: &str) -> Self {
+        let names = NAMES.map(|name| format!("{prefix}-{name}")).join(" ");
+        let removal = format!("for n in {names}; do ip netns del $n; done; rm -f /tmp/{prefix}.o");
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("trap '' HUP INT TERM; read -r word; {removal}")])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        Self { child, input }
+    }
+}
+
+impl Drop for Reaper {
     fn drop(&mut self) {
-        for name in NAMES {
-            let _ = Command::new("ip").args(["netns", "del", &format!("{}-{name}", self.0)]).output();
-        }
+        drop(self.input.take());
+        let _ = self.child.wait();
     }
 }
 

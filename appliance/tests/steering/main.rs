@@ -6,7 +6,7 @@ mod link;
 
 use std::net::IpAddr;
 use std::process::Command;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use frames::{Case, Receiver, cases};
@@ -169,22 +169,41 @@ fn no_frame_reaches_the_kernel_while_one_gateway_replaces_another() {
     let link = Link::new(1);
     let first = Gateway::start(Attach::Best).unwrap();
     let service = cases().into_iter().find(|case| case.receiver == Receiver::Ring).unwrap().frame;
-    let mut gateways = vec![first];
-    let until = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < until {
-        let Gateway { steering, workers } = gateways.pop().unwrap();
-        workers.stop();
-        for _ in 0..20 {
-            link.client.send(&service);
-        }
-        gateways.push(Gateway::start(Attach::Best).unwrap());
-        drop(steering);
-        for _ in 0..20 {
-            link.client.send(&service);
+    /// Ends the sender, also when an expectation fails.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
         }
     }
-    assert_eq!(link.kernel_got(&service), 0);
-    gateways.pop().unwrap().stop();
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let last = std::thread::scope(|scope| {
+        // All the time, so that a gap of any length between the programs would be found.
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                link.client.send(&service);
+                sent.fetch_add(1, Relaxed);
+                std::thread::sleep(Duration::from_micros(20));
+            }
+        });
+        let _stop = Stop(&stop);
+        let mut current = first;
+        for swap in 0..5 {
+            let before = sent.load(Relaxed);
+            let Gateway { steering, workers } = current;
+            workers.stop();
+            current = Gateway::start(Attach::Best).unwrap();
+            drop(steering);
+            let during = sent.load(Relaxed) - before;
+            assert!(during > 0, "no frame was sent while gateway {swap} was replaced");
+        }
+        current
+    });
+    assert_eq!(link.kernel_got(&service), 0, "of {} frames", sent.load(Relaxed));
+    last.stop();
+    // Without a program the kernel does get it, and is seen to.
+    link.client.send(&service);
+    assert_eq!(link.kernel_got(&service), 1);
 }
 
 #[test]
@@ -269,15 +288,15 @@ fn an_interface_that_vanishes_ends_no_worker() {
     assert_eq!(link.programs(), 0);
 }
 
-/// Worker 0 hands every frame to worker 1, which sends it out.
-struct HandOver(WorkerId);
+/// Worker 0 hands every frame to worker 1, which does with it what it is told.
+struct HandOver(WorkerId, Verdict);
 
 impl Forward for HandOver {
     fn process(&mut self, _: BootTime, burst: &mut Burst<'_, '_>) {
         for frame in burst.frames.iter_mut() {
             frame.decide(match self.0 {
                 WorkerId(0) => Verdict::Handover(WorkerId(1)),
-                _ => Verdict::Transmit(PortId(1)),
+                _ => self.1,
             });
         }
     }
@@ -287,20 +306,27 @@ impl Forward for HandOver {
     }
 }
 
-#[test]
-fn frames_cross_workers_and_their_chunks_come_home() {
-    let link = Link::new(2);
+/// Two workers, of which the second decides.
+fn start_handing_over(verdict: Verdict) -> Gateway {
     let mut steering = Steering::load(&["g0", "g1"]).unwrap();
     steering.fill(&table()).unwrap();
     let workers = worker::start(&PLAN, &mut steering, |_| {
-        Ok(|lane: &mut Lane| {
+        Ok(move |lane: &mut Lane| {
             let id = lane.id();
-            lane.run(&mut HandOver(id));
+            lane.run(&mut HandOver(id, verdict));
         })
     })
     .unwrap();
     steering.attach(Attach::Best).unwrap();
     assert_eq!(workers.stats().len(), 2);
+    Gateway { steering, workers }
+}
+
+#[test]
+fn frames_cross_workers_and_their_chunks_come_home() {
+    let link = Link::new(2);
+    let gateway = start_handing_over(Verdict::Transmit(PortId(1)));
+    let workers = &gateway.workers;
 
     let sent: Vec<_> = (0..2000u16).map(|port| frames::udp_v4(10_000 + port, 53)).collect();
     let mut arrived = 0;
@@ -325,41 +351,14 @@ fn frames_cross_workers_and_their_chunks_come_home() {
     assert_eq!(held, workers.chunks() as u64);
     let invalid: u64 = workers.stats().iter().map(|stats| stats.invalid.load(Relaxed)).sum();
     assert_eq!(invalid, 0);
-    steering.detach();
-    workers.stop();
-}
-
-/// Worker 0 hands every frame to worker 1, which drops it.
-struct HandOverAndDrop(WorkerId);
-
-impl Forward for HandOverAndDrop {
-    fn process(&mut self, _: BootTime, burst: &mut Burst<'_, '_>) {
-        for frame in burst.frames.iter_mut() {
-            frame.decide(match self.0 {
-                WorkerId(0) => Verdict::Handover(WorkerId(1)),
-                _ => Verdict::Drop(DropReason::NoFlow),
-            });
-        }
-    }
-
-    fn count_drop(&mut self, reason: DropReason) {
-        panic!("dropped: {}", reason.name());
-    }
+    gateway.stop();
 }
 
 #[test]
 fn chunks_of_frames_that_another_worker_dropped_come_home() {
     let link = Link::new(2);
-    let mut steering = Steering::load(&["g0", "g1"]).unwrap();
-    steering.fill(&table()).unwrap();
-    let workers = worker::start(&PLAN, &mut steering, |_| {
-        Ok(|lane: &mut Lane| {
-            let id = lane.id();
-            lane.run(&mut HandOverAndDrop(id));
-        })
-    })
-    .unwrap();
-    steering.attach(Attach::Best).unwrap();
+    let gateway = start_handing_over(Verdict::Drop(DropReason::NoFlow));
+    let workers = &gateway.workers;
     for port in 0..2000_u16 {
         link.client.send(&frames::udp_v4(10_000 + port, 53));
         if port % 50 == 0 {
@@ -372,8 +371,7 @@ fn chunks_of_frames_that_another_worker_dropped_come_home() {
     assert!(handed > 500, "{handed} frames came in on queue 0");
     let held: Vec<_> = workers.stats().iter().map(|stats| stats.held.load(Relaxed)).collect();
     assert_eq!(held, [workers.chunks() as u64 / 2; 2], "each worker holds its own chunks");
-    steering.detach();
-    workers.stop();
+    gateway.stop();
 }
 
 #[test]
