@@ -88,6 +88,62 @@ fn a_client_learns_the_mtu_of_the_overlay() {
 }
 
 #[test]
+fn rfc1191_a_senders_segments_that_do_not_fit_the_overlay_get_smaller_and_arrive() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    // Pods that promise to take what their own link cannot: the client sends whole frames of its link.
+    for host in Host::pods() {
+        world.shell(
+            host,
+            "ip route change $(ip route show default) advmss 1460; ip -6 route change $(ip -6 route show default) advmss 1440",
+        );
+    }
+    for (host, address, mtu) in
+        [("192.0.2.1:30080", "192.0.2.1", "mtu 1450"), ("[2001:db8:1::1]:30080", "2001:db8:1::1", "mtu 1430")]
+    {
+        let learned = || world.shell(Host::Client, &format!("ip route get {address}"));
+        assert!(!learned().contains("mtu"), "{}", learned());
+        transfer(&world, host, 20);
+        assert!(learned().contains(mtu), "the client never met the overlay's MTU: {}", learned());
+    }
+}
+
+#[test]
+fn a_client_that_the_host_cannot_resolve_is_answered_at_once() {
+    if common::kernel_chosen() {
+        return; // It has to ask first.
+    }
+    let world = world(Options::default());
+    // The client knows the gateway, so that it need not ask, and answers nobody who asks for it.
+    let mac = world.shell(Host::Gateway, "cat /sys/class/net/up0/address");
+    world.shell(
+        Host::Client,
+        &format!(
+            "for address in 192.0.2.1 2001:db8:1::1; do
+               ip neighbour replace $address lladdr {} dev cl0 nud permanent
+             done
+             sysctl -qw net.ipv4.conf.all.arp_ignore=8
+             nft 'add table ip6 deaf; add chain ip6 deaf in {{ type filter hook input priority 0; }}
+                  add rule ip6 deaf in icmpv6 type nd-neighbor-solicit drop'",
+            mac.trim()
+        ),
+    );
+    world.shell(Host::Gateway, "ip neighbour flush dev up0; ip -6 neighbour flush dev up0");
+    let _gateway = start(&world);
+    let resolved = || {
+        let known = world.shell(Host::Gateway, "ip neighbour show dev up0");
+        known.lines().any(|line| line.contains("lladdr") && (line.contains("192.0.2.10 ") || line.contains("::10 ")))
+    };
+    assert!(!resolved());
+    // Datagrams are not sent again: the first answer has to arrive, and those that follow.
+    echo(&world, "0.0.0.0:0", "192.0.2.1:30007", [100; 20].into_iter());
+    echo(&world, "[::]:0", "[2001:db8:1::1]:30007", [100; 20].into_iter());
+    assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    assert!(get(&world, "http://[2001:db8:1::1]:30080/").starts_with('n'));
+    assert!(!resolved(), "the host resolved the client after all");
+}
+
+#[test]
 fn peers_behind_plain_routes_are_reached() {
     let world = world(Options { backend: Backend::HostGw, ..Options::default() });
     let _gateway = start(&world);
