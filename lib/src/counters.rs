@@ -67,6 +67,17 @@ pub struct ServiceCounters {
     pub flows: Counter,
 }
 
+/// A counter for each reason, in the order of [`DropReason::ALL`].
+#[derive(Debug)]
+#[repr(transparent)]
+struct Drops([Counter; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// What one worker counts.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -74,7 +85,7 @@ pub struct Counters {
     /// By port.
     pub ports: [PortCounters; PORTS_MAX],
     /// By reason, in the order of [`DropReason::ALL`].
-    drops: [Counter; DropReason::COUNT],
+    drops: Drops,
     /// Frames that went to the host.
     pub host: Counter,
     /// Frames that went to the worker that owns their flow.
@@ -95,7 +106,7 @@ impl Counters {
     /// Counts a drop.
     #[inline]
     pub fn count_drop(&self, reason: DropReason) {
-        if let Some(counter) = self.drops.get(reason as usize) {
+        if let Some(counter) = self.drops.0.get(reason as usize) {
             counter.add(1);
         }
     }
@@ -103,7 +114,7 @@ impl Counters {
     /// How many frames were dropped for this reason.
     #[must_use]
     pub fn drops(&self, reason: DropReason) -> u64 {
-        self.drops.get(reason as usize).map_or(0, Counter::get)
+        self.drops.0.get(reason as usize).map_or(0, Counter::get)
     }
 
     /// The counters of a port.

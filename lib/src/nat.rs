@@ -16,6 +16,17 @@ pub(crate) fn owner(globals: &Globals, port: [u8; 2]) -> WorkerId {
     WorkerId(worker.min(u16::from(globals.workers.saturating_sub(1))) as u8)
 }
 
+/// The worker that owns the flows of an endpoint whose address is kept. Both directions carry that
+/// endpoint and nothing else that all workers could agree on, so it alone decides, by the hash that
+/// all gateways share: whoever chooses the endpoint can choose the worker, as with the hash of a
+/// network card.
+pub(crate) fn owner_of<A: Family>(globals: &Globals, address: A, port: [u8; 2]) -> WorkerId {
+    let endpoint = Tuple { source: address, destination: address, source_port: port, destination_port: port };
+    let hash = A::hash(&globals.selector, &endpoint, Protocol(0));
+    // Fewer than 256.
+    WorkerId(reduce((hash >> 32) as u32, u32::from(globals.workers)) as u8)
+}
+
 /// Finds a reply tuple that no flow has: the backend's endpoint answers to a pool address at a
 /// random port of this worker's share (RFC 6056 §3.3.1). One port serves as many backends as there
 /// are, since the whole tuple decides.

@@ -91,6 +91,8 @@ drop_reasons! {
     FlowTableFull = "flow-table-full",
     /// No free port towards the backend on any pool address.
     PortsExhausted = "ports-exhausted",
+    /// Another flow has the client's address and port towards every backend that was tried, and they are to be kept.
+    ReplyTaken = "reply-taken",
     /// The packet's time to live or hop limit ran out.
     TtlExpired = "ttl-expired",
     /// Larger than the way onward takes, and not to be told or cut.

@@ -363,6 +363,17 @@ pub const SERVICE: Section = Section {
             "Addresses at which clients reach the service at `port`. Outside the overlay's networks; each address, \
              protocol and port once.",
         ),
+        field(
+            "client_address",
+            Kind::Word(&["translate", "keep"]),
+            Default("`\"translate\"`"),
+            "\"translate\"",
+            "What backends see of a client. `\"translate\"`: an address of `snat_pool`, so answers come back by \
+             themselves. `\"keep\"`: the client's own address; then every node with a backend needs a route to the \
+             clients over the overlay through this gateway (`ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 \
+             onlink`), and no peer may have the backend `\"host-gw\"`, over which answers to clients cannot be told \
+             from other traffic.",
+        ),
         list(
             "backends",
             Kind::Endpoint,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::Timeouts;
+use weirgate::snapshot::{Policy, Timeouts};
 
 pub use problem::{Position, Problem};
 pub use reference::reference;
@@ -169,6 +169,8 @@ pub struct Service {
     pub node_port: Option<u16>,
     /// Addresses beyond the node-port ones.
     pub external: Vec<IpAddr>,
+    /// What is done to its packets.
+    pub policy: Policy,
     /// Who answers.
     pub backends: Vec<Endpoint>,
 }

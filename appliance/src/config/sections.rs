@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::Timeouts;
+use weirgate::snapshot::{ClientAddress, Policy, Timeouts};
 
 use super::fields;
 use super::problem::{Findings, Located};
@@ -71,6 +71,7 @@ pub(super) struct ServiceSection<'t> {
     pub(super) port: Option<Located<u16>>,
     pub(super) node_port: Option<Located<u16>>,
     pub(super) external: Option<List<IpAddr>>,
+    pub(super) client_address: Option<Located<ClientAddress>>,
     pub(super) backends: Option<List<Endpoint>>,
 }
 
@@ -132,6 +133,10 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
             port: table.one("port", findings),
             node_port: table.one("node_port", findings),
             external: table.many("external_addresses", findings),
+            client_address: table.one::<String>("client_address", findings).map(|word| Located {
+                value: if word.value == "keep" { ClientAddress::Keep } else { ClientAddress::Translate },
+                place: word.place,
+            }),
             backends: table.many("backends", findings),
             table,
         })
@@ -203,6 +208,9 @@ impl Sections<'_> {
                 port: service.port.as_ref().map(|port| port.value),
                 node_port: service.node_port.as_ref().map(|port| port.value),
                 external: service.external.iter().flat_map(List::values).copied().collect(),
+                policy: Policy {
+                    client_address: service.client_address.as_ref().map_or_else(Default::default, |word| word.value),
+                },
                 backends: service.backends.as_ref()?.values().copied().collect(),
             })
         });

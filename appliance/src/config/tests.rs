@@ -413,6 +413,17 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
         "w.toml:38:31: service[0].backends[1]: 10.77.5.10:80 lies in no peer's subnet, so no packet could reach it; \
          add the peer that has 10.77.5.10, or use a pod's address",
     ),
+    (
+        "port = 80\n",
+        "port = 80\nclient_address = \"keeps\"\n",
+        "w.toml:36:18: service[0].client_address: \"keeps\" is not \"translate\" or \"keep\"; did you mean \"keep\"?",
+    ),
+    (
+        "port = 80\n",
+        "port = 80\nclient_address = \"keep\"\n",
+        "w.toml:36:18: service[0].client_address: \"keep\" cannot be where answers come by plain route, and peer[1] has \
+         the backend \"host-gw\"; use \"translate\", or \"vxlan\" for every peer",
+    ),
 ];
 
 #[test]

@@ -85,6 +85,7 @@ impl World {
                 frontends,
                 backends,
                 table_size: config.table_size,
+                policy: service.policy,
             })
             .collect();
         let overlay = &config.overlay;

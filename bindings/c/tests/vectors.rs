@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Service,
+    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Policy, Port, Route, RouteTarget, Service,
     Timeouts, Vtep, bytes_required, compile,
 };
 use weirgate::verdict::{DropReason, Verdict};
@@ -83,6 +83,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
                     backend("[fd77:0:0:74::a]:80", 1),
                 ],
                 table_size: 1009,
+                policy: Policy::default(),
             },
             Service {
                 id: 2,
@@ -90,6 +91,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
                 frontends: &[endpoint("192.0.2.1:30053")],
                 backends: &[backend("10.77.9.10:53", 1)],
                 table_size: 251,
+                policy: Policy::default(),
             },
         ],
         routes: &[

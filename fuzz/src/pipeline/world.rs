@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Service,
+    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Policy, Port, Route, RouteTarget, Service,
     Snapshot, Timeouts, Vtep, bytes_required, compile,
 };
 
@@ -139,7 +139,14 @@ fn compiled(moment: u32) -> Aligned {
     let empty = [endpoint("192.0.2.1", 30099), endpoint("2001:db8:1::1", 30099)];
     let lost_frontends = [endpoint("192.0.2.1", 30081)];
     let lost = [backend("10.88.0.1", 80)];
-    let service = |id, protocol, frontends, backends| Service { id, protocol, frontends, backends, table_size: 251 };
+    let service = |id, protocol, frontends, backends| Service {
+        id,
+        protocol,
+        frontends,
+        backends,
+        table_size: 251,
+        policy: Policy::default(),
+    };
     let mut services = [
         service(0, Protocol::TCP, &web_frontends[..], &web[..]),
         service(1, Protocol::UDP, &dns_frontends, &dns),

@@ -4,7 +4,7 @@ use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, bind, icmp};
 use core::net::Ipv6Addr;
 
-use crate::flow::{Direction, Entry, Found, NO_HOP, NO_SERVICE, State, Tuple};
+use crate::flow::{Direction, Entry, Found, NO_HOP, NO_SERVICE, State, Table, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
@@ -71,6 +71,11 @@ fn is_over<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Ite
         entry.is_idle(tick, idle)
             || entry.state().is_none_or(|state| state.is_reopened(found.direction, item.packet.flags))
     })
+}
+
+/// Whether the flow at this place has idled too long.
+pub(super) fn has_idled<A: Wire>(tick: u32, snapshot: &Snapshot<'_>, flows: &Table<'_, A>, index: u32) -> bool {
+    flows.get(index).is_none_or(|entry| entry.is_idle(tick, &snapshot.globals.idle_ticks))
 }
 
 /// A packet of a flow goes on, as what it is on the other side.

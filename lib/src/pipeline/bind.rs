@@ -2,10 +2,15 @@
 
 use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, act};
-use crate::flow::{Direction, Found};
+use crate::flow::{Direction, Found, Tuple};
 use crate::frame::Frame;
 use crate::nat;
+use crate::net::Protocol;
+use crate::snapshot::{BackendRecord, SelectorRecord};
 use crate::verdict::{DropReason, Verdict};
+
+/// The most backends that are tried for a client whose address is kept.
+const KEPT_TRIES: u64 = 8;
 
 /// What came of it.
 pub(super) enum Bound {
@@ -31,18 +36,24 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     }
     if item.way == Way::Overlay {
-        return Err(DropReason::NoFlow);
+        let elsewhere = inside_elsewhere(cx, &item.tuple(), packet.protocol);
+        return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     }
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
         return Ok(Bound::Verdict(Verdict::Host));
     };
     cx.explain(Step::Service(selector.service));
-    if A::is_own(cx.snapshot, packet.source) {
+    let keeps_client = selector.keeps_client != 0;
+    // Behind a backend that sees its clients, a pod's address would pass for the pod.
+    if A::is_own(cx.snapshot, packet.source) || keeps_client && A::overlay_hop(cx.snapshot, packet.source).is_some() {
         return Err(DropReason::SpoofedSource);
     }
     if !A::may_send(packet.source) {
         return Err(DropReason::MartianAddress);
+    }
+    if keeps_client && let Some(elsewhere) = endpoint_elsewhere(cx, packet.source, packet.source_port) {
+        return Ok(Bound::Verdict(elsewhere));
     }
     let state = act::first_state(item)?;
     let original = item.tuple();
@@ -50,15 +61,17 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let Some(backend) = cx.snapshot.select(selector, hash) else {
         return error::answer(cx, frame, item, Kind::NoBackend).map(Bound::Verdict);
     };
-    let address = A::unmapped(backend.address);
-    let hop = A::overlay_hop(cx.snapshot, address).ok_or(DropReason::NoRoute)?;
-    cx.explain(Step::Selected(act::endpoint(address, backend.port)));
-
-    let worker = &mut *cx.worker;
-    let (id, mut random) = (worker.id, worker.random);
-    let reply = nat::allocate(A::flows(worker), cx.snapshot, id, (address, backend.port), packet.protocol, &mut random);
-    worker.random = random;
-    let reply = reply.ok_or(DropReason::PortsExhausted)?;
+    let reply = if keeps_client {
+        keep(cx, selector, backend, hash, &original, packet.protocol).ok_or(DropReason::ReplyTaken)?
+    } else {
+        let backend = selected::<A, R>(cx, backend);
+        let worker = &mut *cx.worker;
+        let (id, mut random) = (worker.id, worker.random);
+        let reply = nat::allocate(A::flows(worker), cx.snapshot, id, backend, packet.protocol, &mut random);
+        worker.random = random;
+        reply.ok_or(DropReason::PortsExhausted)?
+    };
+    let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
 
     let (tick, generation, port) = (cx.tick, cx.snapshot.generation(), frame.port().0);
@@ -76,4 +89,74 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         service.flows.add(1);
     }
     Ok(Bound::Flow(Found { index, direction: Direction::Original }))
+}
+
+/// The backend's address and port.
+fn selected<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, backend: &BackendRecord) -> (A, [u8; 2]) {
+    let address = A::unmapped(backend.address);
+    cx.explain(Step::Selected(act::endpoint(address, backend.port)));
+    (address, backend.port)
+}
+
+/// The reply tuple towards a backend that sees the client itself.
+///
+/// The client's port is its own to choose, and nothing keeps it from using one for two frontends of
+/// a service. Answers of one backend to both could not be told apart, so the second flow goes to
+/// another backend, which the next of a fixed row of hashes names.
+///
+/// Work: at most [`KEPT_TRIES`] lookups. `None` where each of them finds a flow that is not over.
+fn keep<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    selector: &SelectorRecord,
+    mut backend: &'s BackendRecord,
+    hash: u64,
+    original: &Tuple<A>,
+    protocol: Protocol,
+) -> Option<Tuple<A>> {
+    for turn in 1..=KEPT_TRIES {
+        let (source, source_port) = selected::<A, R>(cx, backend);
+        let reply = Tuple { source, destination: original.source, source_port, destination_port: original.source_port };
+        let flows = A::flows(cx.worker);
+        let taken = flows.lookup(flows.hash(&reply, protocol), &reply, protocol);
+        match taken {
+            None => return Some(reply),
+            Some(found) if act::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
+                flows.remove(found.index);
+                return Some(reply);
+            }
+            Some(_) => {}
+        }
+        // Steps of the golden ratio fall evenly over the slots.
+        backend = cx.snapshot.select(selector, hash.wrapping_add(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)))?;
+    }
+    None
+}
+
+/// The worker that owns what an endpoint outside sends and is sent where its address is kept, if
+/// that is another one.
+fn endpoint_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, address: A, port: [u8; 2]) -> Option<Verdict> {
+    let owner = nat::owner_of(cx.snapshot.globals, address, port);
+    (owner != cx.worker.id).then_some(Verdict::Handover(owner))
+}
+
+/// The worker that owns the flow of a packet with this tuple from a pod to the outside, if that is
+/// another one: a packet of no flow may be the answer to a client whose address is kept.
+pub(super) fn inside_elsewhere<A: Wire, R>(
+    cx: &Context<'_, '_, '_, R>,
+    tuple: &Tuple<A>,
+    protocol: Protocol,
+) -> Option<Verdict> {
+    let is_kept = cx.snapshot.is_kept(tuple.source.mapped(), tuple.source_port, protocol);
+    if is_kept { endpoint_elsewhere(cx, tuple.destination, tuple.destination_port) } else { None }
+}
+
+/// The worker that owns the flow of a packet with this tuple from the outside to a frontend, if that
+/// is known and another one.
+pub(super) fn outside_elsewhere<A: Wire, R>(
+    cx: &Context<'_, '_, '_, R>,
+    tuple: &Tuple<A>,
+    protocol: Protocol,
+) -> Option<Verdict> {
+    let selector = cx.snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol)?;
+    if selector.keeps_client != 0 { endpoint_elsewhere(cx, tuple.source, tuple.source_port) } else { None }
 }

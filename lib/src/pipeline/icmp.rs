@@ -2,7 +2,7 @@
 //! the flow that they quote, the rest has a name to be dropped by.
 
 use super::act::{self, Leave, Seen};
-use super::{Context, Item, Recorder, Step, Way, Wire};
+use super::{Context, Item, Recorder, Step, Way, Wire, bind};
 use crate::flow::{Direction, Tuple};
 use crate::frame::Frame;
 use crate::net::Mac;
@@ -90,12 +90,14 @@ fn translate_error<A: Wire, R: Recorder>(
     let answer = quoted.inverted();
     let flows = A::flows(cx.worker);
     let Some(found) = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol) else {
-        if A::is_own(cx.snapshot, item.packet.destination)
-            && let Some(elsewhere) = act::owner_elsewhere(cx, quote.source_port)
-        {
-            return Ok(elsewhere);
-        }
-        return Err(DropReason::IcmpUnmatched);
+        let elsewhere = if A::is_own(cx.snapshot, item.packet.destination) {
+            act::owner_elsewhere(cx, quote.source_port)
+        } else if item.way == Way::Overlay {
+            bind::inside_elsewhere(cx, &answer, quote.protocol)
+        } else {
+            bind::outside_elsewhere(cx, &answer, quote.protocol)
+        };
+        return elsewhere.ok_or(DropReason::IcmpUnmatched);
     };
     let entry = *flows.get(found.index).ok_or(DropReason::IcmpUnmatched)?;
     let (told_at, source, destination, quoted_now) = match found.direction {

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::description::{Description, Encapsulation, Gateway, Peer, Port, RouteTarget, Service, Vtep};
+use super::description::{ClientAddress, Description, Encapsulation, Gateway, Peer, Port, RouteTarget, Service, Vtep};
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
     PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
@@ -76,6 +76,11 @@ fn of_family<'d>(service: &Service<'d>, v4: bool) -> impl Iterator<Item = &'d su
     service.backends.iter().filter(move |backend| backend.endpoint.address.is_ipv4() == v4)
 }
 
+/// Whether the service's backends see their clients.
+fn keeps_client(service: &Service<'_>) -> bool {
+    service.policy.client_address == ClientAddress::Keep
+}
+
 fn slots_of(service: &Service<'_>, v4: bool) -> usize {
     if of_family(service, v4).any(|backend| backend.weight > 0) { service.table_size as usize } else { 0 }
 }
@@ -95,6 +100,7 @@ impl Plan {
             (Section::Globals, 1),
             (Section::Ports, d.ports.len()),
             (Section::Frontends, 2 * sum(&|service| service.frontends.len()) + 1),
+            (Section::Kept, 2 * sum(&|service| if keeps_client(service) { service.backends.len() } else { 0 }) + 1),
             (Section::Selectors, 2 * d.services.len()),
             (Section::Backends, sum(&|service| service.backends.len())),
             (Section::Slots, sum(&|service| slots_of(service, true) + slots_of(service, false))),
@@ -122,7 +128,7 @@ impl Plan {
         match section {
             s if s == Section::Globals as usize => sized::<Globals>(count),
             s if s == Section::Ports as usize => sized::<PortRecord>(count),
-            s if s == Section::Frontends as usize => sized::<FrontendRecord>(count),
+            s if s == Section::Frontends as usize || s == Section::Kept as usize => sized::<FrontendRecord>(count),
             s if s == Section::Selectors as usize => sized::<SelectorRecord>(count),
             s if s == Section::Backends as usize => sized::<BackendRecord>(count),
             s if s == Section::Slots as usize => sized::<u16>(count),
@@ -416,7 +422,8 @@ impl<'d, 'm> Writer<'d, 'm> {
 
     fn services(&mut self) -> Result<(), CompileError> {
         let frontends = self.take::<FrontendRecord>(Section::Frontends)?;
-        frontends.iter_mut().for_each(|record| record.selector = NONE);
+        let kept = self.take::<FrontendRecord>(Section::Kept)?;
+        frontends.iter_mut().chain(kept.iter_mut()).for_each(|record| record.selector = NONE);
         let selectors = self.take::<SelectorRecord>(Section::Selectors)?;
         let backends = self.take::<BackendRecord>(Section::Backends)?;
         let slots = self.take::<u16>(Section::Slots)?;
@@ -426,6 +433,9 @@ impl<'d, 'm> Writer<'d, 'm> {
                 return Err(CompileError::UnknownProtocol(service.protocol));
             }
             self.frontends(service, index, frontends)?;
+            if keeps_client(service) {
+                self.kept(service, kept);
+            }
             for v4 in [true, false] {
                 let list = backends.get_mut(backends_used..).unwrap_or_default();
                 let count = self.backends(service, v4, list);
@@ -439,6 +449,8 @@ impl<'d, 'm> Writer<'d, 'm> {
                         backends: count as u32,
                         slots_first: slots_used as u32,
                         slots: table.len() as u32,
+                        keeps_client: keeps_client(service).into(),
+                        reserved: [0; 3],
                     };
                 }
                 if !table.is_empty() {
@@ -474,6 +486,22 @@ impl<'d, 'm> Writer<'d, 'm> {
             };
         }
         Ok(())
+    }
+
+    /// Notes the backends of a service that see their clients, each once for all services.
+    fn kept(&self, service: &Service<'_>, table: &mut [FrontendRecord]) {
+        let key = HashKey::from_seed(!self.d.gateway.selector_seed);
+        for backend in service.backends {
+            let Endpoint { address, port } = backend.endpoint;
+            let (address, port, protocol) = (mapped(address), port.to_be_bytes(), service.protocol);
+            let start = frontend_place(&key, address, port, protocol, table.len());
+            let is_it = |record: &FrontendRecord| {
+                record.selector == NONE || (record.address, record.port, record.protocol) == (address, port, protocol.0)
+            };
+            if let Some(place) = vacant_or(table, start, is_it) {
+                *place = FrontendRecord { address, selector: 0, port, protocol: protocol.0, reserved: 0 };
+            }
+        }
     }
 
     /// Writes one family's backends in canonical order, by address and port, each once: the order

@@ -145,6 +145,26 @@ pub struct Service<'a> {
     pub backends: &'a [Backend],
     /// Slots of the lookup table: a prime, at most 655 373 (65 537 unless there is a reason).
     pub table_size: u32,
+    /// What is done to its packets.
+    pub policy: Policy,
+}
+
+/// What is done to a service's packets beyond sending them to a backend.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Policy {
+    /// Whom backends see.
+    pub client_address: ClientAddress,
+}
+
+/// Whom backends see as the sender of a client's packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ClientAddress {
+    /// A pool address of the gateway's: answers come back to it from any node as it is.
+    #[default]
+    Translate,
+    /// The client itself. The backends' nodes need a route to clients that leads over the overlay to
+    /// this gateway, or answers go past it with the backend's own address on them.
+    Keep,
 }
 
 /// One who answers for a service.

@@ -1,7 +1,7 @@
 //! The snapshot's bytes: a header, then sections of plain records found by offset.
 //!
 //! ```text
-//! | Header | Globals | ports | frontends | selectors | backends | slots | hops |
+//! | Header | Globals | ports | frontends | kept | selectors | backends | slots | hops |
 //!          | overlay ranges v4, v6 | routes v4, v6 | route targets | neighbours | pool v4, v6 | subnets |
 //! ```
 //!
@@ -20,7 +20,7 @@ use crate::overlay::Headers;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -35,6 +35,8 @@ pub(super) enum Section {
     Globals,
     Ports,
     Frontends,
+    /// Backends that see their clients, in the form of frontends.
+    Kept,
     Selectors,
     Backends,
     Slots,
@@ -142,6 +144,9 @@ pub(crate) struct SelectorRecord {
     pub(crate) slots_first: u32,
     /// 0 where no backend takes new flows.
     pub(crate) slots: u32,
+    /// Whether backends see the client's own address.
+    pub(crate) keeps_client: u8,
+    pub(super) reserved: [u8; 3],
 }
 
 /// One who answers.

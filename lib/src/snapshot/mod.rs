@@ -9,9 +9,9 @@ mod view;
 
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
-    Backend, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Service,
-    Timeouts, Vtep,
+    Backend, ClientAddress, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Policy, Port, Route,
+    RouteTarget, Service, Timeouts, Vtep,
 };
-pub(crate) use layout::{Globals, HopRecord, PortRecord};
+pub(crate) use layout::{BackendRecord, Globals, HopRecord, PortRecord, SelectorRecord};
 pub(crate) use view::Family;
 pub use view::{AttachError, Snapshot};

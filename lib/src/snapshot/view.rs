@@ -22,6 +22,7 @@ pub struct Snapshot<'a> {
     pub(crate) globals: &'a Globals,
     ports: &'a [PortRecord],
     frontends: &'a [FrontendRecord],
+    kept: &'a [FrontendRecord],
     selectors: &'a [SelectorRecord],
     backends: &'a [BackendRecord],
     slots: &'a [u16],
@@ -82,6 +83,7 @@ impl<'a> Snapshot<'a> {
             globals: sections.get(Section::Globals)?.first().ok_or(AttachError::Section(0))?,
             ports: sections.get(Section::Ports)?,
             frontends: sections.get(Section::Frontends)?,
+            kept: sections.get(Section::Kept)?,
             selectors: sections.get(Section::Selectors)?,
             backends: sections.get(Section::Backends)?,
             slots: sections.get(Section::Slots)?,
@@ -117,14 +119,28 @@ impl<'a> Snapshot<'a> {
 
     /// The service in one family that listens here.
     pub(crate) fn selector(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> Option<&'a SelectorRecord> {
-        let start = frontend_place(&self.globals.index, address, port, protocol, self.frontends.len());
-        let record = probe(
-            self.frontends,
-            start,
+        let record = self.endpoint(self.frontends, address, port, protocol)?;
+        self.selectors.get(record.selector as usize)
+    }
+
+    /// Whether this is a backend that sees its clients.
+    pub(crate) fn is_kept(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> bool {
+        self.endpoint(self.kept, address, port, protocol).is_some()
+    }
+
+    fn endpoint(
+        &self,
+        table: &'a [FrontendRecord],
+        address: [u8; 16],
+        port: [u8; 2],
+        protocol: Protocol,
+    ) -> Option<&'a FrontendRecord> {
+        probe(
+            table,
+            frontend_place(&self.globals.index, address, port, protocol, table.len()),
             |record| record.selector == NONE,
             |record| (record.address, record.port, record.protocol) == (address, port, protocol.0),
-        )?;
-        self.selectors.get(record.selector as usize)
+        )
     }
 
     /// The backend that this hash falls to.

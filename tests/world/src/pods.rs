@@ -9,7 +9,7 @@ use crate::{Host, NODES, World, WorldError};
 
 /// Starts nginx and the UDP responder in every pod and waits until they listen.
 ///
-/// nginx answers `/` with the pod's name, serves the world's `files` directory under `/files/` and takes uploads with
+/// nginx answers `/` with the pod's name and `/client` with the client's address, serves the world's `files` directory under `/files/` and takes uploads with
 /// PUT under `/upload/`, which end in the directory `upload-NAME`. The UDP responder echoes on port 7 and answers
 /// questions on port 53 with the pod's address and name.
 pub(crate) fn start(world: &World) -> Result<(), WorldError> {
@@ -70,6 +70,7 @@ http {{
   server {{
     listen 0.0.0.0:80 backlog=4096; listen [::]:80 backlog=4096;
     location / {{ default_type text/plain; return 200 \"{name}\\n\"; }}
+    location = /client {{ default_type text/plain; return 200 \"$remote_addr\\n\"; }}
     location /files/ {{ alias {directory}/files/; }}
     location /upload/ {{ alias {directory}/upload-{name}/; dav_methods PUT; add_header Pod {name} always; }}
   }}

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use weirgate::net::Protocol;
+use weirgate::snapshot::ClientAddress;
 
 use super::{Prefixes, Unique, outside};
+use crate::config::Backend;
 use crate::config::fields::SERVICES_MAX;
 use crate::config::problem::Findings;
 use crate::config::read::List;
@@ -31,6 +33,7 @@ pub(super) fn check(sections: &Sections<'_>, networks: &Prefixes, findings: &mut
         frontends(sections, service, networks, &mut claimed, findings);
         backends(sections, service, &peers, findings);
         families(sections, service, findings);
+        kept(sections, service, findings);
     }
     if let Some(beyond) = sections.services.get(SERVICES_MAX) {
         let count = sections.services.len();
@@ -122,6 +125,19 @@ fn backends(sections: &Sections<'_>, service: &ServiceSection<'_>, peers: &Prefi
     if count as u64 >= slots {
         let text = format!("{count} backends are too many for {slots} slots; use a selector.table_size above {count}");
         findings.error(&list.place, text);
+    }
+}
+
+/// Answers to clients themselves are the gateway's only where they come in VXLAN.
+fn kept(sections: &Sections<'_>, service: &ServiceSection<'_>, findings: &mut Findings<'_>) {
+    let Some(word) = service.client_address.as_ref().filter(|word| word.value == ClientAddress::Keep) else { return };
+    if let Some(peer) = sections.peers.iter().find(|peer| peer.backend == Backend::HostGw) {
+        let text = format!(
+            "\"keep\" cannot be where answers come by plain route, and {} has the backend \"host-gw\"; use \
+             \"translate\", or \"vxlan\" for every peer",
+            peer.table.place.path
+        );
+        findings.error(&word.place, text);
     }
 }
 

@@ -114,6 +114,7 @@ impl<'a> Owned<'a> {
                 frontends: &service.frontends,
                 backends: &service.backends,
                 table_size: service.table_size,
+                policy: snapshot::Policy::default(),
             })
             .collect();
         hear(&snapshot::Description {
