@@ -253,7 +253,8 @@ pub struct Opened {
 /// # Errors
 /// - [`DropReason::VxlanFlags`], [`DropReason::VxlanVni`]: not a frame of this network.
 /// - [`DropReason::VxlanInnerAddress`]: an inner frame for another station, or for several.
-/// - [`DropReason::Truncated`], [`DropReason::NotIp`].
+/// - [`DropReason::NotIp`]: an inner frame with an 802.1Q tag (RFC 7348 §6.1).
+/// - [`DropReason::Truncated`].
 pub fn decapsulate(data: &[u8], vni: Vni, vtep: Mac) -> Result<Opened, DropReason> {
     let (header, frame) = vxlan::Header::parse(data)?;
     if header.vni() != vni {
@@ -262,6 +263,9 @@ pub fn decapsulate(data: &[u8], vni: Vni, vtep: Mac) -> Result<Opened, DropReaso
     let (inner, _) = ethernet::Header::parse(frame)?;
     if inner.destination != vtep {
         return Err(DropReason::VxlanInnerAddress);
+    }
+    if inner.vlan.is_some() {
+        return Err(DropReason::NotIp);
     }
     Ok(Opened { offset: vxlan::HEADER_LEN + inner.len(), ethertype: inner.ethertype })
 }

@@ -1,0 +1,118 @@
+//! RFC 6040 and 7348: the overlay.
+
+use std::collections::HashSet;
+
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{ACK, Body, Packet, SYN, framed, from_pod, tunnelled, unframed};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+
+use super::helpers::{converse, dropped, from_client, to_client, to_pod, transmitted};
+
+#[test]
+fn rfc7348_s5_the_flag_is_set_and_all_reserved_bits_are_zero_on_transmission() {
+    let mut gateway = World::new().gateway();
+    for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
+        let seen = tunnelled(transmitted(&from_client(&mut gateway, &request.bytes()), UNDERLAY));
+        assert_eq!(seen.vxlan, [8, 0, 0, 0, 0, 0, 1, 0]);
+    }
+}
+
+#[test]
+fn rfc7348_s5_the_source_port_follows_the_inner_flow() {
+    let mut gateway = World::new().gateway();
+    let mut port_of = |client: u16, flags: u8| {
+        let out = from_client(&mut gateway, &Packet::web(client, flags, b"").bytes());
+        tunnelled(transmitted(&out, UNDERLAY)).outer.source.port()
+    };
+    let first: Vec<u16> = (1..=64).map(|client| port_of(client, SYN)).collect();
+    let second: Vec<u16> = (1..=64).map(|client| port_of(client, ACK)).collect();
+    assert_eq!(first, second, "one flow, one way through the fabric");
+    assert!(first.iter().collect::<HashSet<_>>().len() > 56, "flows spread: {first:?}");
+}
+
+#[test]
+fn rfc7348_s4_1_the_outer_checksum_is_zero_over_ipv4_and_one_from_a_peer_is_taken() {
+    let mut gateway = World::new().gateway();
+    let out = from_client(&mut gateway, &Packet::web(7, SYN, b"").bytes());
+    assert_eq!(transmitted(&out, UNDERLAY)[40..42], [0, 0]);
+    let seen = tunnelled(&out.bytes);
+    let node = usize::from(seen.link.destination == world::NODE_MACS[1]);
+    let answer = from_pod(node, &Packet::read(&seen.inner).answer(SYN | ACK, b"").bytes());
+    assert_ne!(answer[40..42], [0, 0]);
+    for sum in [None, Some([0, 0])] {
+        let mut frame = answer.clone();
+        if let Some(sum) = sum {
+            frame[40..42].copy_from_slice(&sum);
+        }
+        transmitted(&gateway.send(UNDERLAY, &frame), UPLINK);
+    }
+}
+
+#[test]
+fn rfc7348_s4_3_a_tunnelled_packet_never_exceeds_the_underlay() {
+    let mut gateway = World::new().gateway();
+    for new in [Packet::web as fn(u16, u8, &[u8]) -> Packet, Packet::web_v6] {
+        converse(&mut gateway, &new(7, SYN, b""));
+        for len in (1300..1460).step_by(7) {
+            let out = from_client(&mut gateway, &new(7, ACK, &vec![0x55; len]).bytes());
+            match out.verdict {
+                Verdict::Transmit(UNDERLAY) => assert!(out.bytes.len() <= 14 + 1500),
+                Verdict::Transmit(UPLINK) => {
+                    let error = Packet::read(&unframed(&out.bytes).1);
+                    assert!(matches!(error.body, Body::Icmp(3, 4, ..) | Body::Icmp(2, 0, ..)), "{error:?}");
+                }
+                other => panic!("{len} bytes: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn rfc7348_s6_1_an_inner_tag_is_neither_sent_nor_taken() {
+    let mut gateway = World::new().gateway();
+    let tagged = weirgate_fixture::frames::Link { vlan: Some(100), ..weirgate_fixture::frames::FROM_CLIENT };
+    let out = gateway.send(UPLINK, &framed(tagged, &Packet::web(7, SYN, b"").bytes()));
+    let seen = tunnelled(transmitted(&out, UNDERLAY));
+    assert_eq!((seen.inner_link.vlan, seen.link.vlan), (None, None));
+
+    let node = usize::from(seen.link.destination == world::NODE_MACS[1]);
+    let answer = Packet::read(&seen.inner).answer(SYN | ACK, b"").bytes();
+    let outer = ((world::NODES[node], 4000).into(), (world::PUBLIC, world::VXLAN_PORT).into());
+    let inner_link = weirgate_fixture::frames::Link {
+        destination: world::VTEP_V4,
+        source: world::NODE_VTEPS[node],
+        vlan: Some(100),
+    };
+    let frame = weirgate_fixture::frames::in_vxlan(
+        weirgate_fixture::frames::from_node(node),
+        outer,
+        world::VNI,
+        &framed(inner_link, &answer),
+    );
+    assert_eq!(dropped(&gateway.send(UNDERLAY, &frame)), DropReason::NotIp);
+}
+
+#[test]
+fn rfc6040_s4_2_a_mark_on_what_cannot_carry_it_is_a_drop_of_its_own() {
+    let mut gateway = World::new().gateway();
+    let (node, inner) = converse(&mut gateway, &Packet::web(7, SYN, b""));
+    let mut frame = from_pod(node, &inner.answer(ACK, b"").bytes());
+    let outer = Packet { tos: 3, ..Packet::read(&frame[14..]) };
+    frame.splice(14.., outer.bytes());
+    assert_eq!(dropped(&gateway.send(UNDERLAY, &frame)), DropReason::EcnNotCapable);
+    assert_eq!(gateway.counters.drops(DropReason::EcnNotCapable), 1);
+}
+
+#[test]
+fn rfc6040_s4_1_the_outer_mark_is_a_copy_whatever_the_code_point() {
+    let mut gateway = World::new().gateway();
+    for request in [Packet::dns(7, b""), Packet::web_v6(7, SYN, b"")] {
+        for tos in 0..=255 {
+            let request = Packet { tos, ..request.clone() };
+            let seen = tunnelled(transmitted(&from_client(&mut gateway, &request.bytes()), UNDERLAY));
+            assert_eq!((seen.outer.tos & 3, Packet::read(&seen.inner).tos & 3), (tos & 3, tos & 3));
+        }
+    }
+    let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b""));
+    to_client(&mut gateway, node, &inner.answer(0, b""));
+}
