@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::net::{PORTS_MAX, PortId};
+use crate::net::{POOL_MAX, PORTS_MAX, PortId};
 use crate::verdict::DropReason;
 
 /// A number that only grows, written by one thread.
@@ -67,6 +67,49 @@ pub struct ServiceCounters {
     pub flows: Counter,
 }
 
+/// A number that goes up and down, written by one thread.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Changes the number. Only the owning worker calls this.
+    pub(crate) fn set(&self, number: u64) {
+        // Relaxed: the value alone matters, it orders nothing.
+        self.0.store(number, Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Flows that have each address of one family's pool, by its place among them in the description.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct PoolFlows([Gauge; POOL_MAX]);
+
+impl Default for PoolFlows {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Gauge::default()))
+    }
+}
+
+impl PoolFlows {
+    /// How many of the worker's flows had this address when ageing last came round: the whole table
+    /// is looked at once a round, so the number is as old as a round takes.
+    #[must_use]
+    pub fn get(&self, place: usize) -> u64 {
+        self.0.get(place).map_or(0, Gauge::get)
+    }
+
+    pub(crate) fn set(&self, counts: &[u32; POOL_MAX]) {
+        self.0.iter().zip(counts).for_each(|(gauge, count)| gauge.set(u64::from(*count)));
+    }
+}
+
 /// A counter for each reason, in the order of [`DropReason::ALL`].
 #[derive(Debug)]
 #[repr(transparent)]
@@ -86,6 +129,10 @@ pub struct Counters {
     pub ports: [PortCounters; PORTS_MAX],
     /// By reason, in the order of [`DropReason::ALL`].
     drops: Drops,
+    /// By IPv4 pool address.
+    pub pool_v4: PoolFlows,
+    /// By IPv6 pool address.
+    pub pool_v6: PoolFlows,
     /// Frames that went to the host.
     pub host: Counter,
     /// Frames that went to the worker that owns their flow.

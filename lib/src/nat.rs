@@ -1,19 +1,87 @@
-//! Which pool address and port stands for a client towards a backend.
+//! Which address and port of a pool stands for somebody else: for a client towards a backend, for a
+//! pod towards the outside.
+//!
+//! A port is free towards a peer's endpoint when no flow has the whole reply tuple: the flow table is
+//! the only record. One port serves as many endpoints as there are (RFC 7857 §3).
+//!
+//! Ports are dealt to workers in turn: port `first + n` belongs to worker `n` modulo the number of
+//! workers, so that each has its share of whatever part of the range an address may use.
 
 use crate::flow::{Table, Tuple};
 use crate::hash::{Stream, reduce};
 use crate::net::{Protocol, WorkerId};
-use crate::snapshot::{Family, Globals, Snapshot};
+use crate::pipeline::Budget;
+use crate::snapshot::{Family, Globals, PortRange, Snapshot};
 
-/// The most ports that are tried for a new flow.
-const TRIES: usize = 128;
+/// The most ports that are tried at random for a new flow.
+const TRIES: u32 = 128;
 
-/// The worker whose flows use this port on a pool address.
-#[inline]
-pub(crate) fn owner(globals: &Globals, port: [u8; 2]) -> WorkerId {
-    let above = u16::from_be_bytes(port).saturating_sub(globals.pool_first);
-    let worker = above.checked_div(globals.pool_share).unwrap_or(0);
-    WorkerId(worker.min(u16::from(globals.workers.saturating_sub(1))) as u8)
+/// The most ports that are looked at in a row when those were all taken.
+pub(crate) const SEARCH: u32 = 8192;
+
+/// Addresses that stand for others, and the ports of theirs that may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool<'a, A> {
+    pub(crate) addresses: &'a [A],
+    /// By place, the addresses that services listen at.
+    pub(crate) listening: u64,
+    pub(crate) ports: PortRange,
+    /// Ports that no listening address uses.
+    pub(crate) node_ports: PortRange,
+    pub(crate) workers: u8,
+}
+
+impl<A: Copy> Pool<'_, A> {
+    /// The worker whose flows use this port.
+    #[inline]
+    pub(crate) fn owner(&self, port: [u8; 2]) -> WorkerId {
+        let above = u16::from_be_bytes(port).saturating_sub(self.ports.first);
+        // Less than the number of workers.
+        WorkerId(above.checked_rem(u16::from(self.workers)).unwrap_or(0) as u8)
+    }
+
+    /// The ports of a worker on the address at this place.
+    fn share(&self, place: u32, worker: WorkerId) -> Share {
+        let step = u32::from(self.workers).max(1);
+        let base = u32::from(self.ports.first) + u32::from(worker.0);
+        // Ports of this worker below a limit.
+        let below = |limit: u32| limit.saturating_sub(base).div_ceil(step);
+        let whole = below(u32::from(self.ports.last) + 1);
+        let is_listening = self.listening.checked_shr(place).is_some_and(|bits| bits & 1 == 1);
+        let gap = if is_listening {
+            let PortRange { first, last } = self.node_ports;
+            (below(u32::from(first)).min(whole), below(u32::from(last) + 1).min(whole))
+        } else {
+            (whole, whole)
+        };
+        Share {
+            base,
+            step,
+            gap_at: gap.0,
+            gap: gap.1.saturating_sub(gap.0),
+            count: whole - gap.1.saturating_sub(gap.0),
+            is_listening,
+        }
+    }
+}
+
+/// One worker's ports on one address, numbered from 0.
+struct Share {
+    base: u32,
+    step: u32,
+    /// The number at which the range's hole begins, and how many ports it swallows.
+    gap_at: u32,
+    gap: u32,
+    count: u32,
+    is_listening: bool,
+}
+
+impl Share {
+    fn port(&self, number: u32) -> [u8; 2] {
+        let number = if number < self.gap_at { number } else { number + self.gap };
+        // Inside a range of 16-bit ports.
+        ((self.base + number * self.step) as u16).to_be_bytes()
+    }
 }
 
 /// The worker that owns the flows of an endpoint whose address is kept. Both directions carry that
@@ -27,35 +95,125 @@ pub(crate) fn owner_of<A: Family>(globals: &Globals, address: A, port: [u8; 2]) 
     WorkerId(reduce((hash >> 32) as u32, u32::from(globals.workers)) as u8)
 }
 
-/// Finds a reply tuple that no flow has: the backend's endpoint answers to a pool address at a
-/// random port of this worker's share (RFC 6056 §3.3.1). One port serves as many backends as there
-/// are, since the whole tuple decides.
+/// Who answers, in what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer<A> {
+    pub(crate) address: A,
+    /// `None` for a protocol whose answers carry the identifier that they were asked with.
+    pub(crate) port: Option<[u8; 2]>,
+    pub(crate) protocol: Protocol,
+}
+
+/// Finds a reply tuple that no flow has: the peer answers to a pool address at a port of this
+/// worker's, chosen at random (RFC 6056 §3.3.1).
 ///
-/// Work: at most [`TRIES`] lookups. `None` where all of them are taken, or the pool is empty.
+/// After [`TRIES`] random ports, [`SEARCH`] ports in a row from a random one on, unless the worker
+/// has searched so often lately that its other packets would wait: so the last free port is found
+/// for certain where the worker has at most [`SEARCH`] ports towards the peer, and otherwise by each
+/// attempt with the probability of [`SEARCH`] in the number of ports.
+///
+/// Work: at most [`TRIES`] + [`SEARCH`] lookups, the latter as often as `searches` allows.
 pub(crate) fn allocate<A: Family>(
     table: &Table<'_, A>,
     snapshot: &Snapshot<'_>,
+    pool: Pool<'_, A>,
     worker: WorkerId,
-    backend: (A, [u8; 2]),
-    protocol: Protocol,
+    peer: Peer<A>,
     random: &mut Stream,
+    searches: &mut Budget,
 ) -> Option<Tuple<A>> {
-    let pool = A::pool(snapshot);
-    let Globals { pool_first, pool_share, .. } = *snapshot.globals;
-    let first = pool_first.checked_add(pool_share.checked_mul(u16::from(worker.0))?)?;
-    let start = reduce(random.next() as u32, pool.len() as u32) as usize;
-    let mut addresses = pool.iter().cycle().skip(start);
-    for _ in 0..TRIES {
-        let port = first + reduce(random.next() as u32, u32::from(pool_share)) as u16;
+    let addresses = pool.addresses.len() as u32;
+    let mut draw = |below: u32| reduce(random.next() as u32, below);
+    let free = |place: u32, share: &Share, number: u32| {
+        let address = *pool.addresses.get(place as usize)?;
+        let port = share.port(number);
         let reply = Tuple {
-            source: backend.0,
-            destination: *addresses.next()?,
-            source_port: backend.1,
-            destination_port: port.to_be_bytes(),
+            source: peer.address,
+            destination: address,
+            source_port: peer.port.unwrap_or(port),
+            destination_port: port,
         };
-        if table.lookup(table.hash(&reply, protocol), &reply, protocol).is_none() {
+        let listens = share.is_listening && snapshot.selector(address.mapped(), port, peer.protocol).is_some();
+        let is_free = !listens && table.lookup(table.hash(&reply, peer.protocol), &reply, peer.protocol).is_none();
+        is_free.then_some(reply)
+    };
+    let first = draw(addresses);
+    for place in (0..addresses).cycle().skip(first as usize).take(TRIES as usize) {
+        let share = pool.share(place, worker);
+        if share.count != 0
+            && let Some(reply) = free(place, &share, draw(share.count))
+        {
             return Some(reply);
         }
     }
+    if addresses == 0 || !searches.take() {
+        return None;
+    }
+    let mut left = SEARCH;
+    let first = draw(addresses);
+    for place in (first..addresses).chain(0..first) {
+        let share = pool.share(place, worker);
+        let start = draw(share.count);
+        let count = share.count.min(left);
+        left -= count;
+        for number in (start..share.count).chain(0..start).take(count as usize) {
+            if let Some(reply) = free(place, &share, number) {
+                return Some(reply);
+            }
+        }
+    }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn pool(workers: u8, ports: (u16, u16), listening: u64) -> Pool<'static, [u8; 4]> {
+        let range = |(first, last)| PortRange { first, last };
+        let addresses: &[[u8; 4]] = &[[10, 77, 200, 2], [10, 77, 200, 3]];
+        Pool { addresses, listening, ports: range(ports), node_ports: range((30_000, 32_767)), workers }
+    }
+
+    fn all(pool: &Pool<'_, [u8; 4]>, place: u32, worker: u8) -> Vec<u16> {
+        let share = pool.share(place, WorkerId(worker));
+        (0..share.count).map(|number| u16::from_be_bytes(share.port(number))).collect()
+    }
+
+    #[test]
+    fn every_port_belongs_to_the_worker_that_may_choose_it_and_to_no_other() {
+        for workers in [1, 2, 3, 7, 64] {
+            for (ports, listening) in
+                [((1024, 65_535), 0b10), ((1, 65_535), 0), ((2000, 2100), 0), ((29_990, 40_000), 3)]
+            {
+                let pool = pool(workers, ports, listening);
+                for place in 0..2 {
+                    let mut seen = vec![0_u8; 1 << 16];
+                    for worker in 0..workers {
+                        for port in all(&pool, place, worker) {
+                            seen[usize::from(port)] += 1;
+                            assert_eq!(pool.owner(port.to_be_bytes()), WorkerId(worker));
+                        }
+                    }
+                    let is_listening = listening >> place & 1 == 1;
+                    for (port, count) in (0..=u16::MAX).zip(seen) {
+                        let usable =
+                            (ports.0..=ports.1).contains(&port) && !(is_listening && (30_000..=32_767).contains(&port));
+                        assert_eq!(count, u8::from(usable), "port {port} of {ports:?}, {workers} workers");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn workers_have_equal_shares_even_where_node_ports_are_kept_out() {
+        let pool = pool(64, (1024, 65_535), 1);
+        let shares: Vec<usize> = (0..64).map(|worker| all(&pool, 0, worker).len()).collect();
+        assert_eq!(shares.iter().sum::<usize>(), 64_512 - 2768);
+        assert!(shares.iter().all(|share| share.abs_diff(shares[0]) <= 1), "{shares:?}");
+    }
 }

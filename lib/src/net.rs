@@ -85,6 +85,9 @@ pub struct PortId(pub u8);
 /// The most ports that a gateway can have.
 pub const PORTS_MAX: usize = 16;
 
+/// The most pool addresses that a gateway can have of each family.
+pub const POOL_MAX: usize = 64;
+
 /// A worker: one core, one queue of each port, one set of flow tables. Below [`WORKERS_MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(transparent)]

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weirgate::net::{Endpoint, PortId, Prefix, Protocol};
 use weirgate::snapshot::{
-    Backend, CompileError, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Port, Route, RouteTarget,
-    Service, Vtep,
+    Backend, CompileError, Description, Encapsulation, Gateway, NODE_PORTS, Neighbour, NextHop, Peer, Port, Route,
+    RouteTarget, Service, Vtep,
 };
 
 use super::netlink::{self, Model};
@@ -102,6 +102,7 @@ impl World {
                 subnets: &subnets,
                 pool: &overlay.snat_pool,
                 pool_ports: POOL_PORTS,
+                node_ports: NODE_PORTS,
                 selector_seed: config.seed,
                 timeouts: config.timeouts,
             },

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use weirgate::flow::TableError;
 use weirgate::maglev::FillError;
+use weirgate::net::POOL_MAX;
 use weirgate::pipeline::InitError;
 use weirgate::snapshot::{AttachError, CompileError};
 use weirgate::wire::ParseError;
@@ -240,6 +241,9 @@ impl From<CompileError> for Problem {
             }
             CompileError::PoolPorts(first, last) => {
                 (Status::PoolPorts, format!("pool ports {first} to {last} do not give each worker at least one"))
+            }
+            CompileError::TooManyPoolAddresses(count) => {
+                (Status::PoolAddress, format!("{count} pool addresses of one family are too many, {POOL_MAX} the most"))
             }
             CompileError::PoolAddress(address) => (
                 Status::PoolAddress,

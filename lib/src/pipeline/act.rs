@@ -6,7 +6,6 @@ use core::net::Ipv6Addr;
 
 use crate::flow::{Direction, Entry, Found, NO_HOP, NO_SERVICE, State, Table, Tuple};
 use crate::frame::Frame;
-use crate::nat;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::{Passage, begin_before};
 use crate::snapshot::{HopRecord, PortRecord, Snapshot};
@@ -287,10 +286,10 @@ pub(super) fn endpoint<A: Wire>(address: A, port: [u8; 2]) -> Endpoint {
     Endpoint { address: address.to_ip(), port: u16::from_be_bytes(port) }
 }
 
-/// Whether this worker owns the flows at this pool address and port; else, who does.
+/// The worker that owns the flows at this port of the pool's addresses, if that is another one.
 #[inline]
-pub(super) fn owner_elsewhere<R>(cx: &Context<'_, '_, '_, R>, port: [u8; 2]) -> Option<Verdict> {
-    let owner = nat::owner(cx.snapshot.globals, port);
+pub(super) fn owner_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: [u8; 2]) -> Option<Verdict> {
+    let owner = A::pool(cx.snapshot).owner(port);
     (owner != cx.worker.id).then_some(Verdict::Handover(owner))
 }
 

@@ -32,7 +32,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         if item.way == Way::Link {
             return Err(DropReason::NoFlow);
         }
-        let elsewhere = act::owner_elsewhere(cx, packet.destination_port);
+        let elsewhere = act::owner_elsewhere::<A, R>(cx, packet.destination_port);
         return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     }
     if item.way == Way::Overlay {
@@ -64,12 +64,9 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let reply = if keeps_client {
         keep(cx, selector, backend, hash, &original, packet.protocol).ok_or(DropReason::ReplyTaken)?
     } else {
-        let backend = selected::<A, R>(cx, backend);
-        let worker = &mut *cx.worker;
-        let (id, mut random) = (worker.id, worker.random);
-        let reply = nat::allocate(A::flows(worker), cx.snapshot, id, backend, packet.protocol, &mut random);
-        worker.random = random;
-        reply.ok_or(DropReason::PortsExhausted)?
+        let (address, port) = selected::<A, R>(cx, backend);
+        let peer = nat::Peer { address, port: Some(port), protocol: packet.protocol };
+        allocate(cx, A::pool(cx.snapshot), peer)?
     };
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
@@ -89,6 +86,19 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         service.flows.add(1);
     }
     Ok(Bound::Flow(Found { index, direction: Direction::Original }))
+}
+
+/// A reply tuple towards this peer that no flow has.
+fn allocate<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+) -> Result<Tuple<A>, DropReason> {
+    let worker = &mut *cx.worker;
+    let (id, mut random, mut searches) = (worker.id, worker.random, worker.searches);
+    let reply = nat::allocate(A::flows(worker), cx.snapshot, pool, id, peer, &mut random, &mut searches);
+    (worker.random, worker.searches) = (random, searches);
+    reply.ok_or(DropReason::PortsExhausted)
 }
 
 /// The backend's address and port.

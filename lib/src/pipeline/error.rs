@@ -42,32 +42,40 @@ impl Kind {
     }
 }
 
-/// Tokens for what the gateway says of its own accord: [`PER_SECOND`](Self::PER_SECOND), and
-/// [`BURST`](Self::BURST) at once, as Linux has it (`icmp_msgs_per_sec`, `icmp_msgs_burst`).
+/// Tokens for what may be done only so often: some a second, and some at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     tokens: u64,
+    burst: u64,
+    /// Nanoseconds that bring one token.
+    token: u64,
     refilled: Instant,
 }
 
 impl Budget {
-    const PER_SECOND: u64 = 1000;
-    const BURST: u64 = 50;
-
-    pub(super) const fn new() -> Self {
-        Self { tokens: Self::BURST, refilled: Instant::ZERO }
+    pub(crate) const fn new(per_second: u64, burst: u64) -> Self {
+        Self { tokens: burst, burst, token: Span::from_secs(1).0 / per_second, refilled: Instant::ZERO }
     }
 
-    pub(super) fn refill(&mut self, now: Instant) {
-        const TOKEN: u64 = Span::from_secs(1).0 / Budget::PER_SECOND;
-        let tokens = (now - self.refilled).0 / TOKEN;
+    /// For what the gateway says of its own accord, as Linux has it (`icmp_msgs_per_sec`,
+    /// `icmp_msgs_burst`).
+    pub(super) const fn icmp() -> Self {
+        Self::new(1000, 50)
+    }
+
+    pub(crate) fn refill(&mut self, now: Instant) {
+        if self.tokens == self.burst {
+            self.refilled = now;
+            return;
+        }
+        let tokens = (now - self.refilled).0 / self.token;
         if tokens != 0 {
-            self.tokens = (self.tokens + tokens.min(Self::BURST)).min(Self::BURST);
+            self.tokens = (self.tokens + tokens.min(self.burst)).min(self.burst);
             self.refilled = now;
         }
     }
 
-    pub(super) fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self) -> bool {
         let has = self.tokens != 0;
         self.tokens -= u64::from(has);
         has

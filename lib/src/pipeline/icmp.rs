@@ -91,7 +91,7 @@ fn translate_error<A: Wire, R: Recorder>(
     let flows = A::flows(cx.worker);
     let Some(found) = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol) else {
         let elsewhere = if A::is_own(cx.snapshot, item.packet.destination) {
-            act::owner_elsewhere(cx, quote.source_port)
+            act::owner_elsewhere::<A, R>(cx, quote.source_port)
         } else if item.way == Way::Overlay {
             bind::inside_elsewhere(cx, &answer, quote.protocol)
         } else {

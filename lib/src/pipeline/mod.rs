@@ -30,6 +30,7 @@ use crate::wire::ParseError;
 use crate::wire::packet::Packet;
 use crate::wire::quote::Quote;
 
+pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
 

@@ -4,17 +4,21 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::error::Budget;
-use crate::counters::{Counters, ServiceCounters};
+use crate::counters::{Counters, PoolFlows, ServiceCounters};
 use crate::flow::{self, Adopted, Owner, Table, TableError, tick};
 use crate::frame::Frame;
 use crate::hash::Stream;
-use crate::net::{PortId, WorkerId};
-use crate::snapshot::Snapshot;
+use crate::net::{POOL_MAX, PortId, WorkerId};
+use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
 use crate::verdict::Verdict;
 
 /// How many next hops can wait to be asked for; more are asked for by later packets.
 const UNRESOLVED_MAX: usize = 16;
+
+/// How often a worker may look for a free port in order: what one look costs, its other packets wait.
+const SEARCHES_PER_SECOND: u64 = 50;
+const SEARCHES_AT_ONCE: u64 = 4;
 
 /// What a worker is made with.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +81,9 @@ pub struct Worker<'m> {
     pub(super) identification: u16,
     pub(super) errors: Budget,
     pub(super) echoes: Budget,
+    pub(super) searches: Budget,
+    pool_v4: PoolCount,
+    pool_v6: PoolCount,
     unresolved: [Option<(PortId, IpAddr)>; UNRESOLVED_MAX],
 }
 
@@ -160,14 +167,19 @@ impl<'m> Worker<'m> {
             services,
             random: Stream::new([d, c, b, a]),
             identification: 0,
-            errors: Budget::new(),
-            echoes: Budget::new(),
+            errors: Budget::icmp(),
+            echoes: Budget::icmp(),
+            searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
+            pool_v4: PoolCount::new(),
+            pool_v6: PoolCount::new(),
             unresolved: [None; UNRESOLVED_MAX],
         }
     }
 
     /// Forgets flows that idled too long, among the next `budget` of each family.
     pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
+        self.pool_v4.round(&self.v4, snapshot, &self.counters.pool_v4, budget);
+        self.pool_v6.round(&self.v6, snapshot, &self.counters.pool_v6, budget);
         let idle = &snapshot.globals.idle_ticks;
         let expired = self.v4.age(tick(now), idle, budget) + self.v6.age(tick(now), idle, budget);
         if expired != 0 {
@@ -201,6 +213,7 @@ impl<'m> Worker<'m> {
     pub(super) fn begin(&mut self, now: Instant) {
         self.errors.refill(now);
         self.echoes.refill(now);
+        self.searches.refill(now);
     }
 
     #[cold]
@@ -231,6 +244,37 @@ impl<'m> Worker<'m> {
             Verdict::Host => self.counters.host.add(1),
             Verdict::Drop(reason) => self.counters.count_drop(reason),
             Verdict::Handover(_) => self.counters.handovers.add(1),
+        }
+    }
+}
+
+/// Counts the flows of each pool address, the entries that ageing is about to look at at a time.
+#[derive(Clone, Copy, Debug)]
+struct PoolCount {
+    next: u32,
+    counts: [u32; POOL_MAX],
+}
+
+impl PoolCount {
+    const fn new() -> Self {
+        Self { next: 0, counts: [0; POOL_MAX] }
+    }
+
+    /// Looks at the next `budget` entries, and tells the counts after the last one.
+    fn round<A: Family>(&mut self, flows: &Table<'_, A>, snapshot: &Snapshot<'_>, told: &PoolFlows, budget: u32) {
+        let pool = A::pool(snapshot).addresses;
+        for _ in 0..budget.min(flows.capacity()) {
+            if let Some(entry) = flows.get(self.next).filter(|entry| entry.state().is_some())
+                && let Some(place) = pool.iter().position(|address| *address == entry.reply.destination)
+                && let Some(count) = self.counts.get_mut(place)
+            {
+                *count += 1;
+            }
+            self.next += 1;
+            if self.next >= flows.capacity() {
+                told.set(&self.counts);
+                *self = Self::new();
+            }
         }
     }
 }

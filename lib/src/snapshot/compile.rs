@@ -7,14 +7,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::description::{ClientAddress, Description, Encapsulation, Gateway, Peer, Port, RouteTarget, Service, Vtep};
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
-    PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
+    PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
 };
 use super::ranges::{Prefix, Range, flatten, ranges_max};
 use super::view::{frontend_place, mapped, neighbour_place};
 use crate::flow::idle_ticks;
 use crate::hash::HashKey;
 use crate::maglev::{self, FillError, Member};
-use crate::net::{self, Endpoint, Mac, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
+use crate::net::{self, Endpoint, Mac, POOL_MAX, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
 use crate::overlay::{Carrier, Headers, Link, Tunnel};
 use crate::wire::ethernet::EtherType;
 
@@ -36,6 +36,8 @@ pub enum CompileError {
     Workers(u8),
     /// The pool's ports do not give each worker at least one.
     PoolPorts(u16, u16),
+    /// More pool addresses of one family than a gateway can have.
+    TooManyPoolAddresses(usize),
     /// A pool address that is in none of the gateway's subnets, or the first of one.
     PoolAddress(IpAddr),
     /// A VXLAN peer at an address of a family in which the gateway has no VTEP.
@@ -232,7 +234,9 @@ impl<'d, 'm> Writer<'d, 'm> {
     }
 
     fn globals(&mut self) -> Result<(), CompileError> {
-        let Gateway { workers, vni, vxlan_port, v4, v6, pool_ports, selector_seed, ref timeouts, .. } = self.d.gateway;
+        let gateway = &self.d.gateway;
+        let Gateway { workers, vni, vxlan_port, v4, v6, pool_ports, node_ports, selector_seed, ref timeouts, .. } =
+            self.d.gateway;
         if workers == 0 || usize::from(workers) > WORKERS_MAX {
             return Err(CompileError::Workers(workers));
         }
@@ -240,6 +244,10 @@ impl<'d, 'm> Writer<'d, 'm> {
         let share = last.checked_sub(first).map_or(0, |ports| (u32::from(ports) + 1) / u32::from(workers));
         if share == 0 || first == 0 {
             return Err(CompileError::PoolPorts(first, last));
+        }
+        let families = [true, false].map(|v4| gateway.pool.iter().filter(|address| address.is_ipv4() == v4).count());
+        if let Some(count) = families.into_iter().find(|count| *count > POOL_MAX) {
+            return Err(CompileError::TooManyPoolAddresses(count));
         }
         let record = Globals {
             selector: HashKey::from_seed(selector_seed),
@@ -254,11 +262,22 @@ impl<'d, 'm> Writer<'d, 'm> {
             workers,
             has_v4: v4.is_some().into(),
             has_v6: v6.is_some().into(),
-            pool_first: first,
-            pool_share: u16::try_from(share).unwrap_or(u16::MAX),
+            listening: [self.listening(true), self.listening(false)],
+            pool_ports: PortRange { first, last },
+            node_ports: PortRange { first: node_ports.0, last: node_ports.1 },
+            reserved: [0; 4],
         };
         self.take::<Globals>(Section::Globals)?.fill(record);
         Ok(())
+    }
+
+    /// Of the pool's addresses of one family, by place, those at which a service listens.
+    fn listening(&self, v4: bool) -> u64 {
+        let listens = |address: &IpAddr| {
+            self.d.services.iter().flat_map(|service| service.frontends).any(|frontend| frontend.address == *address)
+        };
+        let pool = self.d.gateway.pool.iter().filter(|address| address.is_ipv4() == v4).take(POOL_MAX);
+        pool.enumerate().fold(0, |bits, (place, address)| bits | u64::from(listens(address)) << place)
     }
 
     fn ports(&mut self) -> Result<(), CompileError> {

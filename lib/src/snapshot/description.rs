@@ -26,6 +26,9 @@ pub struct Description<'a> {
     pub neighbours: &'a [Neighbour],
 }
 
+/// The node ports of a Kubernetes cluster that says nothing else.
+pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
+
 /// The gateway's own membership.
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway<'a> {
@@ -47,6 +50,9 @@ pub struct Gateway<'a> {
     pub pool: &'a [IpAddr],
     /// The first and last port that a translation may use on a pool address.
     pub pool_ports: (u16, u16),
+    /// The first and last node port: kept out of a translation on pool addresses at which a service
+    /// listens, whose clients could not be told from answers. Kubernetes has [`NODE_PORTS`].
+    pub node_ports: (u16, u16),
     /// Seed of the selector: equal on all gateways that shall pick the same backends.
     pub selector_seed: u64,
     /// Idle times after which a flow is forgotten.

@@ -20,7 +20,7 @@ use crate::overlay::Headers;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -84,6 +84,8 @@ pub(crate) struct Globals {
     pub(crate) selector: HashKey,
     /// Key of the frontends and neighbours tables; clients do not choose what is in them.
     pub(crate) index: HashKey,
+    /// By place in the pools of IPv4 and IPv6, the addresses that services listen at.
+    pub(crate) listening: [u64; 2],
     pub(crate) idle_ticks: [u32; State::COUNT],
     pub(crate) vtep_v4: [u8; 4],
     pub(crate) vtep_v6: [u8; 16],
@@ -94,9 +96,18 @@ pub(crate) struct Globals {
     pub(crate) workers: u8,
     pub(crate) has_v4: u8,
     pub(crate) has_v6: u8,
-    pub(crate) pool_first: u16,
-    /// Ports of each worker on a pool address; worker `w` begins at `pool_first + w * pool_share`.
-    pub(crate) pool_share: u16,
+    pub(crate) pool_ports: PortRange,
+    /// Ports that are kept out on pool addresses that services listen at.
+    pub(crate) node_ports: PortRange,
+    pub(super) reserved: [u8; 4],
+}
+
+/// Ports from the first to the last, both included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct PortRange {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
 }
 
 impl Globals {

@@ -9,9 +9,9 @@ mod view;
 
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
-    Backend, ClientAddress, Description, Encapsulation, Gateway, Neighbour, NextHop, Peer, Policy, Port, Route,
-    RouteTarget, Service, Timeouts, Vtep,
+    Backend, ClientAddress, Description, Encapsulation, Gateway, NODE_PORTS, Neighbour, NextHop, Peer, Policy, Port,
+    Route, RouteTarget, Service, Timeouts, Vtep,
 };
-pub(crate) use layout::{BackendRecord, Globals, HopRecord, PortRecord, SelectorRecord};
+pub(crate) use layout::{BackendRecord, Globals, HopRecord, PortRange, PortRecord, SelectorRecord};
 pub(crate) use view::Family;
 pub use view::{AttachError, Snapshot};

@@ -12,6 +12,7 @@ use super::ranges;
 use crate::flow::Address;
 use crate::hash::{HashKey, reduce};
 use crate::maglev;
+use crate::nat::Pool;
 use crate::net::{Mac, PortId, Protocol};
 use crate::wire::ethernet::EtherType;
 
@@ -128,6 +129,11 @@ impl<'a> Snapshot<'a> {
         self.endpoint(self.kept, address, port, protocol).is_some()
     }
 
+    const fn pool<A>(&self, addresses: &'a [A], listening: u64) -> Pool<'a, A> {
+        let Globals { pool_ports: ports, node_ports, workers, .. } = *self.globals;
+        Pool { addresses, listening, ports, node_ports, workers }
+    }
+
     fn endpoint(
         &self,
         table: &'a [FrontendRecord],
@@ -172,7 +178,7 @@ pub(crate) trait Family: Address {
     /// The way back to a client.
     fn route<'a>(snapshot: &Snapshot<'a>, address: Self) -> Option<&'a RouteRecord>;
     /// The addresses that stand for clients.
-    fn pool<'a>(snapshot: &Snapshot<'a>) -> &'a [Self];
+    fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self>;
     /// Whether an address is in one of the gateway's own overlay subnets.
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// The address in sixteen bytes, IPv4 in mapped form.
@@ -195,8 +201,9 @@ impl Family for [u8; 4] {
         snapshot.route_targets.get(target as usize)
     }
 
-    fn pool<'a>(snapshot: &Snapshot<'a>) -> &'a [Self] {
-        snapshot.pool_v4
+    fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
+        let [listening, _] = snapshot.globals.listening;
+        snapshot.pool(snapshot.pool_v4, listening)
     }
 
     #[inline]
@@ -231,8 +238,9 @@ impl Family for [u8; 16] {
         snapshot.route_targets.get(target as usize)
     }
 
-    fn pool<'a>(snapshot: &Snapshot<'a>) -> &'a [Self] {
-        snapshot.pool_v6
+    fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
+        let [_, listening] = snapshot.globals.listening;
+        snapshot.pool(snapshot.pool_v6, listening)
     }
 
     #[inline]

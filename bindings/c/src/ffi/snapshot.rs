@@ -85,6 +85,7 @@ impl<'a> Owned<'a> {
             subnets: &[],
             pool: &[],
             pool_ports: (raw.pool_port_first, raw.pool_port_last),
+            node_ports: snapshot::NODE_PORTS,
             selector_seed: raw.selector_seed,
             timeouts: convert::timeouts(&raw.timeouts),
         };

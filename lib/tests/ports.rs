@@ -1,0 +1,146 @@
+//! Ports of pool addresses: found as long as there is one, never taken from anybody, counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use weirgate::net::{Endpoint, WorkerId};
+use weirgate::time::Span;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::Gateway;
+use weirgate_fixture::frames::{FROM_CLIENT, Packet, SYN, framed, tunnelled};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+
+/// One backend, one pool address, these ports.
+fn narrow(ports: (u16, u16)) -> World {
+    let mut world = World::new();
+    world.pool.truncate(1);
+    world.pool_ports = ports;
+    world.backends[0].truncate(1);
+    world
+}
+
+/// Who the pod sees when this client begins a connection, or the drop.
+fn begin(gateway: &mut Gateway, client: impl Into<SocketAddr>) -> Result<SocketAddr, DropReason> {
+    let request = Packet { source: client.into(), ..Packet::web(1, SYN, b"") };
+    let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
+    match out.verdict {
+        Verdict::Transmit(UNDERLAY) => Ok(Packet::read(&tunnelled(&out.bytes).inner).source),
+        Verdict::Drop(reason) => Err(reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Others met this by looping over a full range for every packet, or by giving a port that was in use.
+#[test]
+fn regression_all_ports_used_up_harms_no_old_flow_and_the_last_free_port_is_found() {
+    const PORTS: u16 = 4096;
+    let mut gateway =
+        narrow((2000, 1999 + PORTS)).describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
+    let mut seen = BTreeMap::new();
+    for client in 1..=PORTS {
+        // Searching in order is limited, so a client that is refused comes again a moment later.
+        gateway.advance(Span::from_millis(20));
+        let port = begin(&mut gateway, (world::CLIENT, client)).expect("a port is free").port();
+        assert!(seen.insert(port, client).is_none(), "port {port} was in use");
+    }
+    assert_eq!(seen.len(), usize::from(PORTS), "every port, the last one too");
+    for client in 10_000..10_100 {
+        assert_eq!(begin(&mut gateway, (world::CLIENT, client)), Err(DropReason::PortsExhausted));
+    }
+    assert_eq!(gateway.counters.drops(DropReason::PortsExhausted), 100);
+    assert_eq!(gateway.worker.flows_v4().len(), u32::from(PORTS));
+    for (port, client) in &seen {
+        assert_eq!(begin(&mut gateway, (world::CLIENT, *client)).map(|seen| seen.port()), Ok(*port));
+    }
+    // What ends gives its port to the next one.
+    let ended = (0..8192).find(|index| {
+        gateway.worker.flows_v4().get(*index).is_some_and(|entry| entry.original.source_port == 77_u16.to_be_bytes())
+    });
+    gateway.worker.forget_v4(ended.expect("the flow of client port 77"));
+    gateway.advance(Span::from_secs(1));
+    let port = begin(&mut gateway, (world::CLIENT, 20_000)).expect("one port is free").port();
+    assert_eq!(seen[&port], 77);
+}
+
+#[test]
+fn rfc7857_s3_one_port_serves_every_backend() {
+    let mut world = narrow((2000, 2003));
+    world.backends = World::new().backends;
+    let mut gateway = world.gateway();
+    let begun = (1..=400).filter(|client| {
+        gateway.advance(Span::from_millis(20));
+        begin(&mut gateway, (world::CLIENT, *client)).is_ok()
+    });
+    assert_eq!(begun.count(), 4 * 4, "four ports towards each of four pods");
+}
+
+#[test]
+fn rfc6056_ports_are_not_guessed_from_the_last_one() {
+    let mut gateway = World::new().gateway();
+    let ports: Vec<u16> =
+        (1..=500).map(|client| begin(&mut gateway, (world::CLIENT, client)).expect("a port is free").port()).collect();
+    let near = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 640).count();
+    // Within 640 of 64512 by chance in one of fifty.
+    assert!(near < 30, "{near} of 499 ports lie beside the last one");
+    assert!(ports.iter().any(|port| *port < 10_000) && ports.iter().any(|port| *port > 56_000));
+}
+
+#[test]
+fn a_pool_address_that_services_listen_at_keeps_their_ports_to_them() {
+    let mut world = narrow((29_900, 32_900));
+    let pool = world.pool[0];
+    world.frontends[0].2.push(Endpoint { address: pool, port: 30_080 });
+    world.frontends[1].2.push(Endpoint { address: pool, port: 29_950 });
+    world.frontends[0].2.push(Endpoint { address: pool, port: 29_951 });
+    let mut gateway = world.gateway();
+    let mut seen = BTreeSet::new();
+    for client in 1..400 {
+        gateway.advance(Span::from_millis(20));
+        seen.extend(begin(&mut gateway, (world::CLIENT, client)).ok().map(|seen| seen.port()));
+    }
+    // A TCP service's own port is kept from TCP; a UDP service's is not.
+    let free = (29_900..30_000).chain(32_768..=32_900).filter(|port| *port != 29_951);
+    assert_eq!(seen, free.collect());
+}
+
+#[test]
+fn workers_never_choose_the_same_port() {
+    let world = World { workers: 3, ..narrow((2000, 2098)) };
+    let mut taken = BTreeMap::new();
+    for id in 0..3 {
+        let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256));
+        for client in 1..=40 {
+            gateway.advance(Span::from_millis(20));
+            if let Ok(seen) = begin(&mut gateway, (world::CLIENT, client)) {
+                assert_eq!(taken.insert(seen.port(), id), None);
+            }
+        }
+    }
+    assert_eq!(taken.len(), 99, "33 ports each");
+}
+
+#[test]
+fn flows_of_each_pool_address_are_counted_as_ageing_comes_round() {
+    let mut gateway = World::new().gateway();
+    let pool = World::new().pool;
+    let mut expected = BTreeMap::<IpAddr, u64>::new();
+    for client in 1..=200 {
+        *expected.entry(begin(&mut gateway, (world::CLIENT, client)).expect("a port is free").ip()).or_default() += 1;
+    }
+    let counted = |gateway: &Gateway| {
+        let v4 = &gateway.counters.pool_v4;
+        BTreeMap::from([(pool[0], v4.get(0)), (pool[1], v4.get(1))])
+    };
+    let age = |gateway: &mut Gateway, budget| {
+        let (snapshot, now) = (gateway.snapshot(), gateway.now);
+        gateway.worker.age(&snapshot, now, budget);
+    };
+    age(&mut gateway, 1000);
+    assert!(counted(&gateway).values().all(|count| *count == 0), "told once a round");
+    age(&mut gateway, 24);
+    assert_eq!(counted(&gateway), expected);
+    gateway.advance(Span::from_secs(1000));
+    (0..2).for_each(|_| age(&mut gateway, 1024));
+    assert!(counted(&gateway).values().all(|count| *count == 0), "they have ended");
+    assert_eq!((gateway.counters.pool_v4.get(2), gateway.counters.pool_v6.get(0)), (0, 0));
+}
