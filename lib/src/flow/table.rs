@@ -37,6 +37,8 @@ const ENTRIES_PER_BUCKET: u32 = 4;
 /// lookup reads one bucket; in a full table, about nine tuples in ten are found there.
 const CROWDED: u32 = 12;
 
+const CACHE_LINE: usize = 64;
+
 const NONE: u32 = u32::MAX;
 const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
 /// Grows with every change to what the bytes of a table mean; see also [`attach::layout`].
@@ -341,6 +343,10 @@ impl<'m, A: Address> Table<'m, A> {
         match index.and_then(|index| self.entries.get(index as usize).zip(self.traffic.get(index as usize))) {
             Some((entry, traffic)) => {
                 raw::prefetch(entry);
+                // An IPv6 entry is two lines; the packets change what stands behind the tuples.
+                if size_of::<Entry<A>>() > CACHE_LINE {
+                    raw::prefetch(&entry.protocol);
+                }
                 raw::prefetch(traffic);
             }
             None => {
