@@ -17,7 +17,7 @@ fn main() {
         Some(other) => panic!("{other} is no workload; use hit, reply or new-flow"),
     };
     let frames = arguments.next().map_or(3200, |text| text.parse().expect("a number of frames"));
-    let mut bench = Bench::new(64);
+    let mut bench = Bench::<[u8; 4]>::new(64);
     let time = bench.run_frames(workload, frames);
     println!("{frames} frames of {workload:?} over 64 flows, {} ns a frame", time.as_nanos() as u64 / frames);
 }

@@ -210,6 +210,11 @@ impl<'m> Worker<'m> {
         self.v4.remove(index);
     }
 
+    /// Forgets the IPv6 flow at this place of its table.
+    pub fn forget_v6(&mut self, index: u32) {
+        self.v6.remove(index);
+    }
+
     pub(super) fn begin(&mut self, now: Instant) {
         self.errors.refill(now);
         self.echoes.refill(now);

@@ -1,0 +1,219 @@
+//! A worker with many flows, and bursts for it.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant as Clock};
+
+use weirgate::flow::Tuple;
+use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
+use weirgate::net::{PortId, Protocol, WorkerId};
+use weirgate::pipeline::{Worker, WorkerConfig, process};
+use weirgate::snapshot::{Neighbour, Route, RouteTarget, Snapshot};
+use weirgate::time::{Instant, Span};
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{ACK, SYN};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+
+use super::{BURST, Family, Random, huge_memory};
+
+/// Bytes of each frame's buffer: a chunk of the rings' memory.
+const BUFFER: usize = 2048;
+/// Where the packet of a request begins.
+const REQUEST_AT: usize = 14;
+/// Where the flags stand in a TCP header.
+const TCP_FLAGS: usize = 13;
+/// How many entries grow old in one call, as in a turn of the worker's loop.
+const AGE_BUDGET: u32 = 1024;
+/// Longer than any flow may idle.
+const AGES: Span = Span::from_secs(10 * 86_400);
+
+/// What a burst consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Workload {
+    /// Packets of flows that exist, from clients.
+    Hit,
+    /// Their answers, in VXLAN.
+    Reply,
+    /// First packets.
+    NewFlow,
+    /// Packets of no flow, which begin none.
+    Miss,
+}
+
+impl Workload {
+    const fn verdict(self) -> Verdict {
+        match self {
+            Self::Hit | Self::NewFlow => Verdict::Transmit(UNDERLAY),
+            Self::Reply => Verdict::Transmit(UPLINK),
+            Self::Miss => Verdict::Drop(DropReason::NotSyn),
+        }
+    }
+}
+
+/// The frames' bytes of payload: the shortest frame, and the sizes of the simple Internet mix, 7:4:1,
+/// its largest cut to what the overlay takes.
+pub(crate) const SMALL: &[usize] = &[0];
+pub(crate) const IMIX: &[usize] = &[0, 0, 0, 0, 0, 0, 0, 536, 536, 536, 536, 1390 - 20];
+
+/// A worker with many flows of one family, and bursts for it.
+pub(crate) struct Bench<A: Family> {
+    worker: Worker<'static>,
+    snapshot: Snapshot<'static>,
+    flows: Vec<(Tuple<A>, Tuple<A>)>,
+    /// A request and its answer, in each size of the mix.
+    templates: Vec<[Vec<u8>; 2]>,
+    buffers: Vec<[u8; BUFFER]>,
+    random: Random,
+    next_client: u32,
+    now: Instant,
+    /// Bytes of the table's memory.
+    pub(crate) table_bytes: usize,
+}
+
+impl<A: Family> Bench<A> {
+    /// A worker with `flows` TCP flows of different clients behind one router, over four backends.
+    ///
+    /// # Panics
+    /// Where a flow cannot be made.
+    pub(crate) fn new(flows: u32) -> Self {
+        let mut world = World::new();
+        let prefix = if A::HEADER_LEN == 20 { "0.0.0.0/0" } else { "::/0" };
+        world.routes.push(Route {
+            prefix: prefix.parse().expect("a prefix"),
+            target: RouteTarget::Router(UPLINK, A::router()),
+        });
+        world.neighbours.push(Neighbour { port: UPLINK, address: A::router(), mac: world::CLIENT_MAC });
+        // Pool addresses enough that at most half of their ports are taken.
+        let addresses = (flows / (4 * 32_000) + 2).min(250) as u8;
+        world.pool = (2..2 + addresses).map(A::pool).collect();
+        let snapshot = world.describe(weirgate_fixture::snapshot);
+        let mut config =
+            WorkerConfig { id: WorkerId(0), workers: 1, flows_v4: 16, flows_v6: 16, secret: [11, 22, 33, 44] };
+        let capacity = if A::HEADER_LEN == 20 { &mut config.flows_v4 } else { &mut config.flows_v6 };
+        *capacity = flows + 4096;
+        let memory = huge_memory(Worker::memory_bytes(&config));
+        let table_bytes = memory.len();
+        let worker = Worker::new(&config, memory, Box::leak(Box::default()), &[]).expect("memory for the flows");
+        let mut bench = Self {
+            worker,
+            snapshot,
+            flows: vec![],
+            templates: SMALL.iter().map(|data| A::frames(*data)).collect(),
+            buffers: vec![[0; BUFFER]; BURST],
+            random: Random(0x9e37_79b9_7f4a_7c15),
+            next_client: 0,
+            now: Instant::from_secs(1000),
+            table_bytes,
+        };
+        bench.fill(flows);
+        bench
+    }
+
+    /// Sends frames with these payloads from now on, in turn.
+    pub(crate) fn mix(&mut self, payloads: &[usize]) {
+        self.templates = payloads.iter().map(|data| A::frames(*data)).collect();
+    }
+
+    /// Makes new flows until there are `flows`.
+    fn fill(&mut self, flows: u32) {
+        let small = A::frames(0);
+        for _ in A::table(&self.worker).len()..flows {
+            self.next_client += 1;
+            let lens = [self.write_request(0, &small[0], &A::client(self.next_client), SYN)];
+            let (_, verdict) = self.run(UPLINK, &lens);
+            assert_eq!(verdict, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
+        }
+        self.flows = A::table(&self.worker).iter().map(|(entry, _)| (entry.original, entry.reply)).collect();
+        assert_eq!(self.flows.len(), flows as usize);
+    }
+
+    /// Runs bursts of `workload` until `frames` frames are through; the time that the pipeline takes
+    /// for them, by the median burst: what else the machine does falls on few bursts.
+    ///
+    /// # Panics
+    /// Where a frame does not get the verdict that the workload is about.
+    pub(crate) fn run_frames(&mut self, workload: Workload, frames: u64) -> Duration {
+        let bursts = frames.div_ceil(BURST as u64).max(1);
+        let mut times = Vec::with_capacity(bursts as usize);
+        let templates = self.templates.clone();
+        let port = if workload == Workload::Reply { UNDERLAY } else { UPLINK };
+        for burst in 0..bursts as usize {
+            let lens: [usize; BURST] = std::array::from_fn(|index| {
+                let [request, answer] = &templates[(burst * BURST + index) % templates.len()];
+                let flow = self.random.below(self.flows.len() as u32) as usize;
+                match workload {
+                    Workload::NewFlow => {
+                        self.next_client += 1;
+                        self.write_request(index, request, &A::client(self.next_client), SYN)
+                    }
+                    Workload::Miss => {
+                        let stranger = A::client(u32::MAX - self.random.below(1 << 22));
+                        self.write_request(index, request, &stranger, ACK)
+                    }
+                    Workload::Hit => self.write_request(index, request, &self.flows[flow].0.clone(), ACK),
+                    Workload::Reply => {
+                        let frame = &mut self.buffers[index][HEADROOM_MAX..HEADROOM_MAX + answer.len()];
+                        frame.copy_from_slice(answer);
+                        A::write_tuple(&mut frame[A::ANSWER_AT..], &self.flows[flow].1);
+                        answer.len()
+                    }
+                }
+            });
+            let (time, verdict) = self.run(port, &lens);
+            assert_eq!(verdict, workload.verdict(), "{workload:?}");
+            times.push(time);
+            if workload == Workload::NewFlow {
+                self.forget_newest();
+            }
+        }
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        median.mul_f64(frames as f64 / BURST as f64)
+    }
+
+    /// Lets every flow grow too old and be forgotten, slice by slice; the time for `flows` of them.
+    pub(crate) fn run_expiry(&mut self, flows: u64) -> Duration {
+        let count = self.flows.len() as u32;
+        self.fill(count);
+        self.now = self.now + AGES;
+        let begin = Clock::now();
+        while !A::table(&self.worker).is_empty() {
+            self.worker.age(&self.snapshot, self.now, AGE_BUDGET);
+        }
+        begin.elapsed().mul_f64(flows as f64 / f64::from(count))
+    }
+
+    /// Takes the last burst's flows out again, so that the table stays as full as it was.
+    fn forget_newest(&mut self) {
+        let table = A::table(&self.worker);
+        let newest: Vec<u32> = (0..BURST as u32)
+            .map(|back| {
+                let tuple = A::client(self.next_client - back);
+                table.lookup(table.hash(&tuple, Protocol::TCP), &tuple, Protocol::TCP).expect("a flow just made").index
+            })
+            .collect();
+        newest.into_iter().for_each(|index| A::forget(&mut self.worker, index));
+    }
+
+    fn write_request(&mut self, index: usize, request: &[u8], tuple: &Tuple<A>, flags: u8) -> usize {
+        let frame = &mut self.buffers[index][HEADROOM_MAX..HEADROOM_MAX + request.len()];
+        frame.copy_from_slice(request);
+        frame[REQUEST_AT + A::HEADER_LEN + TCP_FLAGS] = flags;
+        A::write_tuple(&mut frame[REQUEST_AT..], tuple);
+        request.len()
+    }
+
+    /// One call with a frame of each of these lengths; the time it took, and the last frame's verdict.
+    fn run(&mut self, port: PortId, lens: &[usize]) -> (Duration, Verdict) {
+        let mut frames: Vec<Frame<'_>> = self
+            .buffers
+            .iter_mut()
+            .zip(lens)
+            .map(|(buffer, len)| Frame::new(buffer, HEADROOM_MAX, *len, port).expect("inside the buffer"))
+            .collect();
+        let mut burst = Burst::new(&mut frames, &mut []);
+        let begin = Clock::now();
+        process(&mut self.worker, &self.snapshot, self.now, black_box(&mut burst));
+        let spent = begin.elapsed();
+        (spent, frames.last().and_then(Frame::verdict).expect("a verdict"))
+    }
+}
