@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use weirgate::time::Span;
-use weirgate::verdict::DropReason;
-use weirgate_fixture::frames::{ACK, Body, FIN, Packet, SYN, from_pod};
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{ACK, Body, FIN, Packet, SYN, from_pod, tunnelled};
 use weirgate_fixture::world::{self, UNDERLAY, World};
 
-use super::helpers::{converse, dropped, to_client, to_pod};
+use super::helpers::{converse, dropped, from_client, to_client, to_pod};
 
 #[test]
 fn rfc4787_req5_a_udp_mapping_lives_at_least_two_minutes_and_five_once_answered() {
@@ -123,9 +123,9 @@ fn rfc7857_s3_one_port_serves_several_backends() {
     let mut seen = std::collections::BTreeSet::new();
     for client in 1..=64 {
         let request = Packet::web(client, SYN, b"").bytes();
-        let out = super::helpers::from_client(&mut gateway, &request);
-        if let weirgate::verdict::Verdict::Transmit(_) = out.verdict {
-            let inner = Packet::read(&weirgate_fixture::frames::tunnelled(&out.bytes).inner);
+        let out = from_client(&mut gateway, &request);
+        if let Verdict::Transmit(_) = out.verdict {
+            let inner = Packet::read(&tunnelled(&out.bytes).inner);
             assert_eq!(inner.source.port(), 2000);
             assert!(seen.insert(inner.destination), "{} twice behind one port", inner.destination);
         } else {

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{ACK, Body, Packet, SYN, framed, from_pod, tunnelled, unframed};
+use weirgate_fixture::frames::{
+    ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, from_node, from_pod, in_vxlan, tunnelled, unframed,
+};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 use super::helpers::{converse, dropped, from_client, to_client, to_pod, transmitted};
@@ -70,7 +72,7 @@ fn rfc7348_s4_3_a_tunnelled_packet_never_exceeds_the_underlay() {
 #[test]
 fn rfc7348_s6_1_an_inner_tag_is_neither_sent_nor_taken() {
     let mut gateway = World::new().gateway();
-    let tagged = weirgate_fixture::frames::Link { vlan: Some(100), ..weirgate_fixture::frames::FROM_CLIENT };
+    let tagged = Link { vlan: Some(100), ..FROM_CLIENT };
     let out = gateway.send(UPLINK, &framed(tagged, &Packet::web(7, SYN, b"").bytes()));
     let seen = tunnelled(transmitted(&out, UNDERLAY));
     assert_eq!((seen.inner_link.vlan, seen.link.vlan), (None, None));
@@ -78,17 +80,8 @@ fn rfc7348_s6_1_an_inner_tag_is_neither_sent_nor_taken() {
     let node = usize::from(seen.link.destination == world::NODE_MACS[1]);
     let answer = Packet::read(&seen.inner).answer(SYN | ACK, b"").bytes();
     let outer = ((world::NODES[node], 4000).into(), (world::PUBLIC, world::VXLAN_PORT).into());
-    let inner_link = weirgate_fixture::frames::Link {
-        destination: world::VTEP_V4,
-        source: world::NODE_VTEPS[node],
-        vlan: Some(100),
-    };
-    let frame = weirgate_fixture::frames::in_vxlan(
-        weirgate_fixture::frames::from_node(node),
-        outer,
-        world::VNI,
-        &framed(inner_link, &answer),
-    );
+    let inner_link = Link { destination: world::VTEP_V4, source: world::NODE_VTEPS[node], vlan: Some(100) };
+    let frame = in_vxlan(from_node(node), outer, world::VNI, &framed(inner_link, &answer));
     assert_eq!(dropped(&gateway.send(UNDERLAY, &frame)), DropReason::NotIp);
 }
 
