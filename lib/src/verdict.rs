@@ -93,6 +93,8 @@ drop_reasons! {
     PortsExhausted = "ports-exhausted",
     /// Another flow has the client's address and port towards every backend that was tried, and they are to be kept.
     ReplyTaken = "reply-taken",
+    /// From a pod to a destination outside that no pod's packet is to leave to.
+    NotMasqueraded = "not-masqueraded",
     /// The packet's time to live or hop limit ran out.
     TtlExpired = "ttl-expired",
     /// Larger than the way onward takes, and not to be told or cut.

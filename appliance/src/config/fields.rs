@@ -136,7 +136,8 @@ const fn list(name: &'static str, kind: Kind, absent: Absent, example: &'static 
 }
 
 /// Every section, in the order of the documentation.
-pub const SECTIONS: &[Section] = &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, FLOWS, TIMEOUTS, SELECTOR];
+pub const SECTIONS: &[Section] =
+    &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, MASQUERADE, FLOWS, TIMEOUTS, SELECTOR];
 
 use Absent::{Default, Error, ErrorIf};
 
@@ -385,6 +386,50 @@ pub const SERVICE: Section = Section {
     ],
 };
 
+/// `[masquerade]`
+pub const MASQUERADE: Section = Section {
+    name: "masquerade",
+    repeated: false,
+    required: false,
+    meaning: "Pods' own connections to the outside: TCP, UDP and echo. Without it no pod's packet leaves through the \
+              gateway. The pods' nodes need a route to the outside over the overlay (`ip route add default via \
+              10.77.200.0 dev flannel.1 onlink`, or to some networks alone); packets of peers with the backend \
+              `\"host-gw\"` are left to the kernel.",
+    fields: &[
+        list(
+            "addresses",
+            Kind::Address,
+            Error,
+            "[\"198.51.100.7\", \"2001:db8:7::7\"]",
+            "The addresses that stand for pods outside, at most 64 of each family. For nothing else: everything sent \
+             to them is the gateway's, so they are none of the uplink's, the underlay's or a service's. The outside \
+             must send them to the gateway: by a route, or because the uplink's interface has them too.",
+        ),
+        field(
+            "first_port",
+            Kind::Number(1, 65_535),
+            Default("`1024`"),
+            "1024",
+            "The first port, and identifier of an echo, that stands for a pod's.",
+        ),
+        field(
+            "last_port",
+            Kind::Number(1, 65_535),
+            Default("`65535`"),
+            "65535",
+            "The last one: at least 64 behind the first, so that every worker has some.",
+        ),
+        list(
+            "non_masquerade",
+            Kind::Subnet,
+            Default("the overlay's networks"),
+            "[\"10.77.0.0/16\", \"fd77::/48\"]",
+            "Destinations to which no pod's packet leaves (`not-masqueraded`): pods reach each other without the \
+             gateway.",
+        ),
+    ],
+};
+
 /// `[flows]`
 pub const FLOWS: Section = Section {
     name: "flows",
@@ -423,6 +468,7 @@ pub const TIMEOUTS: Section = Section {
         field("tcp_closing", SECONDS, Default("`120`"), "120", "TCP after a FIN or RST."),
         field("udp", SECONDS, Default("`120`"), "120", "UDP before a reply."),
         field("udp_stream", SECONDS, Default("`300`"), "300", "UDP after a reply."),
+        field("icmp", SECONDS, Default("`60`"), "60", "Echo requests and their answers."),
     ],
 };
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// The services, in the order of the file.
     pub services: Vec<Service>,
+    /// Pods' own connections to the outside.
+    pub masquerade: Masquerade,
     /// Flows over IPv4 for each worker.
     pub flows_v4: u32,
     /// Flows over IPv6 for each worker.
@@ -61,6 +63,17 @@ pub struct Config {
     pub table_size: u32,
     /// Seed of the selection.
     pub seed: u64,
+}
+
+/// How pods' own connections leave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Masquerade {
+    /// The addresses that stand for pods; none, and no pod's packet leaves.
+    pub addresses: Vec<IpAddr>,
+    /// The first and last port on them.
+    pub ports: (u16, u16),
+    /// Where no pod's packet leaves to.
+    pub exempt: Vec<IpNet>,
 }
 
 /// How workers wait for frames.

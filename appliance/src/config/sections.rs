@@ -10,7 +10,7 @@ use weirgate::snapshot::{ClientAddress, Policy, Timeouts};
 use super::fields;
 use super::problem::{Findings, Located};
 use super::read::{List, Table, refuse_unknown_tables};
-use super::{Backend, CONTROL_SOCKET, Config, Overlay, Peer, Poll, Service};
+use super::{Backend, CONTROL_SOCKET, Config, Masquerade, Overlay, Peer, Poll, Service};
 
 /// How many addresses of each own subnet stand for clients by default.
 const POOL_DEFAULT: usize = 4;
@@ -27,6 +27,7 @@ pub(super) struct Sections<'t> {
     pub(super) overlay: OverlaySection<'t>,
     pub(super) peers: Vec<PeerSection<'t>>,
     pub(super) services: Vec<ServiceSection<'t>>,
+    pub(super) masquerade: MasqueradeSection<'t>,
     flows_v4: u64,
     flows_v6: u64,
     timeouts: Timeouts,
@@ -75,6 +76,15 @@ pub(super) struct ServiceSection<'t> {
     pub(super) backends: Option<List<Endpoint>>,
 }
 
+#[derive(Debug)]
+pub(super) struct MasqueradeSection<'t> {
+    pub(super) table: Table<'t>,
+    pub(super) addresses: Option<List<IpAddr>>,
+    pub(super) first_port: u64,
+    pub(super) last_port: u64,
+    exempt: Option<List<IpNet>>,
+}
+
 impl Member {
     fn read(table: &Table<'_>, findings: &mut Findings<'_>) -> Self {
         Self {
@@ -110,6 +120,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
     let gateway = Table::single(document, &fields::GATEWAY, end, findings);
     let uplink = Table::single(document, &fields::UPLINK, end, findings);
     let underlay = Table::single(document, &fields::UNDERLAY, end, findings);
+    let masquerade = Table::single(document, &fields::MASQUERADE, end, findings);
     let flows = Table::single(document, &fields::FLOWS, end, findings);
     let timeouts = Table::single(document, &fields::TIMEOUTS, end, findings);
     let selector = Table::single(document, &fields::SELECTOR, end, findings);
@@ -157,6 +168,13 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
         overlay,
         peers,
         services,
+        masquerade: MasqueradeSection {
+            addresses: masquerade.many("addresses", findings),
+            first_port: number(&masquerade, "first_port", 1024, findings),
+            last_port: number(&masquerade, "last_port", 65_535, findings),
+            exempt: masquerade.many("non_masquerade", findings),
+            table: masquerade,
+        },
         flows_v4: number(&flows, "capacity_v4", 65_536, findings),
         flows_v6: number(&flows, "capacity_v6", 65_536, findings),
         timeouts: read_timeouts(&timeouts, findings),
@@ -188,6 +206,17 @@ fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
         tcp_closing_seconds: seconds("tcp_closing", default.tcp_closing_seconds),
         udp_seconds: seconds("udp", default.udp_seconds),
         udp_stream_seconds: seconds("udp_stream", default.udp_stream_seconds),
+        icmp_seconds: seconds("icmp", default.icmp_seconds),
+    }
+}
+
+impl MasqueradeSection<'_> {
+    fn assemble(&self, networks: &List<IpNet>) -> Option<Masquerade> {
+        Some(Masquerade {
+            addresses: self.addresses.iter().flat_map(List::values).copied().collect(),
+            ports: (u16::try_from(self.first_port).ok()?, u16::try_from(self.last_port).ok()?),
+            exempt: self.exempt.as_ref().unwrap_or(networks).values().copied().collect(),
+        })
     }
 }
 
@@ -201,6 +230,7 @@ impl Sections<'_> {
     pub(super) fn assemble(&self) -> Option<Config> {
         let overlay = &self.overlay;
         let own: Vec<IpNet> = overlay.member.subnets.as_ref()?.values().copied().collect();
+        let networks = overlay.networks.as_ref()?;
         let services = self.services.iter().map(|service| {
             Some(Service {
                 name: service.name.as_ref()?.value.clone(),
@@ -250,6 +280,7 @@ impl Sections<'_> {
             },
             peers: peers.collect::<Option<_>>()?,
             services: services.collect::<Option<_>>()?,
+            masquerade: self.masquerade.assemble(networks)?,
             flows_v4: u32::try_from(self.flows_v4).ok()?,
             flows_v6: u32::try_from(self.flows_v6).ok()?,
             timeouts: self.timeouts,

@@ -414,6 +414,29 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
          add the peer that has 10.77.5.10, or use a pod's address",
     ),
     (
+        "[[service]]\nname = \"web\"",
+        "[masquerade]\naddresses = [\"198.51.100.7\", \"203.0.113.10\"]\n[[service]]\nname = \"web\"",
+        "w.toml:33:30: masquerade.addresses[1]: 203.0.113.10 is also service[0].external_addresses[0]; use one that is \
+         for nothing else",
+    ),
+    (
+        "[[service]]\nname = \"web\"",
+        "[masquerade]\naddresses = [\"10.77.4.9\"]\n[[service]]\nname = \"web\"",
+        "w.toml:33:14: masquerade.addresses[0]: 10.77.4.9 lies inside overlay.networks[0] (10.77.0.0/16); use an address \
+         outside the overlay",
+    ),
+    (
+        "[[service]]\nname = \"web\"",
+        "[masquerade]\naddresses = []\n[[service]]\nname = \"web\"",
+        "w.toml:33:13: masquerade.addresses: the list is empty; name an address such as [\"198.51.100.7\"], or take the \
+         table out",
+    ),
+    (
+        "[[service]]\nname = \"web\"",
+        "[masquerade]\naddresses = [\"198.51.100.7\"]\nfirst_port = 2000\nlast_port = 2010\n[[service]]\nname = \"web\"",
+        "w.toml:32:1: masquerade: 2000 to 2010 is too few for 64 workers; use a range such as 1024 to 65535",
+    ),
+    (
         "port = 80\n",
         "port = 80\nclient_address = \"keeps\"\n",
         "w.toml:36:18: service[0].client_address: \"keeps\" is not \"translate\" or \"keep\"; did you mean \"keep\"?",

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weirgate::net::{Endpoint, PortId, Prefix, Protocol};
 use weirgate::snapshot::{
-    Backend, CompileError, Description, Encapsulation, Gateway, NODE_PORTS, Neighbour, NextHop, Peer, Port, Route,
-    RouteTarget, Service, Vtep,
+    Backend, CompileError, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Port,
+    Route, RouteTarget, Service, Vtep,
 };
 
 use super::netlink::{self, Model};
@@ -89,6 +89,7 @@ impl World {
             })
             .collect();
         let overlay = &config.overlay;
+        let exempt: Vec<Prefix> = config.masquerade.exempt.iter().map(|network| (*network).into()).collect();
         let subnets: Vec<Prefix> = overlay.subnets.iter().map(|subnet| (*subnet).into()).collect();
         use_it(&Description {
             generation,
@@ -103,6 +104,11 @@ impl World {
                 pool: &overlay.snat_pool,
                 pool_ports: POOL_PORTS,
                 node_ports: NODE_PORTS,
+                masquerade: Masquerade {
+                    addresses: &config.masquerade.addresses,
+                    ports: config.masquerade.ports,
+                    exempt: &exempt,
+                },
                 selector_seed: config.seed,
                 timeouts: config.timeouts,
             },
@@ -147,7 +153,9 @@ impl World {
 pub fn steer_table(config: &Config, world: &World) -> SteerTable {
     let mut frontends: Vec<_> = world.listening(config).collect();
     frontends.sort_unstable_by_key(|&(address, port, protocol)| (address, port, protocol.0));
-    SteerTable { frontends, vteps: vteps(config).collect(), subnets: config.overlay.subnets.clone() }
+    let masquerade = config.masquerade.addresses.iter().map(|address| IpNet::from(*address));
+    let subnets = config.overlay.subnets.iter().copied().chain(masquerade).collect();
+    SteerTable { frontends, vteps: vteps(config).collect(), subnets }
 }
 
 /// The gateway's own VTEPs.
@@ -186,6 +194,7 @@ fn node_addresses(config: &Config, kernel: &Model) -> Vec<IpAddr> {
     let in_overlay = |address: &IpAddr| config.overlay.networks.iter().any(|network: &IpNet| network.contains(address));
     uplink
         .filter(|address| !address.is_loopback() && !in_overlay(address))
+        .filter(|address| !config.masquerade.addresses.contains(address))
         .filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
         .collect()
 }

@@ -29,7 +29,8 @@ pub struct SteerTable {
     pub frontends: Vec<(IpAddr, u16, Protocol)>,
     /// The gateway's own VTEPs: address and UDP port.
     pub vteps: Vec<(IpAddr, u16)>,
-    /// The gateway's own overlay subnets, to which other nodes route plain IP packets.
+    /// The gateway's own overlay subnets, to which other nodes route plain IP packets, and the
+    /// addresses that stand for pods outside.
     pub subnets: Vec<IpNet>,
 }
 

@@ -80,13 +80,14 @@ pub(crate) fn neighbour(raw: &types::Neighbour) -> Result<Neighbour, Problem> {
     Ok(Neighbour { port: PortId(raw.port), address: address(&raw.address)?, mac: Mac(raw.mac) })
 }
 
-pub(crate) const fn timeouts(raw: &types::Timeouts) -> Timeouts {
+pub(crate) fn timeouts(raw: &types::Timeouts) -> Timeouts {
     Timeouts {
         tcp_opening_seconds: raw.tcp_opening_seconds,
         tcp_established_seconds: raw.tcp_established_seconds,
         tcp_closing_seconds: raw.tcp_closing_seconds,
         udp_seconds: raw.udp_seconds,
         udp_stream_seconds: raw.udp_stream_seconds,
+        ..Timeouts::default()
     }
 }
 

@@ -242,6 +242,9 @@ impl From<CompileError> for Problem {
             CompileError::PoolPorts(first, last) => {
                 (Status::PoolPorts, format!("pool ports {first} to {last} do not give each worker at least one"))
             }
+            CompileError::MasqueradeAddress(address) => {
+                (Status::PoolAddress, format!("{address} stands for pods outside, and is in a subnet of the overlay"))
+            }
             CompileError::TooManyPoolAddresses(count) => {
                 (Status::PoolAddress, format!("{count} pool addresses of one family are too many, {POOL_MAX} the most"))
             }

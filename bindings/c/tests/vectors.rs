@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, NODE_PORTS, Neighbour, NextHop, Peer, Policy, Port, Route,
-    RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
+    Backend, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Policy, Port,
+    Route, RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
 };
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, in_vxlan, tunnelled};
@@ -58,6 +58,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
             pool: &[at("10.77.200.2"), at("10.77.200.3"), at("fd77:0:0:200::2")],
             pool_ports: (1024, 65_535),
             node_ports: NODE_PORTS,
+            masquerade: Masquerade::NONE,
             selector_seed: 42,
             timeouts: Timeouts { tcp_established_seconds: 3600, ..Timeouts::default() },
         },

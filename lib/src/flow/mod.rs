@@ -109,7 +109,8 @@ pub struct Entry<A: Address> {
     pub(crate) state: u8,
     /// The port that the client's packets come in on.
     pub(crate) port: u8,
-    reserved: u8,
+    /// The number of the flow's [`Mode`].
+    pub(crate) mode: u8,
     /// The tick of the last packet; in a vacant entry, the next vacant one.
     pub(crate) seen: u32,
     /// The link address that the client's packets come from.
@@ -123,6 +124,17 @@ pub struct Entry<A: Address> {
     /// The snapshot that `hop` belongs to.
     pub(crate) generation: u32,
     spare: A::Spare,
+}
+
+/// Which side of the overlay begins a flow. The numbers lie in tables that outlive a process: never
+/// reuse one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Mode {
+    /// A client outside, for a backend inside.
+    Inward = 0,
+    /// A pod, for somebody outside.
+    Outward = 1,
 }
 
 /// A hop of no snapshot.
@@ -145,7 +157,7 @@ impl<A: Address> Entry<A> {
             protocol: 0,
             state: 0,
             port: 0,
-            reserved: 0,
+            mode: 0,
             seen: 0,
             link: [0; 6],
             vlan: [0; 2],

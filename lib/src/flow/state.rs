@@ -33,11 +33,13 @@ pub enum State {
     /// TCP that was answered, and whose client has not acknowledged it: a forged source comes this
     /// far, so it may idle no longer than an unanswered one.
     TcpAnswered = 6,
+    /// An echo request.
+    IcmpEcho = 14,
 }
 
 impl State {
     /// How many numbers there are, 0 (no flow) included.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 15;
 
     /// The state with this number.
     #[must_use]
@@ -49,6 +51,7 @@ impl State {
             4 => Self::Udp,
             5 => Self::UdpStream,
             6 => Self::TcpAnswered,
+            14 => Self::IcmpEcho,
             _ => return None,
         })
     }
@@ -61,6 +64,7 @@ impl State {
                 protocol.0 == Protocol::TCP.0
             }
             Self::Udp | Self::UdpStream => protocol.0 == Protocol::UDP.0,
+            Self::IcmpEcho => protocol.0 == Protocol::ICMP.0 || protocol.0 == Protocol::ICMPV6.0,
         }
     }
 
@@ -71,6 +75,7 @@ impl State {
         match protocol {
             Protocol::TCP if is_bare_syn(flags) => Some(Self::TcpOpening),
             Protocol::UDP => Some(Self::Udp),
+            Protocol::ICMP | Protocol::ICMPV6 => Some(Self::IcmpEcho),
             _ => None,
         }
     }
@@ -88,7 +93,8 @@ impl State {
             (Self::TcpAnswered, Direction::Original) if flags.contains(Flags::ACK) => Self::TcpEstablished,
             (Self::TcpAnswered, _) => self,
             (Self::Udp, Direction::Reply) => Self::UdpStream,
-            (Self::TcpOpening | Self::Udp, Direction::Original) | (Self::TcpEstablished | Self::UdpStream, _) => self,
+            (Self::TcpOpening | Self::Udp, Direction::Original)
+            | (Self::TcpEstablished | Self::UdpStream | Self::IcmpEcho, _) => self,
         }
     }
 
@@ -130,6 +136,14 @@ pub(crate) const fn idle_ticks(timeouts: &Timeouts) -> [u32; State::COUNT] {
         ticks(timeouts.udp_seconds),
         ticks(timeouts.udp_stream_seconds),
         ticks(timeouts.tcp_opening_seconds),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        ticks(timeouts.icmp_seconds),
     ]
 }
 
@@ -184,7 +198,7 @@ mod tests {
             assert!(!TcpEstablished.is_reopened(Original, flags) && !TcpClosing.is_reopened(Reply, flags));
         }
         assert_eq!(State::first(Protocol::UDP, Flags(0)), Some(Udp));
-        assert_eq!(State::first(Protocol::ICMP, Flags(0)), None);
+        assert_eq!(State::first(Protocol::ICMP, Flags(0)), Some(State::IcmpEcho));
     }
 
     #[test]

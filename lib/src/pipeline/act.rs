@@ -1,10 +1,10 @@
 //! Third pass: find the packet's flow, translate it, send it on.
 
 use super::error::{self, Kind};
-use super::{Context, Item, Recorder, Step, Way, Wire, bind, icmp};
+use super::{Context, Item, Recorder, Step, Way, Wire, bind, icmp, pods};
 use core::net::Ipv6Addr;
 
-use crate::flow::{Direction, Entry, Found, NO_HOP, NO_SERVICE, State, Table, Tuple};
+use crate::flow::{Direction, Entry, Found, Mode, NO_HOP, NO_SERVICE, State, Table, Tuple};
 use crate::frame::Frame;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::{Passage, begin_before};
@@ -102,7 +102,7 @@ fn to_backend<A: Wire, R: Recorder>(
     found: Found,
 ) -> Result<Verdict, DropReason> {
     if item.way == Way::Overlay {
-        return Err(DropReason::SpoofedSource);
+        return pods::follow(cx, frame, item, found);
     }
     let snapshot = cx.snapshot;
     let (entry, _) = A::flows(cx.worker).get_mut(found.index).ok_or(DropReason::NoFlow)?;
@@ -141,10 +141,10 @@ fn to_client<A: Wire, R: Recorder>(
     item: &mut Item<A>,
     found: Found,
 ) -> Result<Verdict, DropReason> {
-    if item.way == Way::Link {
-        return Err(DropReason::SpoofedSource);
-    }
     let entry = A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    if item.way == Way::Link || entry.mode != Mode::Inward as u8 {
+        return pods::follow(cx, frame, item, found);
+    }
     let to = entry.original.inverted();
     let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
     let way = to_station(cx, to.destination, seen)?;
@@ -190,7 +190,7 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
 
 /// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.
 #[inline(always)]
-fn finish<A: Wire, R: Recorder>(
+pub(super) fn finish<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,

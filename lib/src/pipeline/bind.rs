@@ -1,7 +1,7 @@
 //! A packet of no flow yet: which service, which backend, which pool address and port.
 
 use super::error::{self, Kind};
-use super::{Context, Item, Recorder, Step, Way, Wire, act};
+use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
 use crate::flow::{Direction, Found, Tuple};
 use crate::frame::Frame;
 use crate::nat;
@@ -36,12 +36,15 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     }
     if item.way == Way::Overlay {
-        let elsewhere = inside_elsewhere(cx, &item.tuple(), packet.protocol);
-        return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
+        return pods::bind(cx, item);
     }
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
-        return Ok(Bound::Verdict(Verdict::Host));
+        if !A::masquerade(cx.snapshot).addresses.contains(&packet.destination) {
+            return Ok(Bound::Verdict(Verdict::Host));
+        }
+        let elsewhere = masquerade_elsewhere::<A, R>(cx, packet.destination_port);
+        return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     };
     cx.explain(Step::Service(selector.service));
     let keeps_client = selector.keeps_client != 0;
@@ -89,7 +92,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
 }
 
 /// A reply tuple towards this peer that no flow has.
-fn allocate<A: Wire, R>(
+pub(super) fn allocate<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
@@ -149,15 +152,29 @@ fn endpoint_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, address: A, port:
     (owner != cx.worker.id).then_some(Verdict::Handover(owner))
 }
 
+/// The worker that owns the flows at this port of the addresses that stand for pods, if that is
+/// another one.
+pub(super) fn masquerade_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: [u8; 2]) -> Option<Verdict> {
+    let owner = A::masquerade(cx.snapshot).owner(port);
+    (owner != cx.worker.id).then_some(Verdict::Handover(owner))
+}
+
 /// The worker that owns the flow of a packet with this tuple from a pod to the outside, if that is
-/// another one: a packet of no flow may be the answer to a client whose address is kept.
+/// another one. What a backend sends that sees its clients may be the answer to one, and the client
+/// names the owner; of all else it is the pod.
 pub(super) fn inside_elsewhere<A: Wire, R>(
     cx: &Context<'_, '_, '_, R>,
     tuple: &Tuple<A>,
     protocol: Protocol,
 ) -> Option<Verdict> {
     let is_kept = cx.snapshot.is_kept(tuple.source.mapped(), tuple.source_port, protocol);
-    if is_kept { endpoint_elsewhere(cx, tuple.destination, tuple.destination_port) } else { None }
+    if is_kept {
+        endpoint_elsewhere(cx, tuple.destination, tuple.destination_port)
+    } else if !A::masquerade(cx.snapshot).addresses.is_empty() {
+        endpoint_elsewhere(cx, tuple.source, tuple.source_port)
+    } else {
+        None
+    }
 }
 
 /// The worker that owns the flow of a packet with this tuple from the outside to a frontend, if that

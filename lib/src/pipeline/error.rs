@@ -118,7 +118,10 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     if !frame.set_len(at + quoted) || !begin_before(frame, at, room) {
         return Err(DropReason::NoRoom);
     }
-    let (source, destination) = (item.packet.destination, item.packet.source);
+    // Towards the outside a gateway is a router on the pod's way, and has a name of its own there.
+    let is_router = item.way == Way::Overlay && !A::is_own(cx.snapshot, item.packet.destination);
+    let source = if is_router { A::own(cx.snapshot) } else { item.packet.destination };
+    let destination = item.packet.source;
     let ip = frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
     A::write_error(ip, kind, source, destination).ok_or(DropReason::NoRoom)?;
     cx.worker.counters.errors_sent.add(1);

@@ -2,8 +2,9 @@
 //! the flow that they quote, the rest has a name to be dropped by.
 
 use super::act::{self, Leave, Seen};
-use super::{Context, Item, Recorder, Step, Way, Wire, bind};
-use crate::flow::{Direction, Tuple};
+use super::bind::Bound;
+use super::{Context, Item, Recorder, Step, Way, Wire, bind, pods};
+use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
 use crate::net::Mac;
 use crate::verdict::{DropReason, Verdict};
@@ -21,10 +22,62 @@ pub(super) fn act<A: Wire, R: Recorder>(
     }
     match item.packet.transport {
         Transport::EchoRequest if A::is_own(cx.snapshot, item.packet.destination) => answer_echo(cx, frame, item),
+        Transport::EchoRequest | Transport::EchoReply => echo(cx, frame, item),
         Transport::IcmpError => translate_error(cx, frame, item),
         Transport::Other => Err(DropReason::UnknownProtocol),
         _ => Err(DropReason::IcmpUnmatched),
     }
+}
+
+/// An echo that is not for the gateway: of a pod's flow, or the beginning of one.
+fn echo<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+) -> Result<Verdict, DropReason> {
+    let tuple = item.tuple();
+    let is_request = item.packet.transport == Transport::EchoRequest;
+    let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
+    let found = match found {
+        Some(found) if act::has_idled(cx.tick, cx.snapshot, A::flows(cx.worker), found.index) => {
+            A::flows(cx.worker).remove(found.index);
+            None
+        }
+        found => found,
+    };
+    if let Some(found) = found
+        && is_request == (found.direction == Direction::Original)
+    {
+        cx.explain(Step::FlowFound(found.direction));
+        return pods::follow(cx, frame, item, found);
+    }
+    if item.way == Way::Overlay && is_request && found.is_none() {
+        return match pods::bind(cx, item)? {
+            Bound::Flow(found) => pods::follow(cx, frame, item, found),
+            Bound::Verdict(verdict) => Ok(verdict),
+        };
+    }
+    if !A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) || item.way == Way::Overlay {
+        return Err(DropReason::IcmpUnmatched);
+    }
+    if is_request {
+        return answer_echo_outside(cx, frame, item);
+    }
+    let elsewhere = bind::masquerade_elsewhere::<A, R>(cx, item.packet.destination_port);
+    elsewhere.ok_or(DropReason::IcmpUnmatched)
+}
+
+/// Answers a ping from outside to an address that stands for pods: operators ping.
+fn answer_echo_outside<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+) -> Result<Verdict, DropReason> {
+    if !A::may_send(item.packet.source) {
+        return Err(DropReason::MartianAddress);
+    }
+    let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
+    answer_echo_by(cx, frame, item, Leave::Station(frame.port(), port, item.station, item.vlan))
 }
 
 /// Answers a ping from the overlay, whoever's address in the gateway's subnets it is for.
@@ -45,6 +98,15 @@ fn answer_echo<A: Wire, R: Recorder>(
         }
         (None, _) => return Err(DropReason::NoRoute),
     };
+    answer_echo_by(cx, frame, item, way)
+}
+
+fn answer_echo_by<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    way: Leave<'_>,
+) -> Result<Verdict, DropReason> {
     // What came from a link with a larger MTU may not fit through the tunnel again.
     if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);
@@ -59,12 +121,21 @@ fn answer_echo<A: Wire, R: Recorder>(
     act::leave(cx, frame, item, way)
 }
 
+/// Whether a quoted packet can be one of a flow's.
+const fn has_flow(transport: Transport) -> bool {
+    matches!(transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::EchoReply)
+}
+
 /// An error about a packet of a flow: both its own addresses and the packet that it quotes become
 /// what they are on the other side (RFC 5508 §4.2). It neither refreshes nor ends the flow (REQ-6).
 ///
 /// - From outside, about an answer to the client: to the backend, from the pool address.
 /// - From the overlay, about a request: to the client, from the service's address, whichever router
 ///   reported it.
+/// - From outside, about what a pod sent: to the pod, from the router that reported it, so that the
+///   pod can trace its way.
+/// - From the overlay, about an answer to a pod: to who answered, from the address that stands for
+///   the pod.
 fn translate_error<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
@@ -78,7 +149,7 @@ fn translate_error<A: Wire, R: Recorder>(
     }
     let quote_at = usize::from(item.packet.transport_offset) + icmpv4::HEADER_LEN;
     let quote = A::quote(ip.get(quote_at..usize::from(item.packet.len)).unwrap_or_default())?;
-    if !quote.header_is_intact || !matches!(quote.transport, Transport::Tcp | Transport::Udp) {
+    if !quote.header_is_intact || !has_flow(quote.transport) {
         return Err(DropReason::IcmpUnmatched);
     }
     let quoted = Tuple {
@@ -92,6 +163,8 @@ fn translate_error<A: Wire, R: Recorder>(
     let Some(found) = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol) else {
         let elsewhere = if A::is_own(cx.snapshot, item.packet.destination) {
             act::owner_elsewhere::<A, R>(cx, quote.source_port)
+        } else if A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) {
+            bind::masquerade_elsewhere::<A, R>(cx, quote.source_port)
         } else if item.way == Way::Overlay {
             bind::inside_elsewhere(cx, &answer, quote.protocol)
         } else {
@@ -106,22 +179,19 @@ fn translate_error<A: Wire, R: Recorder>(
             (entry.reply.destination, entry.original.destination, entry.original.source, entry.original)
         }
     };
-    let comes_from_its_side = match found.direction {
-        Direction::Original => item.way != Way::Overlay,
-        Direction::Reply => item.way != Way::Link,
-    };
+    let is_outward = entry.mode == Mode::Outward as u8;
+    let to_inside = (found.direction == Direction::Original) != is_outward;
+    let source = if is_outward && to_inside { item.packet.source } else { source };
+    let comes_from_its_side = if to_inside { item.way != Way::Overlay } else { item.way != Way::Link };
     if item.packet.destination != told_at || !comes_from_its_side {
         return Err(DropReason::IcmpUnmatched);
     }
-    let way = match found.direction {
-        Direction::Original => {
-            let hop = A::overlay_hop(cx.snapshot, entry.reply.source).ok_or(DropReason::NoRoute)?;
-            act::to_peer(cx.snapshot, hop)?
-        }
-        Direction::Reply => {
-            let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
-            act::to_station(cx, destination, seen)?
-        }
+    let way = if to_inside {
+        let hop = A::overlay_hop(cx.snapshot, destination).ok_or(DropReason::NoRoute)?;
+        act::to_peer(cx.snapshot, hop)?
+    } else {
+        let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
+        act::to_station(cx, destination, seen)?
     };
     if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);

@@ -16,6 +16,7 @@ mod bind;
 mod error;
 mod explain;
 mod icmp;
+mod pods;
 mod sort;
 mod translate;
 mod worker;

@@ -244,6 +244,10 @@ fn translate_quoted<A: Copy>(
     quoted: &Tuple<A>,
     addresses: Delta,
 ) -> Result<(), DropReason> {
+    if matches!(quote.transport, Transport::EchoRequest | Transport::EchoReply) {
+        let message = inner.get_mut(usize::from(quote.transport_offset)..).unwrap_or_default();
+        return translate_echo::<A>(message, quote.source_port, quoted.source_port, addresses);
+    }
     let ports = inner.get_mut(usize::from(quote.transport_offset)..).and_then(<[u8]>::first_chunk_mut::<4>);
     let ports = ports.ok_or(DropReason::Malformed)?;
     [ports[0], ports[1]] = quoted.source_port;
@@ -277,6 +281,9 @@ fn translate_transport<A: Copy>(
             let field = &mut head[tcp::CHECKSUM_OFFSET..];
             [field[0], field[1]] = delta.apply([field[0], field[1]]);
         }
+        Transport::EchoRequest | Transport::EchoReply => {
+            return translate_echo::<A>(transport, packet.source_port, to.source_port, addresses);
+        }
         _ => {
             let head = transport.first_chunk_mut::<{ udp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
             [head[0], head[1]] = to.source_port;
@@ -285,5 +292,16 @@ fn translate_transport<A: Copy>(
             [field[0], field[1]] = delta.apply_udp([field[0], field[1]]);
         }
     }
+    Ok(())
+}
+
+/// Replaces the identifier of an echo, where it is behind the ICMP header's first four bytes
+/// (RFC 792, RFC 4443 §4.1). ICMPv6 alone has the addresses under its checksum.
+#[cold]
+fn translate_echo<A>(message: &mut [u8], old: [u8; 2], new: [u8; 2], addresses: Delta) -> Result<(), DropReason> {
+    let head = message.first_chunk_mut::<{ icmpv4::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
+    let covered = if size_of::<A>() == size_of::<[u8; 16]>() { addresses } else { Delta::NONE };
+    [head[2], head[3]] = covered.replace2(old, new).apply([head[2], head[3]]);
+    [head[4], head[5]] = new;
     Ok(())
 }

@@ -40,6 +40,8 @@ pub enum CompileError {
     TooManyPoolAddresses(usize),
     /// A pool address that is in none of the gateway's subnets, or the first of one.
     PoolAddress(IpAddr),
+    /// An address that shall stand for pods outside, in a subnet of the gateway's or a peer's.
+    MasqueradeAddress(IpAddr),
     /// A VXLAN peer at an address of a family in which the gateway has no VTEP.
     NoVtep(IpAddr),
     /// A link too small for the encapsulation of a peer behind it.
@@ -95,6 +97,9 @@ impl Plan {
         let overlay = count(&mut d.peers.iter().map(|peer| &peer.subnet));
         let routes = count(&mut d.routes.iter().map(|route| &route.prefix));
         let subnets = count(&mut d.gateway.subnets.iter());
+        let masquerade = &d.gateway.masquerade;
+        let masquerade_v4 = masquerade.addresses.iter().filter(|address| address.is_ipv4()).count();
+        let exempt = count(&mut masquerade.exempt.iter());
         let pool_v4 = d.gateway.pool.iter().filter(|address| address.is_ipv4()).count();
         let sum = |of: &dyn Fn(&Service<'_>) -> usize| d.services.iter().map(of).sum::<usize>();
         let mut counts = [0; SECTIONS];
@@ -117,10 +122,14 @@ impl Plan {
             (Section::PoolV6, d.gateway.pool.len() - pool_v4),
             (Section::SubnetsV4, ranges_max(subnets.0)),
             (Section::SubnetsV6, ranges_max(subnets.1)),
+            (Section::MasqueradeV4, masquerade_v4),
+            (Section::MasqueradeV6, masquerade.addresses.len() - masquerade_v4),
+            (Section::ExemptV4, ranges_max(exempt.0)),
+            (Section::ExemptV6, ranges_max(exempt.1)),
         ] {
             counts[section as usize] = count;
         }
-        let prefixes = d.peers.len().max(d.routes.len()).max(d.gateway.subnets.len());
+        let prefixes = d.peers.len().max(d.routes.len()).max(d.gateway.subnets.len()).max(masquerade.exempt.len());
         let members = d.services.iter().map(|service| service.backends.len()).max().unwrap_or(0);
         Self { counts, scratch: sized::<Prefix>(prefixes).max(sized::<Member>(members)) }
     }
@@ -137,11 +146,12 @@ impl Plan {
             s if s == Section::Hops as usize => sized::<HopRecord>(count),
             s if s == Section::RouteTargets as usize => sized::<RouteRecord>(count),
             s if s == Section::Neighbours as usize => sized::<NeighbourRecord>(count),
-            s if s == Section::PoolV4 as usize => sized::<[u8; 4]>(count),
-            s if s == Section::PoolV6 as usize => sized::<[u8; 16]>(count),
+            s if s == Section::PoolV4 as usize || s == Section::MasqueradeV4 as usize => sized::<[u8; 4]>(count),
+            s if s == Section::PoolV6 as usize || s == Section::MasqueradeV6 as usize => sized::<[u8; 16]>(count),
             s if s == Section::OverlayV4 as usize
                 || s == Section::RoutesV4 as usize
-                || s == Section::SubnetsV4 as usize =>
+                || s == Section::SubnetsV4 as usize
+                || s == Section::ExemptV4 as usize =>
             {
                 sized::<RangeV4>(count)
             }
@@ -235,20 +245,25 @@ impl<'d, 'm> Writer<'d, 'm> {
 
     fn globals(&mut self) -> Result<(), CompileError> {
         let gateway = &self.d.gateway;
+        let masquerade = &gateway.masquerade;
         let Gateway { workers, vni, vxlan_port, v4, v6, pool_ports, node_ports, selector_seed, ref timeouts, .. } =
             self.d.gateway;
         if workers == 0 || usize::from(workers) > WORKERS_MAX {
             return Err(CompileError::Workers(workers));
         }
-        let (first, last) = pool_ports;
-        let share = last.checked_sub(first).map_or(0, |ports| (u32::from(ports) + 1) / u32::from(workers));
-        if share == 0 || first == 0 {
-            return Err(CompileError::PoolPorts(first, last));
+        for (first, last) in [pool_ports, masquerade.ports] {
+            let share = last.checked_sub(first).map_or(0, |ports| (u32::from(ports) + 1) / u32::from(workers));
+            if share == 0 || first == 0 {
+                return Err(CompileError::PoolPorts(first, last));
+            }
         }
-        let families = [true, false].map(|v4| gateway.pool.iter().filter(|address| address.is_ipv4() == v4).count());
-        if let Some(count) = families.into_iter().find(|count| *count > POOL_MAX) {
-            return Err(CompileError::TooManyPoolAddresses(count));
+        for addresses in [gateway.pool, masquerade.addresses] {
+            let families = [true, false].map(|v4| addresses.iter().filter(|address| address.is_ipv4() == v4).count());
+            if let Some(count) = families.into_iter().find(|count| *count > POOL_MAX) {
+                return Err(CompileError::TooManyPoolAddresses(count));
+            }
         }
+        let own = |v4| gateway.subnets.iter().map(net::Prefix::network).find(|address| address.is_ipv4() == v4);
         let record = Globals {
             selector: HashKey::from_seed(selector_seed),
             index: HashKey::from_seed(!selector_seed),
@@ -262,21 +277,29 @@ impl<'d, 'm> Writer<'d, 'm> {
             workers,
             has_v4: v4.is_some().into(),
             has_v6: v6.is_some().into(),
-            listening: [self.listening(true), self.listening(false)],
-            pool_ports: PortRange { first, last },
+            listening: [
+                self.listening(gateway.pool, true),
+                self.listening(gateway.pool, false),
+                self.listening(masquerade.addresses, true),
+                self.listening(masquerade.addresses, false),
+            ],
+            pool_ports: PortRange { first: pool_ports.0, last: pool_ports.1 },
             node_ports: PortRange { first: node_ports.0, last: node_ports.1 },
+            masquerade_ports: PortRange { first: masquerade.ports.0, last: masquerade.ports.1 },
+            own_v4: if let Some(IpAddr::V4(own)) = own(true) { own.octets() } else { [0; 4] },
+            own_v6: if let Some(IpAddr::V6(own)) = own(false) { own.octets() } else { [0; 16] },
             reserved: [0; 4],
         };
         self.take::<Globals>(Section::Globals)?.fill(record);
         Ok(())
     }
 
-    /// Of the pool's addresses of one family, by place, those at which a service listens.
-    fn listening(&self, v4: bool) -> u64 {
+    /// Of these addresses of one family, by place, those at which a service listens.
+    fn listening(&self, addresses: &[IpAddr], v4: bool) -> u64 {
         let listens = |address: &IpAddr| {
             self.d.services.iter().flat_map(|service| service.frontends).any(|frontend| frontend.address == *address)
         };
-        let pool = self.d.gateway.pool.iter().filter(|address| address.is_ipv4() == v4).take(POOL_MAX);
+        let pool = addresses.iter().filter(|address| address.is_ipv4() == v4).take(POOL_MAX);
         pool.enumerate().fold(0, |bits, (place, address)| bits | u64::from(listens(address)) << place)
     }
 
@@ -425,17 +448,31 @@ impl<'d, 'm> Writer<'d, 'm> {
     }
 
     fn pool(&mut self) -> Result<(), CompileError> {
-        let Gateway { pool, subnets, .. } = self.d.gateway;
+        let Gateway { pool, subnets, masquerade, .. } = self.d.gateway;
         for address in pool {
             let home = subnets.iter().find(|subnet| subnet.contains(*address));
             if home.is_none_or(|subnet| subnet.network() == *address) {
                 return Err(CompileError::PoolAddress(*address));
             }
         }
-        let v4 = pool.iter().filter_map(|address| if let IpAddr::V4(a) = address { Some(a.octets()) } else { None });
-        let v6 = pool.iter().filter_map(|address| if let IpAddr::V6(a) = address { Some(a.octets()) } else { None });
-        self.take::<[u8; 4]>(Section::PoolV4)?.iter_mut().zip(v4).for_each(|(record, address)| *record = address);
-        self.take::<[u8; 16]>(Section::PoolV6)?.iter_mut().zip(v6).for_each(|(record, address)| *record = address);
+        let inside = |address: &&IpAddr| {
+            subnets.iter().chain(self.d.peers.iter().map(|peer| &peer.subnet)).any(|subnet| subnet.contains(**address))
+        };
+        if let Some(address) = masquerade.addresses.iter().find(inside) {
+            return Err(CompileError::MasqueradeAddress(*address));
+        }
+        self.addresses(pool, Section::PoolV4, Section::PoolV6)?;
+        self.addresses(masquerade.addresses, Section::MasqueradeV4, Section::MasqueradeV6)?;
+        self.ranges::<RangeV4>(Section::ExemptV4, (0..).zip(masquerade.exempt))?;
+        self.ranges::<RangeV6>(Section::ExemptV6, (0..).zip(masquerade.exempt))?;
+        Ok(())
+    }
+
+    fn addresses(&mut self, list: &[IpAddr], v4: Section, v6: Section) -> Result<(), CompileError> {
+        let of_v4 = list.iter().filter_map(|address| if let IpAddr::V4(a) = address { Some(a.octets()) } else { None });
+        let of_v6 = list.iter().filter_map(|address| if let IpAddr::V6(a) = address { Some(a.octets()) } else { None });
+        self.take::<[u8; 4]>(v4)?.iter_mut().zip(of_v4).for_each(|(record, address)| *record = address);
+        self.take::<[u8; 16]>(v6)?.iter_mut().zip(of_v6).for_each(|(record, address)| *record = address);
         Ok(())
     }
 

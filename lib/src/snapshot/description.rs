@@ -53,10 +53,28 @@ pub struct Gateway<'a> {
     /// The first and last node port: kept out of a translation on pool addresses at which a service
     /// listens, whose clients could not be told from answers. Kubernetes has [`NODE_PORTS`].
     pub node_ports: (u16, u16),
+    /// Pods' own connections to the outside.
+    pub masquerade: Masquerade<'a>,
     /// Seed of the selector: equal on all gateways that shall pick the same backends.
     pub selector_seed: u64,
     /// Idle times after which a flow is forgotten.
     pub timeouts: Timeouts,
+}
+
+/// How pods' own connections to the outside leave: from addresses that stand for the pods.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Masquerade<'a> {
+    /// The addresses, outside the overlay and for nothing else; without any, no pod's packet leaves.
+    pub addresses: &'a [IpAddr],
+    /// The first and last port, or echo identifier, that a translation may use on them.
+    pub ports: (u16, u16),
+    /// Destinations to which no pod's packet leaves.
+    pub exempt: &'a [Prefix],
+}
+
+impl Masquerade<'_> {
+    /// No pod's packet leaves.
+    pub const NONE: Self = Self { addresses: &[], ports: (1024, 65_535), exempt: &[] };
 }
 
 /// One end of a VXLAN overlay.
@@ -81,6 +99,8 @@ pub struct Timeouts {
     pub udp_seconds: u32,
     /// UDP after a reply.
     pub udp_stream_seconds: u32,
+    /// Echo requests and their answers (RFC 5508 REQ-2: 60 or more).
+    pub icmp_seconds: u32,
 }
 
 impl Default for Timeouts {
@@ -91,6 +111,7 @@ impl Default for Timeouts {
             tcp_closing_seconds: 120,
             udp_seconds: 120,
             udp_stream_seconds: 300,
+            icmp_seconds: 60,
         }
     }
 }

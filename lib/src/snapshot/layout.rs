@@ -3,6 +3,7 @@
 //! ```text
 //! | Header | Globals | ports | frontends | kept | selectors | backends | slots | hops |
 //!          | overlay ranges v4, v6 | routes v4, v6 | route targets | neighbours | pool v4, v6 | subnets |
+//!          | masquerade v4, v6 | exempt ranges v4, v6 |
 //! ```
 //!
 //! Records are in the machine's byte order, except addresses and ports, which stay in wire order.
@@ -51,10 +52,15 @@ pub(super) enum Section {
     PoolV6,
     SubnetsV4,
     SubnetsV6,
+    MasqueradeV4,
+    MasqueradeV6,
+    /// Where no pod's packet leaves to.
+    ExemptV4,
+    ExemptV6,
 }
 
 /// How many sections there are.
-pub(super) const SECTIONS: usize = Section::SubnetsV6 as usize + 1;
+pub(super) const SECTIONS: usize = Section::ExemptV6 as usize + 1;
 
 /// Where a section lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -84,8 +90,9 @@ pub(crate) struct Globals {
     pub(crate) selector: HashKey,
     /// Key of the frontends and neighbours tables; clients do not choose what is in them.
     pub(crate) index: HashKey,
-    /// By place in the pools of IPv4 and IPv6, the addresses that services listen at.
-    pub(crate) listening: [u64; 2],
+    /// By place, the addresses that services listen at: of the pools of IPv4 and IPv6, and of those
+    /// that stand for pods.
+    pub(crate) listening: [u64; 4],
     pub(crate) idle_ticks: [u32; State::COUNT],
     pub(crate) vtep_v4: [u8; 4],
     pub(crate) vtep_v6: [u8; 16],
@@ -99,6 +106,10 @@ pub(crate) struct Globals {
     pub(crate) pool_ports: PortRange,
     /// Ports that are kept out on pool addresses that services listen at.
     pub(crate) node_ports: PortRange,
+    pub(crate) masquerade_ports: PortRange,
+    /// What the gateway calls itself towards pods: the first address of its first subnet.
+    pub(crate) own_v4: [u8; 4],
+    pub(crate) own_v6: [u8; 16],
     pub(super) reserved: [u8; 4],
 }
 

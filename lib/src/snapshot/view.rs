@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
-    PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
+    PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
 };
 use super::ranges;
 use crate::flow::Address;
@@ -38,6 +38,10 @@ pub struct Snapshot<'a> {
     pool_v6: &'a [[u8; 16]],
     subnets_v4: &'a [RangeV4],
     subnets_v6: &'a [RangeV6],
+    masquerade_v4: &'a [[u8; 4]],
+    masquerade_v6: &'a [[u8; 16]],
+    exempt_v4: &'a [RangeV4],
+    exempt_v6: &'a [RangeV6],
 }
 
 /// Why bytes are not a snapshot that this version can read.
@@ -99,6 +103,10 @@ impl<'a> Snapshot<'a> {
             pool_v6: sections.get(Section::PoolV6)?,
             subnets_v4: sections.get(Section::SubnetsV4)?,
             subnets_v6: sections.get(Section::SubnetsV6)?,
+            masquerade_v4: sections.get(Section::MasqueradeV4)?,
+            masquerade_v6: sections.get(Section::MasqueradeV6)?,
+            exempt_v4: sections.get(Section::ExemptV4)?,
+            exempt_v6: sections.get(Section::ExemptV6)?,
         })
     }
 
@@ -129,8 +137,8 @@ impl<'a> Snapshot<'a> {
         self.endpoint(self.kept, address, port, protocol).is_some()
     }
 
-    const fn pool<A>(&self, addresses: &'a [A], listening: u64) -> Pool<'a, A> {
-        let Globals { pool_ports: ports, node_ports, workers, .. } = *self.globals;
+    const fn pool<A>(&self, addresses: &'a [A], listening: u64, ports: PortRange) -> Pool<'a, A> {
+        let Globals { node_ports, workers, .. } = *self.globals;
         Pool { addresses, listening, ports, node_ports, workers }
     }
 
@@ -179,6 +187,12 @@ pub(crate) trait Family: Address {
     fn route<'a>(snapshot: &Snapshot<'a>, address: Self) -> Option<&'a RouteRecord>;
     /// The addresses that stand for clients.
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self>;
+    /// The addresses that stand for pods outside.
+    fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self>;
+    /// Whether no pod's packet leaves to this address.
+    fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool;
+    /// What the gateway calls itself towards pods.
+    fn own(snapshot: &Snapshot<'_>) -> Self;
     /// Whether an address is in one of the gateway's own overlay subnets.
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// The address in sixteen bytes, IPv4 in mapped form.
@@ -202,8 +216,21 @@ impl Family for [u8; 4] {
     }
 
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        let [listening, _] = snapshot.globals.listening;
-        snapshot.pool(snapshot.pool_v4, listening)
+        let listening = snapshot.globals.listening[0];
+        snapshot.pool(snapshot.pool_v4, listening, snapshot.globals.pool_ports)
+    }
+
+    fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
+        let listening = snapshot.globals.listening[2];
+        snapshot.pool(snapshot.masquerade_v4, listening, snapshot.globals.masquerade_ports)
+    }
+
+    fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool {
+        ranges::find(snapshot.exempt_v4, u128::from(u32::from_be_bytes(address))).is_some()
+    }
+
+    fn own(snapshot: &Snapshot<'_>) -> Self {
+        snapshot.globals.own_v4
     }
 
     #[inline]
@@ -239,8 +266,21 @@ impl Family for [u8; 16] {
     }
 
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        let [_, listening] = snapshot.globals.listening;
-        snapshot.pool(snapshot.pool_v6, listening)
+        let listening = snapshot.globals.listening[1];
+        snapshot.pool(snapshot.pool_v6, listening, snapshot.globals.pool_ports)
+    }
+
+    fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
+        let listening = snapshot.globals.listening[3];
+        snapshot.pool(snapshot.masquerade_v6, listening, snapshot.globals.masquerade_ports)
+    }
+
+    fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool {
+        ranges::find(snapshot.exempt_v6, u128::from_be_bytes(address)).is_some()
+    }
+
+    fn own(snapshot: &Snapshot<'_>) -> Self {
+        snapshot.globals.own_v6
     }
 
     #[inline]

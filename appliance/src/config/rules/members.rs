@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use weirgate::net::Mac;
+use weirgate::net::{Mac, POOL_MAX};
 
 use super::{Prefixes, Unique, outside};
 use crate::config::Backend;
@@ -14,6 +14,9 @@ use crate::config::sections::{Member, Sections, address_at};
 
 /// The longest own subnet, by family, that still has addresses for a pool.
 const OWN_LENGTH_MAX: (u8, u8) = (29, 125);
+
+/// The fewest ports that give every worker some.
+const PORTS_MIN: u64 = 64;
 
 /// The overlay's networks, having been checked against one another.
 pub(super) fn networks(sections: &Sections<'_>, findings: &mut Findings<'_>) -> Prefixes {
@@ -177,4 +180,46 @@ fn own(sections: &Sections<'_>, findings: &mut Findings<'_>) {
 /// Whether the address is of the subnet's family.
 const fn alike(subnet: IpNet, address: IpAddr) -> bool {
     matches!((subnet, address), (IpNet::V4(_), IpAddr::V4(_)) | (IpNet::V6(_), IpAddr::V6(_)))
+}
+
+/// Checks the addresses that stand for pods outside: they are for nothing else.
+pub(super) fn masquerade(sections: &Sections<'_>, networks: &Prefixes, findings: &mut Findings<'_>) {
+    let masquerade = &sections.masquerade;
+    let (first, last) = (masquerade.first_port, masquerade.last_port);
+    if last < first + PORTS_MIN {
+        let text = format!("{first} to {last} is too few for 64 workers; use a range such as 1024 to 65535");
+        findings.error(&masquerade.table.place, text);
+    }
+    let Some(list) = &masquerade.addresses else { return };
+    if list.written == 0 {
+        findings
+            .error(&list.place, "the list is empty; name an address such as [\"198.51.100.7\"], or take the table out");
+    }
+    let mut seen = Unique::<IpAddr>::default();
+    for address in sections.uplink_addresses.iter().flat_map(|list| &list.items) {
+        seen.claim(address.value, &address.place);
+    }
+    for address in sections.services.iter().flat_map(|service| &service.external).flat_map(|list| &list.items) {
+        seen.claim(address.value, &address.place);
+    }
+    let member = &sections.overlay.member;
+    let v4 = member.public_v4.as_ref().map(|l| (IpAddr::V4(l.value), &l.place));
+    let v6 = member.public_v6.as_ref().map(|l| (IpAddr::V6(l.value), &l.place));
+    for (address, place) in [v4, v6].into_iter().flatten() {
+        seen.claim(address, place);
+    }
+    for address in &list.items {
+        outside(networks, address, findings);
+        if let Some(first) = seen.claim(address.value, &address.place) {
+            let text = format!("{} is also {first}; use one that is for nothing else", address.value);
+            findings.error(&address.place, text);
+        }
+    }
+    for of_family in [IpAddr::is_ipv4 as fn(&IpAddr) -> bool, IpAddr::is_ipv6] {
+        let mut family = list.items.iter().filter(|address| of_family(&address.value));
+        if let Some(beyond) = family.nth(POOL_MAX) {
+            let text = format!("{} is one too many of its family; use at most {POOL_MAX}", beyond.value);
+            findings.error(&beyond.place, text);
+        }
+    }
 }

@@ -17,6 +17,7 @@ use super::sections::Sections;
 pub(super) fn check(sections: &Sections<'_>, findings: &mut Findings<'_>) {
     let networks = members::networks(sections, findings);
     members::check(sections, &networks, findings);
+    members::masquerade(sections, &networks, findings);
     uplink(sections, &networks, findings);
     services::check(sections, &networks, findings);
     selector(sections, findings);

@@ -86,6 +86,7 @@ impl<'a> Owned<'a> {
             pool: &[],
             pool_ports: (raw.pool_port_first, raw.pool_port_last),
             node_ports: snapshot::NODE_PORTS,
+            masquerade: snapshot::Masquerade::NONE,
             selector_seed: raw.selector_seed,
             timeouts: convert::timeouts(&raw.timeouts),
         };

@@ -8,7 +8,7 @@ use core::fmt;
 use core::mem::offset_of;
 
 use super::{Bucket, Header, MAGIC, NONE, Owner, Parts, Table, TableError, VERSION, split_plain};
-use crate::flow::{Address, Entry, FlowTraffic, NO_HOP, State, Tuple, raw};
+use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_HOP, State, Tuple, raw};
 use crate::hash::HashKey;
 use crate::net::{Protocol, WorkerId};
 
@@ -99,6 +99,7 @@ pub(super) const fn layout<A: Address>() -> u32 {
         offset_of!(Entry<A>, protocol),
         offset_of!(Entry<A>, state),
         offset_of!(Entry<A>, port),
+        offset_of!(Entry<A>, mode),
         offset_of!(Entry<A>, seen),
         offset_of!(Entry<A>, link),
         offset_of!(Entry<A>, vlan),
@@ -240,6 +241,7 @@ impl<A: Address> Entry<A> {
     /// Whether these bytes can be a flow's.
     fn is_sane(&self) -> bool {
         self.state().is_some_and(|state| state.is_of(Protocol(self.protocol)))
+            && self.mode <= Mode::Outward as u8
             && self.original != self.reply
             && [self.original, self.reply]
                 .iter()

@@ -1,0 +1,95 @@
+//! Flows that pods begin: their own connections to the outside, which leave from an address that
+//! stands for the pod (masquerade), and the way back.
+//!
+//! A packet out of the overlay may reach any worker, since the outer header decides, and a node may
+//! change that while a flow lasts. So the pod's own endpoint names the worker that owns the flow,
+//! and the port that is allocated names the same one for the way back.
+
+use super::act::{self, Seen};
+use super::bind::{self, Bound};
+use super::{Context, Item, Recorder, Step, Way, Wire};
+use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE};
+use crate::frame::Frame;
+use crate::nat;
+use crate::net::{Mac, PORTS_MAX};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::packet::Transport;
+
+/// Nobody has been seen anywhere: the way outside is the kernel's to tell.
+pub(super) const UNSEEN: Seen = Seen { port: PORTS_MAX as u8, mac: Mac::ZERO, vlan: [0; 2] };
+
+/// Makes a flow for the first packet from a pod to the outside.
+pub(super) fn bind<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>) -> Result<Bound, DropReason> {
+    let packet = &item.packet;
+    let original = item.tuple();
+    if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol) {
+        return Ok(Bound::Verdict(elsewhere));
+    }
+    let snapshot = cx.snapshot;
+    let pool = A::masquerade(snapshot);
+    let listens = snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol).is_some();
+    if pool.addresses.is_empty() || listens || pool.addresses.contains(&packet.destination) {
+        return Err(DropReason::NoFlow);
+    }
+    if A::overlay_hop(snapshot, packet.source).is_none() {
+        return Err(DropReason::SpoofedSource);
+    }
+    if !A::may_send(packet.source) || !A::may_send(packet.destination) {
+        return Err(DropReason::MartianAddress);
+    }
+    if A::is_exempt(snapshot, packet.destination) {
+        return Err(DropReason::NotMasqueraded);
+    }
+    A::route(snapshot, packet.destination).ok_or(DropReason::NoRoute)?;
+    let state = act::first_state(item)?;
+    let is_echo = packet.transport == Transport::EchoRequest;
+    let peer = nat::Peer {
+        address: packet.destination,
+        port: (!is_echo).then_some(packet.destination_port),
+        protocol: packet.protocol,
+    };
+    let reply = bind::allocate(cx, pool, peer)?;
+    cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
+    let tick = cx.tick;
+    let inserted = A::flows(cx.worker).insert(original, reply, packet.protocol, state, |entry| {
+        entry.mode = Mode::Outward as u8;
+        entry.port = UNSEEN.port;
+        entry.seen = tick;
+        entry.service = NO_SERVICE;
+        entry.hop = NO_HOP;
+    });
+    // The tuples were looked up just now, so only a want of room remains.
+    let index = inserted.map_err(|_| DropReason::FlowTableFull)?;
+    cx.worker.counters.flows_created.add(1);
+    Ok(Bound::Flow(Found { index, direction: Direction::Original }))
+}
+
+/// A packet of a flow that did not come as a client's or a backend's does: a pod's own flow, or
+/// somebody pretends.
+#[cold]
+#[inline(never)]
+pub(super) fn follow<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+) -> Result<Verdict, DropReason> {
+    let entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    if entry.mode != Mode::Outward as u8 {
+        return Err(DropReason::SpoofedSource);
+    }
+    match (found.direction, item.way) {
+        (Direction::Original, Way::Overlay) => {
+            let to = entry.reply.inverted();
+            let way = act::to_station(cx, to.destination, UNSEEN)?;
+            act::finish(cx, frame, item, found, &to, way)
+        }
+        (Direction::Reply, Way::Link | Way::Underlay) => {
+            let to = entry.original.inverted();
+            let hop = A::overlay_hop(cx.snapshot, to.destination).ok_or(DropReason::NoRoute)?;
+            let way = act::to_peer(cx.snapshot, hop)?;
+            act::finish(cx, frame, item, found, &to, way)
+        }
+        _ => Err(DropReason::SpoofedSource),
+    }
+}

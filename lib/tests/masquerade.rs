@@ -1,0 +1,234 @@
+//! Pods' own connections to the outside.
+
+use std::net::{IpAddr, SocketAddr};
+
+use weirgate::net::WorkerId;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{
+    ACK, Body, FROM_CLIENT, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
+};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+use weirgate_fixture::{Gateway, Out};
+
+const OUT_V4: [u8; 4] = [198, 51, 100, 7];
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn masquerading() -> World {
+    World { masquerade: vec![OUT_V4.into(), address("2001:db8:7::7")], ..World::new() }
+}
+
+/// What a pod sends to the client: TCP, UDP and an echo request over either family.
+fn requests() -> Vec<Packet> {
+    let [v4, v6]: [(IpAddr, IpAddr); 2] =
+        [(world::pod(0, 10).into(), world::CLIENT.into()), (world::pod_v6(0, 10).into(), world::CLIENT_V6.into())];
+    let mut requests = vec![];
+    for (pod, outside) in [v4, v6] {
+        let between = |body| Packet::new((pod, 40_000).into(), (outside, 443).into(), body);
+        requests.push(between(Body::Tcp(SYN, b"".into())));
+        requests.push(between(Body::Udp(b"query".into())));
+        requests.push(Packet::ping(pod, outside, b"hello"));
+    }
+    requests
+}
+
+fn identifier(packet: &Packet) -> u16 {
+    let Body::Icmp(_, _, [high, low, ..], _) = packet.body else { panic!("no echo: {packet:?}") };
+    u16::from_be_bytes([high, low])
+}
+
+fn with_identifier(packet: &Packet, identifier: u16) -> Packet {
+    let Body::Icmp(kind, code, [_, _, a, b], data) = packet.body.clone() else { return packet.clone() };
+    let [high, low] = identifier.to_be_bytes();
+    Packet { body: Body::Icmp(kind, code, [high, low, a, b], data), ..packet.clone() }
+}
+
+fn sent(gateway: &mut Gateway, packet: &Packet) -> Packet {
+    let out = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes()));
+    assert_eq!(out.verdict, Verdict::Transmit(UPLINK), "{packet:?}");
+    let (link, ip) = unframed(&out.bytes);
+    assert_eq!(link, TO_CLIENT);
+    Packet::read(&ip)
+}
+
+fn returned(gateway: &mut Gateway, packet: &Packet) -> Packet {
+    let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()));
+    assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{packet:?}");
+    let seen = tunnelled(&out.bytes);
+    assert_eq!(seen.link, to_node(0));
+    Packet::read(&seen.inner)
+}
+
+fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
+    (address.ip(), port).into()
+}
+
+#[test]
+fn a_pod_reaches_the_outside_from_an_address_that_stands_for_it() {
+    for request in requests() {
+        let mut gateway = masquerading().gateway();
+        let seen = sent(&mut gateway, &request);
+        let own = masquerading().masquerade[usize::from(request.source.is_ipv6())];
+        assert_eq!((seen.source.ip(), seen.destination), (own, request.destination));
+        let is_echo = matches!(request.body, Body::Icmp(..));
+        let id = if is_echo { identifier(&seen) } else { seen.source.port() };
+        assert!((1024..=65_535).contains(&id), "{id}");
+        let expected = with_identifier(&request, id).after_a_hop();
+        assert_eq!(seen, Packet { source: seen.source, ..expected });
+
+        let answer = seen.answer(SYN | ACK, b"answer");
+        let back = returned(&mut gateway, &answer);
+        let expected = if is_echo { with_identifier(&answer, identifier(&request)) } else { answer };
+        assert_eq!(back, Packet { destination: request.source, ..expected.after_a_hop() });
+        // The next one keeps its port, or identifier.
+        assert_eq!(sent(&mut gateway, &request), seen);
+        assert_eq!(gateway.counters.flows_created.get(), 1);
+        assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
+    }
+}
+
+#[test]
+fn without_an_address_for_it_or_to_where_it_may_not_no_pods_packet_leaves() {
+    let request = &requests()[0];
+    let verdict =
+        |gateway: &mut Gateway, packet: &Packet| gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict;
+    let mut closed = World::new().gateway();
+    assert_eq!(verdict(&mut closed, request), Verdict::Drop(DropReason::NoFlow));
+
+    let mut gateway = masquerading().gateway();
+    let to = |text: &str| Packet { destination: (address(text), 443).into(), ..request.clone() };
+    let cases = [
+        (to("10.77.4.10"), DropReason::NotMasqueraded),
+        (to("10.77.200.2"), DropReason::NoFlow),
+        (to("198.51.100.7"), DropReason::NoFlow),
+        (to("224.0.0.1"), DropReason::MartianAddress),
+        (to("203.0.113.9"), DropReason::NoRoute),
+        (Packet { source: (address("203.0.113.9"), 1).into(), ..request.clone() }, DropReason::SpoofedSource),
+        (Packet { body: Body::Tcp(ACK, vec![]), ..request.clone() }, DropReason::NotSyn),
+    ];
+    for (packet, reason) in cases {
+        assert_eq!(verdict(&mut gateway, &packet), Verdict::Drop(reason), "{packet:?}");
+    }
+    assert!(gateway.worker.flows_v4().is_empty());
+}
+
+#[test]
+fn rfc4787_req8_only_who_was_asked_may_answer() {
+    let mut gateway = masquerading().gateway();
+    for request in requests() {
+        let answer = sent(&mut gateway, &request).answer(SYN | ACK, b"");
+        let other = if answer.source.is_ipv4() { "192.0.2.11" } else { "2001:db8:1::11" };
+        let forged = Packet { source: with_port((address(other), 0).into(), answer.source.port()), ..answer.clone() };
+        let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &forged.bytes()));
+        assert!(matches!(out.verdict, Verdict::Drop(DropReason::NoFlow | DropReason::IcmpUnmatched)), "{forged:?}");
+        // Nor does it come out of the overlay.
+        let out = gateway.send(UNDERLAY, &from_pod(1, &answer.bytes()));
+        assert!(matches!(out.verdict, Verdict::Drop(_)), "{answer:?}");
+    }
+    // A request is no answer.
+    let ping = sent(&mut gateway, &requests()[2]);
+    let Body::Icmp(_, _, rest, _) = ping.body else { panic!("an echo") };
+    let asked = Packet { body: Body::Icmp(8, 0, rest, vec![]), ..ping.answer(0, b"") };
+    let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &asked.bytes()));
+    let (_, ip) = unframed(&out.bytes);
+    assert_eq!(Packet::read(&ip), asked.answer(0, b""), "the gateway itself answers pings");
+}
+
+#[test]
+fn any_worker_names_the_owner_of_a_pods_flow_and_of_its_answers() {
+    let world = World { workers: 4, ..masquerading() };
+    let mut workers: Vec<Gateway> =
+        (0..4).map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256))).collect();
+    for port in 40_000..40_010 {
+        for request in requests() {
+            let request = with_identifier(&Packet { source: with_port(request.source, port), ..request }, port);
+            let frame = from_pod(0, &request.bytes());
+            let outs: Vec<Out> = workers.iter_mut().map(|worker| worker.send(UNDERLAY, &frame)).collect();
+            let owner = outs.iter().position(|out| out.verdict == Verdict::Transmit(UPLINK)).expect("an owner");
+            let handed = Verdict::Handover(WorkerId(owner as u8));
+            assert!(outs.iter().enumerate().all(|(id, out)| id == owner || out.verdict == handed));
+            let seen = Packet::read(&unframed(&outs[owner].bytes).1);
+            let answer = framed(FROM_CLIENT, &seen.answer(SYN | ACK, b"").bytes());
+            let kind = if seen.source.is_ipv4() { 11 } else { 3 };
+            let told = Body::Icmp(kind, 0, [0; 4], seen.bytes());
+            let error = Packet::new((seen.destination.ip(), 0).into(), (seen.source.ip(), 0).into(), told);
+            for frame in [answer, framed(FROM_CLIENT, &error.bytes())] {
+                for (id, worker) in workers.iter_mut().enumerate() {
+                    let expected = if id == owner { Verdict::Transmit(UNDERLAY) } else { handed };
+                    assert_eq!(worker.send(UPLINK, &frame).verdict, expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pod_traces_its_way_through_the_gateway_and_the_routers_behind_it() {
+    for request in requests() {
+        let mut gateway = masquerading().gateway();
+        let v4 = request.source.is_ipv4();
+        let kind = if v4 { 11 } else { 3 };
+        // The first hop of the gateway's own.
+        let dying = Packet { ttl: 1, ..request.clone() };
+        let out = gateway.send(UNDERLAY, &from_pod(0, &dying.bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY));
+        let error = Packet::read(&tunnelled(&out.bytes).inner);
+        assert_eq!(error.source.ip(), address(if v4 { "10.77.200.0" } else { "fd77:0:0:200::" }));
+        assert_eq!(
+            (error.destination.ip(), error.body),
+            (request.source.ip(), Body::Icmp(kind, 0, [0; 4], dying.bytes()))
+        );
+        // A router behind it names itself, and quotes what the pod has sent.
+        let seen = sent(&mut gateway, &request);
+        let router = address(if v4 { "192.0.2.254" } else { "2001:db8:1::254" });
+        let told = |about: &Packet| Body::Icmp(kind, 0, [0; 4], about.bytes());
+        let error = Packet::new((router, 0).into(), (seen.source.ip(), 0).into(), told(&seen));
+        let back = returned(&mut gateway, &error);
+        assert_eq!((back.source.ip(), back.destination.ip()), (router, request.source.ip()));
+        assert_eq!(back.body, told(&request.after_a_hop()));
+    }
+}
+
+#[test]
+fn who_answers_a_pod_learns_of_the_overlays_mtu_and_of_errors_inside() {
+    for request in requests() {
+        let mut gateway = masquerading().gateway();
+        let v4 = request.source.is_ipv4();
+        let seen = sent(&mut gateway, &request);
+        let mut answer = seen.answer(ACK, &[7; 1440]);
+        if let Body::Icmp(.., data) = &mut answer.body {
+            *data = vec![7; 1440];
+        }
+        let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &answer.bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(UPLINK), "{request:?}");
+        let error = Packet::read(&unframed(&out.bytes).1);
+        assert_eq!((error.source.ip(), error.destination.ip()), (seen.source.ip(), answer.source.ip()));
+        let (kind, code, mtu) = if v4 { (3, 4, 1450) } else { (2, 0, 1430_u32) };
+        let Body::Icmp(told_kind, told_code, rest, _) = error.body else { panic!("{error:?}") };
+        assert_eq!((told_kind, told_code, u32::from_be_bytes(rest)), (kind, code, mtu));
+
+        let back = returned(&mut gateway, &seen.answer(ACK, b""));
+        let (kind, code) = if v4 { (3, 1) } else { (1, 0) };
+        let told = |about: &Packet| Body::Icmp(kind, code, [0; 4], about.bytes());
+        let node = address(if v4 { "10.77.74.1" } else { "fd77:0:0:74::1" });
+        let error = Packet::new((node, 0).into(), (back.source.ip(), 0).into(), told(&back));
+        let outside = sent(&mut gateway, &error);
+        assert_eq!((outside.source.ip(), outside.destination.ip()), (seen.source.ip(), seen.destination.ip()));
+        assert_eq!(outside.body, told(&seen.answer(ACK, b"").after_a_hop()));
+    }
+}
+
+#[test]
+fn identifiers_of_echoes_run_out_as_ports_do() {
+    let mut gateway = World { masquerade_ports: (2000, 2003), ..masquerading() }.gateway();
+    let mut seen = std::collections::BTreeSet::new();
+    for identifier in 1..=4 {
+        let ping = with_identifier(&requests()[2], identifier);
+        assert!(seen.insert(self::identifier(&sent(&mut gateway, &ping))));
+    }
+    assert_eq!(seen, (2000..=2003).collect());
+    let out = gateway.send(UNDERLAY, &from_pod(0, &with_identifier(&requests()[2], 9).bytes()));
+    assert_eq!(out.verdict, Verdict::Drop(DropReason::PortsExhausted));
+}
