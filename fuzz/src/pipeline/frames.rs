@@ -47,6 +47,10 @@ pub(crate) fn build(shape: u8, script: &mut Script<'_>, memory: &Memory) -> Vec<
             None => plain(script),
         },
         3 => in_vxlan(script),
+        4 => match memory.recall(script.below(8)).and_then(|sent| error_about(sent, script)) {
+            Some(error) => error,
+            None => plain(script),
+        },
         _ => plain(script),
     };
     for _ in 0..script.byte().saturating_sub(192) / 16 {
@@ -318,6 +322,58 @@ fn answer(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
         turn(frame.get_mut(inner_link..)?, 0, 6);
         turn_packet(&mut frame, inner_link + ethernet::HEADER_LEN, script)?;
     }
+    Some(frame)
+}
+
+/// An ICMP error about a sent frame, as if its receiver or a router behind it had something to say:
+/// back over the link and the tunnel that the frame took, with the sent packet quoted to some length.
+fn error_about(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
+    let (link, ip) = ethernet::Header::parse(sent).ok()?;
+    let (port, data_at) = match packet::parse(ip).ok()? {
+        Ip::V4(packet) => (packet.destination_port, packet.transport_offset),
+        Ip::V6(packet) => (packet.destination_port, packet.transport_offset),
+    };
+    let is_tunnelled = port == world::VXLAN_PORT.to_be_bytes();
+    let inner_at = usize::from(data_at) + udp::HEADER_LEN + vxlan::HEADER_LEN;
+    let about = if is_tunnelled { ip.get(inner_at + ethernet::HEADER_LEN..)? } else { ip };
+    let cut = 28 + usize::from(script.byte());
+    let rest = [0, 0, script.byte(), script.byte()];
+    let ttl = script.pick(&[64, 64, 64, 1]);
+    let error = match packet::parse(about).ok()? {
+        Ip::V4(packet) => {
+            let reporter = script.pick(&[packet.destination, world::ADDRESSES_V4[0], packet.source]);
+            let mut message = icmpv4::emit(script.pick(&[3, 11, 12, 5]), script.byte() % 16, rest).to_vec();
+            message.extend(about.get(..usize::from(packet.len).min(cut))?);
+            assert!(icmpv4::seal(&mut message));
+            wrap_v4(0, [0, ttl], Protocol::ICMP, (reporter, packet.source), message)
+        }
+        Ip::V6(packet) => {
+            let reporter = script.pick(&[packet.destination, world::ADDRESSES_V6[0], packet.source]);
+            let mut message = icmpv6::emit(script.pick(&[1, 2, 3, 4]), script.byte() % 8, rest).to_vec();
+            message.extend(about.get(..usize::from(packet.len).min(cut + 20))?);
+            assert!(icmpv6::seal(&mut message, reporter, packet.source));
+            wrap_v6(script, 0, [0, ttl], Protocol::ICMPV6, (reporter, packet.source), message)
+        }
+    };
+    let ethertype = if error[0] >> 4 == 4 { EtherType::IPV4 } else { EtherType::IPV6 };
+    let mut frame = vec![0; link.len()];
+    if !is_tunnelled {
+        let turned = ethernet::Header { destination: link.source, source: link.destination, ..link };
+        turned.emit(&mut frame)?;
+        frame.extend(error);
+        return Some(frame);
+    }
+    // Every tunnel end of this world takes VXLAN over IPv4, whose checksum may be none.
+    let turned =
+        ethernet::Header { destination: link.source, source: link.destination, ethertype: EtherType::IPV4, ..link };
+    turned.emit(&mut frame)?;
+    let inner = ethernet::Header { destination: world::VTEP_MAC_V4, source: world::STATION, vlan: None, ethertype };
+    let mut inner_link = [0; ethernet::HEADER_LEN];
+    inner.emit(&mut inner_link)?;
+    let len = (udp::HEADER_LEN + vxlan::HEADER_LEN + inner_link.len() + error.len()) as u16;
+    let udp = udp::emit([0xc0, 0], world::VXLAN_PORT.to_be_bytes(), len, [0; 2]);
+    let segment = [&udp[..], &vxlan::emit(world::VNI), &inner_link, &error].concat();
+    frame.extend(wrap_v4(0x10, [0, 64], Protocol::UDP, ([10, 99, 0, 11], world::VTEP_V4), segment));
     Some(frame)
 }
 
