@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weirgate::fragment::Limits;
 use weirgate::net::WorkerId;
 use weirgate::pipeline::{Worker, WorkerConfig};
 
@@ -127,7 +128,8 @@ impl Report {
         }
         let capacity = 1 << 16;
         let bytes = |flows_v4, flows_v6| {
-            let config = WorkerConfig { id: WorkerId(0), workers: 1, flows_v4, flows_v6, secret: [0; 4] };
+            let fragments = Limits::default();
+            let config = WorkerConfig { id: WorkerId(0), workers: 1, flows_v4, flows_v6, fragments, secret: [0; 4] };
             Worker::memory_bytes(&config)
         };
         let (least, v4, v6) = (bytes(1, 1), bytes(capacity, 1), bytes(1, capacity));

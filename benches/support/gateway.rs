@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
 use weirgate::flow::Tuple;
+use weirgate::fragment::Limits;
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
 use weirgate::net::{PortId, Protocol, WorkerId};
 use weirgate::pipeline::{Worker, WorkerConfig, process};
@@ -86,8 +87,14 @@ impl<A: Family> Bench<A> {
         let addresses = (flows / (4 * 32_000) + 2).min(250) as u8;
         world.pool = (2..2 + addresses).map(A::pool).collect();
         let snapshot = world.describe(weirgate_fixture::snapshot);
-        let mut config =
-            WorkerConfig { id: WorkerId(0), workers: 1, flows_v4: 16, flows_v6: 16, secret: [11, 22, 33, 44] };
+        let mut config = WorkerConfig {
+            id: WorkerId(0),
+            workers: 1,
+            flows_v4: 16,
+            flows_v6: 16,
+            fragments: Limits::default(),
+            secret: [11, 22, 33, 44],
+        };
         let capacity = if A::HEADER_LEN == 20 { &mut config.flows_v4 } else { &mut config.flows_v6 };
         *capacity = flows + 4096;
         let memory = huge_memory(Worker::memory_bytes(&config));

@@ -25,6 +25,9 @@ const (
 	VerdictDrop Verdict = C.WEIRGATE_VERDICT_DROP
 	// VerdictHandover gives it to Frame.Worker, which owns its flow.
 	VerdictHandover Verdict = C.WEIRGATE_VERDICT_HANDOVER
+	// VerdictHeld is that of a part of a datagram whose first part has not
+	// come: the worker has a copy.
+	VerdictHeld Verdict = C.WEIRGATE_VERDICT_HELD
 )
 
 // String names the verdict.
@@ -40,6 +43,8 @@ func (v Verdict) String() string {
 		return "drop"
 	case VerdictHandover:
 		return "handover"
+	case VerdictHeld:
+		return "held"
 	}
 	return fmt.Sprintf("verdict-%d", uint8(v))
 }
@@ -137,6 +142,7 @@ func (b *Burst) Add(port uint8, bytes []byte) error {
 	frame.start = Headroom
 	frame.length = C.uint32_t(len(bytes))
 	frame.port = C.uint8_t(port)
+	frame.handovers = 0
 	frame.verdict = C.WEIRGATE_VERDICT_NONE
 	copy(contents(frame), bytes)
 	b.raw.frame_count++

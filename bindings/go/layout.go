@@ -129,7 +129,7 @@ func layouts() []layout {
 		{"weirgate_frame.port", unsafe.Offsetof(frame.port)},
 		{"weirgate_frame.verdict", unsafe.Offsetof(frame.verdict)},
 		{"weirgate_frame.detail", unsafe.Offsetof(frame.detail)},
-		{"weirgate_frame.reserved", unsafe.Offsetof(frame.reserved)},
+		{"weirgate_frame.handovers", unsafe.Offsetof(frame.handovers)},
 		{"weirgate_burst", unsafe.Sizeof(burst)},
 		{"weirgate_burst.frames", unsafe.Offsetof(burst.frames)},
 		{"weirgate_burst.frame_count", unsafe.Offsetof(burst.frame_count)},

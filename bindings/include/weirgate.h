@@ -77,6 +77,10 @@
 // The frame belongs to a flow of worker `detail`.
 #define WEIRGATE_VERDICT_HANDOVER 4
 
+// The frame is a part of a datagram whose first part has not come: the worker has a copy, the buffer
+// is free.
+#define WEIRGATE_VERDICT_HELD 5
+
 // The outcome of a call. A number keeps its meaning for ever and is never given again.
 enum weirgate_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -372,8 +376,9 @@ typedef struct weirgate_frame {
     uint8_t verdict;
     // Out: the port, the drop reason or the worker that belongs to the verdict.
     uint8_t detail;
-    // Not read.
-    uint8_t reserved;
+    // How often workers have handed the frame over: 0 for one received. The call counts it up with
+    // `WEIRGATE_VERDICT_HANDOVER`; the worker that gets the frame has to be told.
+    uint8_t handovers;
 } weirgate_frame;
 
 // What one call processes.
@@ -578,8 +583,8 @@ weirgate_status weirgate_worker_process(struct weirgate_worker *worker,
                                         uint64_t now_ns,
                                         struct weirgate_burst *burst);
 
-// Forgets flows that idled too long, among the next `budget` of each family. To be called once in
-// a loop.
+// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
+// the next `budget` of each kind. To be called once in a loop.
 //
 // # Safety
 // `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that

@@ -137,6 +137,10 @@ pub struct Counters {
     pub host: Counter,
     /// Frames that went to the worker that owns their flow.
     pub handovers: Counter,
+    /// Parts of datagrams that have waited for their first one.
+    pub fragments_held: Counter,
+    /// Pieces that packets were cut in, but for the first of each.
+    pub pieces_cut: Counter,
     /// Flows that were created.
     pub flows_created: Counter,
     /// Flows that were forgotten after their idle time.
@@ -153,8 +157,14 @@ impl Counters {
     /// Counts a drop.
     #[inline]
     pub fn count_drop(&self, reason: DropReason) {
+        self.count_drops(reason, 1);
+    }
+
+    /// Counts several drops for one reason.
+    #[inline]
+    pub fn count_drops(&self, reason: DropReason, frames: u64) {
         if let Some(counter) = self.drops.0.get(reason as usize) {
-            counter.add(1);
+            counter.add(frames);
         }
     }
 

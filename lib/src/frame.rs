@@ -20,6 +20,7 @@ pub struct Frame<'a> {
     start: usize,
     end: usize,
     port: PortId,
+    handovers: u8,
     verdict: Option<Verdict>,
 }
 
@@ -39,7 +40,7 @@ impl<'a> Frame<'a> {
     /// [`OutsideBuffer`] where the buffer is shorter than that.
     pub fn new(buffer: &'a mut [u8], start: usize, len: usize, port: PortId) -> Result<Self, OutsideBuffer> {
         match start.checked_add(len) {
-            Some(end) if end <= buffer.len() => Ok(Self { buffer, start, end, port, verdict: None }),
+            Some(end) if end <= buffer.len() => Ok(Self { buffer, start, end, port, handovers: 0, verdict: None }),
             end => Err(OutsideBuffer { end: end.unwrap_or(usize::MAX), buffer: buffer.len() }),
         }
     }
@@ -49,7 +50,26 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn spare(buffer: &'a mut [u8]) -> Self {
         let start = HEADROOM_MAX.min(buffer.len());
-        Self { buffer, start, end: start, port: PortId(0), verdict: None }
+        Self { buffer, start, end: start, port: PortId(0), handovers: 0, verdict: None }
+    }
+
+    /// The same frame, said to have been handed over by so many workers before. Say it of every
+    /// frame that another worker's verdict sent here: a datagram in parts is handed on until its
+    /// owner is found, and no further than the count allows.
+    #[must_use]
+    pub const fn handed_over(mut self, handovers: u8) -> Self {
+        self.handovers = handovers;
+        self
+    }
+
+    /// Makes a spare frame one that has come in before. `false` where the buffer is too short.
+    pub(crate) fn refill(&mut self, bytes: &[u8], port: PortId, handovers: u8) -> bool {
+        (self.port, self.handovers) = (port, handovers);
+        let fits = self.set_len(bytes.len());
+        if fits {
+            self.bytes_mut().copy_from_slice(bytes);
+        }
+        fits
     }
 
     /// The frame's bytes.
@@ -86,6 +106,12 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn port(&self) -> PortId {
         self.port
+    }
+
+    /// How many workers have handed it over.
+    #[must_use]
+    pub const fn handovers(&self) -> u8 {
+        self.handovers
     }
 
     /// The pipeline's answer; `None` before it has run, or for a spare buffer that stayed unused.

@@ -98,6 +98,18 @@ impl HashKey {
         self.words(&words)
     }
 
+    /// Hashes what the parts of a datagram have in common, for the table of such datagrams.
+    #[must_use]
+    pub(crate) fn datagram(&self, source: [u8; 16], destination: [u8; 16], id: u32, protocol: u8, way: u8) -> u64 {
+        let mut words = [0; WORDS_MAX];
+        for (word, bytes) in words.iter_mut().zip(source.as_chunks().0.iter().chain(destination.as_chunks().0)) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        words[8] = id;
+        words[9] = u32::from_le_bytes([protocol, way, 0, 0]);
+        self.words(&words)
+    }
+
     #[inline]
     fn words<const N: usize>(&self, words: &[u32; N]) -> u64 {
         const { assert!(N <= WORDS_MAX) };

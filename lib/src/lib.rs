@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod counters;
 pub mod flow;
+pub mod fragment;
 pub mod frame;
 pub mod hash;
 pub mod maglev;

@@ -14,6 +14,8 @@ pub enum Verdict {
     Drop(DropReason),
     /// Belongs to a flow of this worker: hand over the descriptor, the frame is unchanged.
     Handover(WorkerId),
+    /// A part of a datagram whose first part has not come: the worker keeps a copy, the buffer is free.
+    Held,
 }
 
 macro_rules! drop_reasons {
@@ -63,8 +65,22 @@ drop_reasons! {
     SpoofedSource = "spoofed-source",
     /// A transport protocol that the gateway does not carry.
     UnknownProtocol = "unknown-protocol",
-    /// A fragment whose first part the gateway does not hold.
+    /// A part of a datagram that the gateway carries only whole: of ICMP, or VXLAN itself in parts (RFC 7348 §4.3).
     Fragment = "fragment",
+    /// The first part of a datagram, too short for its transport header (RFC 1858 §3).
+    FragmentTiny = "fragment-tiny",
+    /// A part of a datagram that overlaps another one (RFC 5722 §4).
+    FragmentOverlap = "fragment-overlap",
+    /// A part of a datagram that came before.
+    FragmentRepeated = "fragment-repeated",
+    /// A part that contradicts the length of its datagram, or would make it longer than one can be.
+    FragmentLength = "fragment-length",
+    /// A part of a datagram of which another part was refused.
+    FragmentRefused = "fragment-refused",
+    /// A part that waited for the first one of its datagram too long.
+    FragmentExpired = "fragment-expired",
+    /// A part that waited, and had to make room for others.
+    FragmentDisplaced = "fragment-displaced",
     /// VXLAN without the flag that says its VNI is valid (RFC 7348 §5).
     VxlanFlags = "vxlan-flags",
     /// VXLAN from a link that leads to no peer.
@@ -101,6 +117,8 @@ drop_reasons! {
     TooBig = "too-big",
     /// No headroom or tailroom for the headers to add.
     NoRoom = "no-room",
+    /// No spare buffer for the pieces that a packet has to be cut in.
+    NoSpare = "no-spare",
     /// An error of the gateway's own was due, and its rate limit is used up.
     ErrorRateLimited = "error-rate-limited",
     /// An ICMP message that answers to nothing the gateway carries.

@@ -673,17 +673,6 @@ fn ethernet_padding_goes_no_further() {
 }
 
 #[test]
-fn fragments_are_dropped_by_name() {
-    let mut gateway = World::new().gateway();
-    let mut ip = Packet::dns(7, &[0; 64]).bytes();
-    ip[6] = 0x20;
-    ip[10..12].fill(0);
-    let sum = etherparse::Ipv4Header::from_slice(&ip).unwrap().0.calc_header_checksum();
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    assert_eq!(dropped(&gateway.send(UPLINK, &framed(FROM_CLIENT, &ip))), DropReason::Fragment);
-}
-
-#[test]
 fn headroom_that_is_too_short_is_a_named_drop() {
     use weirgate::frame::{Burst, Frame};
     let mut gateway = World::new().gateway();

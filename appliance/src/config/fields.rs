@@ -137,7 +137,7 @@ const fn list(name: &'static str, kind: Kind, absent: Absent, example: &'static 
 
 /// Every section, in the order of the documentation.
 pub const SECTIONS: &[Section] =
-    &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, MASQUERADE, FLOWS, TIMEOUTS, SELECTOR];
+    &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, MASQUERADE, FLOWS, FRAGMENTS, TIMEOUTS, SELECTOR];
 
 use Absent::{Default, Error, ErrorIf};
 
@@ -450,6 +450,38 @@ pub const FLOWS: Section = Section {
             Default("`65536`"),
             "65536",
             "Flows over IPv6 that each worker has room for.",
+        ),
+    ],
+};
+
+/// `[fragments]`
+pub const FRAGMENTS: Section = Section {
+    name: "fragments",
+    repeated: false,
+    required: false,
+    meaning: "Datagrams that come in parts. The parts are sent on as they come, behind their first one, which has \
+              the ports; what comes before it waits. Where there is no room, what has waited longest makes it.",
+    fields: &[
+        field(
+            "datagrams",
+            Kind::Number(16, 65_536),
+            Default("`1024`"),
+            "1024",
+            "Datagrams that each worker can have on their way at a time; each takes about two kibibytes.",
+        ),
+        field(
+            "held_kib",
+            Kind::Number(4, 1_048_576),
+            Default("`1024`"),
+            "1024",
+            "Kibibytes that each worker keeps of parts that came before their first one.",
+        ),
+        field(
+            "wait_ms",
+            Kind::Number(100, 30_000),
+            Default("`2000`"),
+            "2000",
+            "Milliseconds that a part waits for its first one, and that a datagram is known after its last part.",
         ),
     ],
 };

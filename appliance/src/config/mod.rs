@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use toml::de::DeTable;
+use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
 use weirgate::snapshot::{Policy, Timeouts};
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub flows_v4: u32,
     /// Flows over IPv6 for each worker.
     pub flows_v6: u32,
+    /// What each worker keeps of datagrams in parts.
+    pub fragments: Limits,
     /// Idle times.
     pub timeouts: Timeouts,
     /// Slots of each service's lookup table, a prime.

@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use toml::de::DeTable;
+use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
 use weirgate::snapshot::{ClientAddress, Policy, Timeouts};
+use weirgate::time::Span;
 
 use super::fields;
 use super::problem::{Findings, Located};
@@ -30,6 +32,7 @@ pub(super) struct Sections<'t> {
     pub(super) masquerade: MasqueradeSection<'t>,
     flows_v4: u64,
     flows_v6: u64,
+    fragments: Limits,
     timeouts: Timeouts,
     pub(super) table_size: Option<Located<u64>>,
     seed: u64,
@@ -122,6 +125,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
     let underlay = Table::single(document, &fields::UNDERLAY, end, findings);
     let masquerade = Table::single(document, &fields::MASQUERADE, end, findings);
     let flows = Table::single(document, &fields::FLOWS, end, findings);
+    let fragments = Table::single(document, &fields::FRAGMENTS, end, findings);
     let timeouts = Table::single(document, &fields::TIMEOUTS, end, findings);
     let selector = Table::single(document, &fields::SELECTOR, end, findings);
     let overlay = overlay(Table::single(document, &fields::OVERLAY, end, findings), findings);
@@ -177,6 +181,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
         },
         flows_v4: number(&flows, "capacity_v4", 65_536, findings),
         flows_v6: number(&flows, "capacity_v6", 65_536, findings),
+        fragments: read_fragments(&fragments, findings),
         timeouts: read_timeouts(&timeouts, findings),
         table_size: selector.one("table_size", findings),
         seed: number(&selector, "seed", 0, findings),
@@ -194,6 +199,16 @@ fn overlay<'t>(table: Table<'t>, findings: &mut Findings<'_>) -> OverlaySection<
         snat_pool: table.many("snat_pool", findings),
         table,
     }
+}
+
+fn read_fragments(table: &Table<'_>, findings: &mut Findings<'_>) -> Limits {
+    let default = Limits::default();
+    let mut figure =
+        |name, default: u32| u32::try_from(number(table, name, default.into(), findings)).unwrap_or(default);
+    let datagrams = figure("datagrams", default.datagrams);
+    let held_bytes = figure("held_kib", default.held_bytes / 1024).saturating_mul(1024);
+    let wait = Span::from_millis(figure("wait_ms", (default.wait.0 / Span::from_millis(1).0) as u32).into());
+    Limits { datagrams, held_bytes, wait }
 }
 
 fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
@@ -283,6 +298,7 @@ impl Sections<'_> {
             masquerade: self.masquerade.assemble(networks)?,
             flows_v4: u32::try_from(self.flows_v4).ok()?,
             flows_v6: u32::try_from(self.flows_v6).ok()?,
+            fragments: self.fragments,
             timeouts: self.timeouts,
             table_size: u32::try_from(self.table_size()).ok()?,
             seed: self.seed,

@@ -91,6 +91,7 @@ fn the_right_file_is_read_as_written() {
     assert_eq!(config.peers[1].backend, Backend::HostGw);
     assert_eq!(config.services[0].backends[2].to_string(), "[fd77:0:0:74::10]:80");
     assert_eq!(config.timeouts, Timeouts::default());
+    assert_eq!(config.fragments, weirgate::fragment::Limits::default());
     assert_eq!((config.flows_v4, config.flows_v6, config.table_size, config.seed), (65_536, 65_536, 65_537, 0));
 }
 

@@ -137,6 +137,10 @@ impl Forward for Forwarder<'_> {
         self.counters.flows_v6.store(self.worker.flows_v6().len(), Relaxed);
     }
 
+    fn has_waiting_frames(&self) -> bool {
+        self.worker.has_waiting_frames()
+    }
+
     fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
         self.worker.next_unresolved()
     }

@@ -227,6 +227,7 @@ fn forward(control: &Control, mut steering: Steering, workers: u32) -> Result<Fo
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
             flows_v4: config.flows_v4,
             flows_v6: config.flows_v6,
+            fragments: config.fragments,
             secret,
         };
         let memory = Memory::new(Worker::memory_bytes(&worker)).map_err(|cause| StartError::System {

@@ -98,6 +98,16 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core(|counters| &counters.handovers),
     },
     Counter {
+        name: "fragments-held",
+        meaning: "Parts of datagrams that came before their first one, and waited.",
+        source: Source::Core(|counters| &counters.fragments_held),
+    },
+    Counter {
+        name: "pieces-cut",
+        meaning: "Pieces that IPv4 packets too large for their way were cut in, but for the first of each.",
+        source: Source::Core(|counters| &counters.pieces_cut),
+    },
+    Counter {
         name: "flows-created",
         meaning: "Flows that were created.",
         source: Source::Core(|counters| &counters.flows_created),

@@ -13,8 +13,24 @@ use crate::xdp::umem::Chunk;
 /// How many frames one worker can have waiting at another.
 const WAITING_MAX: usize = 1024;
 
-/// A frame on its way to another worker: the chunk and the port on which it came in.
-pub(crate) type Handed = (Chunk, PortId);
+/// A frame on its way to another worker: the chunk, and what is known of it.
+pub(crate) type Handed = (Chunk, Origin);
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    /// The port on which it came in.
+    pub(crate) port: PortId,
+    /// How many workers have handed it over.
+    pub(crate) handovers: u8,
+}
+
+impl Origin {
+    /// A frame that has just come in on this port.
+    pub(crate) const fn port(port: PortId) -> Self {
+        Self { port, handovers: 0 }
+    }
+}
 
 /// One worker's ends of the rings to and from every other.
 pub(crate) struct Exchange {

@@ -12,7 +12,7 @@ use weirgate::net::{PortId, WorkerId};
 use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 
-use super::exchange::{Exchange, Handed};
+use super::exchange::{Exchange, Handed, Origin};
 use super::stats::add;
 use super::{Forward, Poll, Shared, Stats};
 use crate::xdp::layout::ADJUST;
@@ -22,6 +22,9 @@ use crate::xdp::umem::{Area, Chunk};
 
 /// Buffers lent to the pipeline for frames of its own making, in one burst.
 const SPARES: usize = 16;
+/// How many times in a turn the pipeline is called for frames of its own making alone: enough for the
+/// longest datagram in parts of an Ethernet frame each.
+const WAITING_ROUNDS: usize = 8;
 /// The shortest frame that a driver takes: an Ethernet header.
 const FRAME_MIN: usize = 14;
 /// How long there must be nothing to do before an adaptive worker sleeps.
@@ -141,13 +144,14 @@ impl Lane {
             for queue in 0..self.queues.len() {
                 frames += self.receive(queue, &mut batch, now, forward);
             }
+            self.send_waiting(&mut batch, now, forward);
             self.send(forward);
             self.supply();
             forward.age(now, if frames > 0 { AGE_BUDGET } else { AGE_BUDGET_IDLE });
             self.ask(now, forward);
             now = self.finish_turn(now, frames);
             if self.poll == Poll::Adaptive && now - self.last_moved > IDLE_SPELL {
-                self.sleep();
+                self.sleep(forward);
                 now = sys::boot_time();
             }
         }
@@ -221,18 +225,18 @@ impl Lane {
         let mut total = 0;
         for peer in 0..self.exchange.peers.len() {
             let Some(from) = self.exchange.peers[peer].as_mut() else { continue };
-            let mut ports = [PortId(0); BURST_FRAMES_MAX];
+            let mut origins = [Origin::port(PortId(0)); BURST_FRAMES_MAX];
             while !batch.is_full()
-                && let Ok((chunk, port)) = from.frames_from.pop()
+                && let Ok((chunk, origin)) = from.frames_from.pop()
             {
-                ports[batch.len()] = port;
+                origins[batch.len()] = origin;
                 batch.push(chunk);
             }
             if !batch.is_empty() {
                 total += batch.len();
                 self.entrusted += batch.len();
                 add(&self.stats().taken_over, batch.len() as u64);
-                self.forward(batch, &ports, now, forward);
+                self.forward(batch, &origins, now, forward);
             }
         }
         total
@@ -250,12 +254,22 @@ impl Lane {
         let stats = &self.stats().ports[usize::from(port.0)];
         add(&stats.received_frames, frames as u64);
         add(&stats.received_bytes, bytes as u64);
-        self.forward(batch, &[port; BURST_FRAMES_MAX], now, forward);
+        self.forward(batch, &[Origin::port(port); BURST_FRAMES_MAX], now, forward);
         frames
     }
 
+    /// Lends buffers to frames that have waited and can leave, and found none in their burst.
+    fn send_waiting(&mut self, batch: &mut Batch, now: Instant, forward: &mut impl Forward) {
+        for _ in 0..WAITING_ROUNDS {
+            if !forward.has_waiting_frames() {
+                return;
+            }
+            self.forward(batch, &[], now, forward);
+        }
+    }
+
     /// Has a burst processed, and puts each frame where its verdict says. Leaves `batch` empty.
-    fn forward(&mut self, batch: &mut Batch, ports: &[PortId], now: Instant, forward: &mut impl Forward) {
+    fn forward(&mut self, batch: &mut Batch, origins: &[Origin], now: Instant, forward: &mut impl Forward) {
         while !self.spares.is_full()
             && let Some(chunk) = self.free.pop()
         {
@@ -266,9 +280,9 @@ impl Lane {
         {
             let area = &*self.area;
             let mut frames: ArrayVec<Frame<'_>, BURST_FRAMES_MAX> =
-                batch.iter_mut().zip(ports).map(|(chunk, &port)| received(area, chunk, port)).collect();
+                batch.iter_mut().zip(origins).map(|(chunk, &origin)| received(area, chunk, origin)).collect();
             let mut spares: ArrayVec<Frame<'_>, SPARES> =
-                self.spares.iter_mut().map(|chunk| Frame::spare(area.bytes(chunk))).collect();
+                self.spares.iter_mut().map(|chunk| spare(area, chunk)).collect();
             let mut burst = Burst::new(&mut frames, &mut spares);
             forward.process(now, &mut burst);
             let emitted = burst.emitted;
@@ -276,17 +290,17 @@ impl Lane {
             made.extend(spares.iter().take(emitted).map(Outcome::of));
         }
         add(&self.stats().bursts, 1);
-        for ((chunk, outcome), &port) in batch.drain(..).zip(outcomes).zip(ports) {
-            self.place(chunk, outcome, port, forward);
+        for (chunk, outcome) in batch.drain(..).zip(outcomes) {
+            self.place(chunk, outcome, forward);
         }
         let emitted: ArrayVec<Chunk, SPARES> = self.spares.drain(..made.len()).collect();
         for (chunk, outcome) in emitted.into_iter().zip(made) {
-            self.place(chunk, outcome, PortId(0), forward);
+            self.place(chunk, outcome, forward);
         }
     }
 
     /// Puts a frame in exactly one of: a TX ring, another worker's hands, the free chunks.
-    fn place(&mut self, mut chunk: Chunk, outcome: Outcome, port: PortId, forward: &mut impl Forward) {
+    fn place(&mut self, mut chunk: Chunk, outcome: Outcome, forward: &mut impl Forward) {
         match outcome.verdict {
             Some(Verdict::Transmit(out)) if usize::from(out.0) < self.staged.len() && outcome.length >= FRAME_MIN => {
                 self.area.settle(&mut chunk, outcome.start, outcome.length);
@@ -295,7 +309,13 @@ impl Lane {
                 }
                 self.staged[usize::from(out.0)].push(chunk);
             }
-            Some(Verdict::Handover(worker)) => self.hand_over(worker, (chunk, port), forward),
+            Some(Verdict::Handover(worker)) => {
+                // As it came from a ring, whether it did or is one that has waited.
+                self.area.settle(&mut chunk, outcome.start.saturating_sub(ADJUST), ADJUST + outcome.length);
+                let Origin { port, handovers } = outcome.origin;
+                let origin = Origin { port, handovers: handovers.saturating_add(1) };
+                self.hand_over(worker, (chunk, origin), forward);
+            }
             Some(Verdict::Host) => {
                 forward.count_drop(DropReason::HostFull);
                 self.release(chunk);
@@ -304,7 +324,7 @@ impl Lane {
                 forward.count_drop(DropReason::UnknownPort);
                 self.release(chunk);
             }
-            Some(Verdict::Drop(_)) | None => self.release(chunk),
+            Some(Verdict::Drop(_) | Verdict::Held) | None => self.release(chunk),
         }
     }
 
@@ -421,10 +441,12 @@ impl Lane {
     }
 
     /// Sleeps until a frame comes, unless one has come in the meantime.
-    fn sleep(&mut self) {
+    fn sleep(&mut self, forward: &impl Forward) {
         let doorbell = usize::from(self.id.0);
         self.shared.doorbells[doorbell].lie_down();
-        let is_waiting = self.exchange.has_waiting() || self.queues.iter_mut().any(Queue::has_received);
+        let is_waiting = forward.has_waiting_frames()
+            || self.exchange.has_waiting()
+            || self.queues.iter_mut().any(Queue::has_received);
         if !is_waiting && !self.shared.stop.load(Relaxed) {
             let is_unsent =
                 self.queues.iter_mut().any(Queue::has_unsent) || self.strays.iter().any(|at| !at.is_empty());
@@ -464,20 +486,30 @@ struct Outcome {
     verdict: Option<Verdict>,
     start: usize,
     length: usize,
+    origin: Origin,
 }
 
 impl Outcome {
     fn of(frame: &Frame<'_>) -> Self {
-        Self { verdict: frame.verdict(), start: frame.start(), length: frame.len() }
+        let origin = Origin { port: frame.port(), handovers: frame.handovers() };
+        Self { verdict: frame.verdict(), start: frame.start(), length: frame.len(), origin }
     }
 }
 
 /// The frame in a chunk that came from an RX ring. The steering program has moved its start by
 /// [`ADJUST`]; a shorter frame is none of its, and becomes an empty one.
-fn received<'a>(area: &'a Area, chunk: &'a mut Chunk, port: PortId) -> Frame<'a> {
+fn received<'a>(area: &'a Area, chunk: &'a mut Chunk, origin: Origin) -> Frame<'a> {
     let length = chunk.len().saturating_sub(ADJUST);
     let buffer = area.bytes(chunk);
     let start = ADJUST.min(buffer.len());
     let length = length.min(buffer.len() - start);
-    Frame::new(buffer, start, length, port).expect("start and length lie in the buffer")
+    let frame = Frame::new(buffer, start, length, origin.port).expect("start and length lie in the buffer");
+    frame.handed_over(origin.handovers)
+}
+
+/// An empty frame in a chunk, with the room in front that received ones have.
+fn spare<'a>(area: &'a Area, chunk: &'a mut Chunk) -> Frame<'a> {
+    let buffer = area.bytes(chunk);
+    let start = ADJUST.min(buffer.len());
+    Frame::new(buffer, start, 0, PortId(0)).expect("the start lies in the buffer")
 }

@@ -78,6 +78,11 @@ pub trait Forward {
         let _ = (now, budget);
     }
 
+    /// Whether frames of its own wait for buffers: it will be called again, if with none received.
+    fn has_waiting_frames(&self) -> bool {
+        false
+    }
+
     /// A next hop whose link address the kernel should find out, each only once in a while.
     fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
         None

@@ -140,6 +140,7 @@ pub(crate) const fn verdict(verdict: Option<Verdict>) -> (u8, u8) {
         Some(Verdict::Host) => (types::WEIRGATE_VERDICT_HOST, 0),
         Some(Verdict::Drop(reason)) => (types::WEIRGATE_VERDICT_DROP, reason as u8),
         Some(Verdict::Handover(worker)) => (types::WEIRGATE_VERDICT_HANDOVER, worker.0),
+        Some(Verdict::Held) => (types::WEIRGATE_VERDICT_HELD, 0),
     }
 }
 

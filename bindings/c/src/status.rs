@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use weirgate::flow::TableError;
+use weirgate::fragment::FragmentsError;
 use weirgate::maglev::FillError;
 use weirgate::net::POOL_MAX;
 use weirgate::pipeline::InitError;
@@ -163,6 +164,10 @@ impl From<InitError> for Status {
             InitError::FlowsV4(error) | InitError::FlowsV6(error) => match error {
                 TableError::Capacity { .. } => Self::FlowCapacity,
                 TableError::Memory { .. } => Self::TooShort,
+            },
+            InitError::Fragments(error) => match error {
+                FragmentsError::Datagrams { .. } | FragmentsError::HeldBytes { .. } => Self::OutOfRange,
+                FragmentsError::Memory { .. } => Self::TooShort,
             },
         }
     }

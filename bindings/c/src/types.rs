@@ -64,6 +64,10 @@ pub const WEIRGATE_VERDICT_DROP: u8 = 3;
 /// The frame belongs to a flow of worker `detail`.
 pub const WEIRGATE_VERDICT_HANDOVER: u8 = 4;
 
+/// The frame is a part of a datagram whose first part has not come: the worker has a copy, the buffer
+/// is free.
+pub const WEIRGATE_VERDICT_HELD: u8 = 5;
+
 const _: () = {
     use weirgate::{frame, maglev, net, wire};
     assert!(WEIRGATE_BURST_FRAMES_MAX == frame::BURST_FRAMES_MAX);
@@ -315,8 +319,9 @@ pub struct Frame {
     pub verdict: u8,
     /// Out: the port, the drop reason or the worker that belongs to the verdict.
     pub detail: u8,
-    /// Not read.
-    pub reserved: u8,
+    /// How often workers have handed the frame over: 0 for one received. The call counts it up with
+    /// `WEIRGATE_VERDICT_HANDOVER`; the worker that gets the frame has to be told.
+    pub handovers: u8,
 }
 
 /// What one call processes.

@@ -57,7 +57,7 @@ fn the_layouts_are_those_that_every_language_expects() {
             vxlan_port, overlay_mtu, pool_port_first, pool_port_last, vtep_v4, vtep_v6, workers, reserved
         }
         WorkerConfig "weirgate_worker_config" { secret, flows_v4, flows_v6, services, id, reserved }
-        Frame "weirgate_frame" { buffer, capacity, start, length, port, verdict, detail, reserved }
+        Frame "weirgate_frame" { buffer, capacity, start, length, port, verdict, detail, handovers }
         Burst "weirgate_burst" { frames, frame_count, spares, spare_count, emitted }
         Unresolved "weirgate_unresolved" { address, port }
         Traffic "weirgate_traffic" { packets, bytes }

@@ -128,6 +128,7 @@ fn call(text: &mut String, bench: &mut Bench, frames: &[(PortId, Vec<u8>)]) -> V
             Verdict::Transmit(port) => writeln!(text, "out transmit {} {}", port.0, hex(&out.bytes)),
             Verdict::Host => writeln!(text, "out host - {}", hex(&out.bytes)),
             Verdict::Drop(reason) => writeln!(text, "out drop {} -", reason.name()),
+            Verdict::Held => writeln!(text, "out held - -"),
             Verdict::Handover(worker) => writeln!(text, "out handover {} {}", worker.0, hex(&out.bytes)),
         };
     }

@@ -220,8 +220,12 @@ fn wrap_v4(
     [tos, ttl]: [u8; 2],
     protocol: Protocol,
     (source, destination): ([u8; 4], [u8; 4]),
-    segment: Vec<u8>,
+    mut segment: Vec<u8>,
 ) -> Vec<u8> {
+    if shape >= 0xf0 {
+        // Others follow, so that it ends at a multiple of eight bytes.
+        segment.truncate(segment.len() & !7);
+    }
     let options: &[u8] = if shape % 16 == 15 { &[1, 1, 1, 0] } else { &[] };
     let fields = ipv4::Fields {
         tos,
@@ -260,6 +264,9 @@ fn wrap_v6(
     let (mut next, mut payload) = (protocol.0, segment);
     for _ in 0..shape.saturating_sub(224) / 4 {
         let header = script.pick(&[DESTINATION_OPTIONS, HOP_BY_HOP, FRAGMENT, ROUTING]);
+        if header == FRAGMENT {
+            payload.truncate(payload.len() & !7);
+        }
         let middle = if header == FRAGMENT { [0, 0, script.byte() & 0xf9] } else { [0, 1, 4] };
         let middle = if header == ROUTING { [0, 0, 0] } else { middle };
         payload.splice(..0, [next, middle[0], middle[1], middle[2], 0, 0, 0, 9]);

@@ -44,6 +44,16 @@ pub(super) fn act<A: Wire, R: Recorder>(
         Transport::Tcp | Transport::Udp if item.packet.fragment.is_none() => {}
         _ => return icmp::act(cx, frame, item),
     }
+    carry(cx, frame, item)
+}
+
+/// A packet with ports goes its flow's way, or begins a flow.
+#[inline(always)]
+pub(super) fn carry<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+) -> Result<Verdict, DropReason> {
     let tuple = item.tuple();
     let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
     let found = match found {
@@ -63,7 +73,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
 
 /// Whether the flow has idled too long, or ended so that this packet begins another.
 #[inline]
-fn is_over<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> bool {
+pub(super) fn is_over<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> bool {
     let idle = &cx.snapshot.globals.idle_ticks;
     let tick = cx.tick;
     A::flows(cx.worker).get(found.index).is_none_or(|entry| {
@@ -79,7 +89,7 @@ pub(super) fn has_idled<A: Wire>(tick: u32, snapshot: &Snapshot<'_>, flows: &Tab
 
 /// A packet of a flow goes on, as what it is on the other side.
 #[inline(always)]
-fn follow<A: Wire, R: Recorder>(
+pub(super) fn follow<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
@@ -190,28 +200,56 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
 
 /// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.
 #[inline(always)]
-pub(super) fn finish<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn finish<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     found: Found,
     to: &Tuple<A>,
-    way: Leave<'_>,
+    way: Leave<'s>,
 ) -> Result<Verdict, DropReason> {
     if item.packet.ttl <= 1 {
         return error::answer(cx, frame, item, Kind::TimeExceeded);
     }
     if item.packet.len > way.mtu() {
-        if !item.packet.dont_fragment {
-            return Err(DropReason::TooBig);
-        }
+        return too_big(cx, frame, item, found, to, way);
+    }
+    translate(cx, frame, item, found, to)?;
+    leave(cx, frame, item, way)
+}
+
+/// Tells the sender of a packet that may not be cut; else leaves it translated, with the way that its
+/// pieces will go in `cx.cut` (RFC 791 §3.2).
+#[cold]
+fn too_big<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+    to: &Tuple<A>,
+    way: Leave<'s>,
+) -> Result<Verdict, DropReason> {
+    if item.packet.dont_fragment {
         return error::answer(cx, frame, item, Kind::TooBig { mtu: way.mtu() });
     }
+    translate(cx, frame, item, found, to)?;
+    cx.cut = Some(way);
+    Err(DropReason::TooBig)
+}
+
+#[inline(always)]
+fn translate<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &Item<A>,
+    found: Found,
+    to: &Tuple<A>,
+) -> Result<(), DropReason> {
     let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
     A::translate(ip, &item.packet, to)?;
     cx.explain(Step::Translated(endpoint(to.source, to.source_port), endpoint(to.destination, to.destination_port)));
     remember(cx, item, found);
-    leave(cx, frame, item, way)
+    Ok(())
 }
 
 /// What the packet changes in its flow, and the counts.

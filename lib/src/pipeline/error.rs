@@ -95,7 +95,8 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     kind: Kind,
 ) -> Result<Verdict, DropReason> {
     // RFC 1812 §4.3.2.7 and RFC 4443 §2.4 e: never about errors, later fragments, or to a group.
-    if !A::may_send(item.packet.source) || !item.station.is_unicast() {
+    let is_later = item.packet.fragment.is_some_and(|fragment| !fragment.is_first());
+    if is_later || !A::may_send(item.packet.source) || !item.station.is_unicast() {
         return Err(kind.reason());
     }
     let way = match item.way {
@@ -127,7 +128,7 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     cx.worker.counters.errors_sent.add(1);
     cx.explain(Step::ErrorSent(kind.name()));
     item.at = ethernet::HEADER_LEN as u16;
-    item.packet =
-        Packet { len: (headers + quoted) as u16, tos: 0, flags: tcp::Flags(0), source, destination, ..item.packet };
+    let len = (headers + quoted) as u16;
+    item.packet = Packet { len, tos: 0, flags: tcp::Flags(0), source, destination, fragment: None, ..item.packet };
     act::leave(cx, frame, item, way)
 }

@@ -27,6 +27,10 @@ pub enum Step {
     Answered,
     /// An ICMP error of the gateway's own takes the packet's place.
     ErrorSent(&'static str),
+    /// A part of a datagram came before the first one, and waits.
+    Held,
+    /// Too large for its way, it goes in so many pieces.
+    Cut(usize),
     /// The end.
     Decided(Verdict),
 }

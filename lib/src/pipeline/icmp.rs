@@ -3,7 +3,7 @@
 
 use super::act::{self, Leave, Seen};
 use super::bind::Bound;
-use super::{Context, Item, Recorder, Step, Way, Wire, bind, pods};
+use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, pods};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
 use crate::net::Mac;
@@ -18,7 +18,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
     item: &mut Item<A>,
 ) -> Result<Verdict, DropReason> {
     if item.packet.fragment.is_some() {
-        return Err(DropReason::Fragment);
+        return parts::act(cx, frame, item);
     }
     match item.packet.transport {
         Transport::EchoRequest if A::is_own(cx.snapshot, item.packet.destination) => answer_echo(cx, frame, item),

@@ -13,16 +13,18 @@
 
 mod act;
 mod bind;
+mod cut;
 mod error;
 mod explain;
 mod icmp;
+mod parts;
 mod pods;
 mod sort;
 mod translate;
 mod worker;
 
 use crate::flow::{Table, Tuple, raw, tick};
-use crate::frame::{BURST_FRAMES_MAX, Burst};
+use crate::frame::{BURST_FRAMES_MAX, Burst, Frame};
 use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
@@ -58,7 +60,10 @@ pub fn process_explained<R: Recorder>(
     recorder: &mut R,
 ) {
     worker.begin(now);
-    for (chunk, frames) in burst.frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
+    let Burst { frames, spares, emitted } = burst;
+    let mut spares = Spares { frames: spares.get_mut(*emitted..).unwrap_or_default(), taken: 0, first: frames.len() };
+    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, cut: None, recorder };
+    for (chunk, frames) in frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
         for frame in frames.iter() {
             // The headers of most packets lie in the first two cache lines.
             for byte in [frame.bytes().first(), frame.bytes().get(64)].into_iter().flatten() {
@@ -67,31 +72,58 @@ pub fn process_explained<R: Recorder>(
         }
         let mut items = [const { Sorted::Decided(Verdict::Host) }; BURST_FRAMES_MAX];
         for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
-            worker.count_received(frame);
-            if let Err(reason) = sort::sort(worker, snapshot, frame, item) {
+            cx.worker.count_received(frame);
+            if let Err(reason) = sort::sort(cx.worker, snapshot, frame, item) {
                 *item = Sorted::Decided(Verdict::Drop(reason));
             }
         }
         for item in items.iter().take(frames.len()) {
             match item {
-                Sorted::V4(item) => worker.v4.prefetch_entry(item.hash),
-                Sorted::V6(item) => worker.v6.prefetch_entry(item.hash),
+                Sorted::V4(item) => cx.worker.v4.prefetch_entry(item.hash),
+                Sorted::V6(item) => cx.worker.v6.prefetch_entry(item.hash),
                 Sorted::Decided(_) => {}
             }
         }
         for (index, (item, frame)) in items.iter_mut().zip(frames.iter_mut()).enumerate() {
-            let frame_index = chunk * BURST_FRAMES_MAX + index;
-            let mut cx = Context { worker, snapshot, tick: tick(now), frame_index, recorder };
+            cx.frame_index = chunk * BURST_FRAMES_MAX + index;
             let verdict = match item {
                 Sorted::V4(item) => act::act(&mut cx, frame, item),
                 Sorted::V6(item) => act::act(&mut cx, frame, item),
                 Sorted::Decided(verdict) => Ok(*verdict),
             };
-            let verdict = verdict.unwrap_or_else(Verdict::Drop);
-            worker.count_verdict(frame, verdict);
-            recorder.step(frame_index, Step::Decided(verdict));
-            frame.decide(verdict);
+            let verdict = verdict.unwrap_or_else(|reason| cut::or_drop(&mut cx, frame, item, reason, &mut spares));
+            conclude(&mut cx, frame, verdict);
         }
+    }
+    if cx.worker.has_waiting_frames() {
+        parts::release(&mut cx, &mut spares);
+    }
+    *emitted += spares.taken;
+}
+
+/// Counts a verdict, tells it, and gives it to the frame.
+#[inline(always)]
+fn conclude<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, frame: &mut Frame<'_>, verdict: Verdict) {
+    cx.worker.count_verdict(frame, verdict);
+    cx.explain(Step::Decided(verdict));
+    frame.decide(verdict);
+}
+
+/// The empty frames that a burst has left.
+struct Spares<'b, 'a> {
+    frames: &'b mut [Frame<'a>],
+    taken: usize,
+    /// The number by which a recorder knows the first of them.
+    first: usize,
+}
+
+impl<'b, 'a> Spares<'b, 'a> {
+    /// The next one, which has to be given a verdict, and its number for a recorder.
+    fn take(&mut self) -> Option<(&'b mut Frame<'a>, usize)> {
+        let (first, rest) = core::mem::take(&mut self.frames).split_first_mut()?;
+        self.frames = rest;
+        self.taken += 1;
+        Some((first, self.first + self.taken - 1))
     }
 }
 
@@ -149,6 +181,9 @@ struct Context<'c, 'm, 's, R> {
     snapshot: &'c Snapshot<'s>,
     tick: u32,
     frame_index: usize,
+    /// With a packet that was dropped for its size alone, after its translation: the way that its
+    /// pieces go.
+    cut: Option<act::Leave<'s>>,
     recorder: &'c mut R,
 }
 

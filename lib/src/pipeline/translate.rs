@@ -284,6 +284,8 @@ fn translate_transport<A: Copy>(
         Transport::EchoRequest | Transport::EchoReply => {
             return translate_echo::<A>(transport, packet.source_port, to.source_port, addresses);
         }
+        // Its transport header has gone before.
+        Transport::LaterFragment => {}
         _ => {
             let head = transport.first_chunk_mut::<{ udp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
             [head[0], head[1]] = to.source_port;

@@ -6,12 +6,13 @@ use core::net::IpAddr;
 use super::error::Budget;
 use crate::counters::{Counters, PoolFlows, ServiceCounters};
 use crate::flow::{self, Adopted, Owner, Table, TableError, tick};
+use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
 use crate::net::{POOL_MAX, PortId, WorkerId};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
-use crate::verdict::Verdict;
+use crate::verdict::{DropReason, Verdict};
 
 /// How many next hops can wait to be asked for; more are asked for by later packets.
 const UNRESOLVED_MAX: usize = 16;
@@ -31,6 +32,8 @@ pub struct WorkerConfig {
     pub flows_v4: u32,
     /// The most IPv6 flows.
     pub flows_v6: u32,
+    /// How much of datagrams in parts it keeps.
+    pub fragments: Limits,
     /// Random bits that nobody outside knows: the choice of ports hangs on them, and the hash of
     /// flow tables that are made (one that is adopted keeps its own).
     pub secret: [u64; 4],
@@ -49,6 +52,8 @@ pub enum InitError {
     FlowsV4(TableError),
     /// The table of IPv6 flows.
     FlowsV6(TableError),
+    /// What is kept of datagrams in parts.
+    Fragments(FragmentsError),
 }
 
 /// Why a worker cannot go on with the memory of an earlier one.
@@ -58,6 +63,8 @@ pub enum AttachError {
     FlowsV4(flow::AttachError),
     /// The table of IPv6 flows.
     FlowsV6(flow::AttachError),
+    /// What is kept of datagrams in parts, which begins anew.
+    Fragments(FragmentsError),
 }
 
 impl fmt::Display for AttachError {
@@ -65,6 +72,7 @@ impl fmt::Display for AttachError {
         match self {
             Self::FlowsV4(error) => write!(f, "table of IPv4 flows: {error}"),
             Self::FlowsV6(error) => write!(f, "table of IPv6 flows: {error}"),
+            Self::Fragments(error) => write!(f, "datagrams in parts: {error:?}"),
         }
     }
 }
@@ -75,10 +83,13 @@ pub struct Worker<'m> {
     pub(super) id: WorkerId,
     pub(super) v4: Table<'m, [u8; 4]>,
     pub(super) v6: Table<'m, [u8; 16]>,
+    pub(super) fragments: Fragments<'m>,
     pub(super) counters: &'m Counters,
     pub(super) services: &'m [ServiceCounters],
     pub(super) random: Stream,
     pub(super) identification: u16,
+    /// Counts the datagrams in parts that have been given an identification of the gateway's own.
+    part_number: u16,
     pub(super) errors: Budget,
     pub(super) echoes: Budget,
     pub(super) searches: Budget,
@@ -91,7 +102,9 @@ impl<'m> Worker<'m> {
     /// How many bytes of memory a worker takes, to begin at a multiple of 64.
     #[must_use]
     pub const fn memory_bytes(config: &WorkerConfig) -> usize {
-        Table::<[u8; 4]>::memory_bytes(config.flows_v4) + Table::<[u8; 16]>::memory_bytes(config.flows_v6)
+        Table::<[u8; 4]>::memory_bytes(config.flows_v4)
+            + Table::<[u8; 16]>::memory_bytes(config.flows_v6)
+            + Fragments::memory_bytes(&config.fragments)
     }
 
     /// Makes a worker without flows. Touches all of `memory` once; after this nothing is allocated.
@@ -106,11 +119,12 @@ impl<'m> Worker<'m> {
         counters: &'m Counters,
         services: &'m [ServiceCounters],
     ) -> Result<Self, InitError> {
-        let (memory_v4, memory_v6) = Self::split(config, memory);
+        let (memory_v4, memory_v6, rest) = Self::split(config, memory);
         let v4 = Table::with_owner(config.flows_v4, config.owner(), config.secret, memory_v4);
         let v6 = Table::with_owner(config.flows_v6, config.owner(), config.secret, memory_v6);
         let (v4, v6) = (v4.map_err(InitError::FlowsV4)?, v6.map_err(InitError::FlowsV6)?);
-        Ok(Self::with_tables(config, v4, v6, counters, services))
+        let fragments = Self::fragments(config, rest).map_err(InitError::Fragments)?;
+        Ok(Self::with_tables(config, (v4, v6, fragments), counters, services))
     }
 
     /// Whether [`attach`](Self::attach) would go on with this memory. Reads two cache lines.
@@ -119,9 +133,12 @@ impl<'m> Worker<'m> {
     /// What keeps it from being adopted; [`new`](Self::new) begins without flows instead.
     pub fn check(config: &WorkerConfig, memory: &[u8]) -> Result<(), AttachError> {
         let split = Table::<[u8; 4]>::memory_bytes(config.flows_v4).min(memory.len());
-        let (memory_v4, memory_v6) = memory.split_at(split);
+        let (memory_v4, rest) = memory.split_at(split);
+        let split = Table::<[u8; 16]>::memory_bytes(config.flows_v6).min(rest.len());
+        let (memory_v6, rest) = rest.split_at(split);
         Table::<[u8; 4]>::check(config.flows_v4, config.owner(), memory_v4).map_err(AttachError::FlowsV4)?;
-        Table::<[u8; 16]>::check(config.flows_v6, config.owner(), memory_v6).map_err(AttachError::FlowsV6)
+        Table::<[u8; 16]>::check(config.flows_v6, config.owner(), memory_v6).map_err(AttachError::FlowsV6)?;
+        Fragments::check(&config.fragments, rest.len()).map_err(AttachError::Fragments)
     }
 
     /// Goes on with the flows that an earlier process left in this memory, whatever instruction it
@@ -139,22 +156,32 @@ impl<'m> Worker<'m> {
         services: &'m [ServiceCounters],
     ) -> Result<(Self, Adopted), AttachError> {
         Self::check(config, memory)?;
-        let (memory_v4, memory_v6) = Self::split(config, memory);
+        let (memory_v4, memory_v6, rest) = Self::split(config, memory);
         let v4 = Table::attach(config.flows_v4, config.owner(), memory_v4).map_err(AttachError::FlowsV4)?;
         let v6 = Table::attach(config.flows_v6, config.owner(), memory_v6).map_err(AttachError::FlowsV6)?;
         let adopted = Adopted { flows: v4.1.flows + v6.1.flows, damaged: v4.1.damaged + v6.1.damaged };
-        Ok((Self::with_tables(config, v4.0, v6.0, counters, services), adopted))
+        // Whose parts were on their way will send them again.
+        let fragments = Self::fragments(config, rest).map_err(AttachError::Fragments)?;
+        Ok((Self::with_tables(config, (v4.0, v6.0, fragments), counters, services), adopted))
     }
 
-    fn split(config: &WorkerConfig, memory: &'m mut [u8]) -> (&'m mut [u8], &'m mut [u8]) {
+    /// The memory of the IPv4 flows, of the IPv6 flows, and the rest.
+    fn split(config: &WorkerConfig, memory: &'m mut [u8]) -> (&'m mut [u8], &'m mut [u8], &'m mut [u8]) {
         let split = Table::<[u8; 4]>::memory_bytes(config.flows_v4).min(memory.len());
-        memory.split_at_mut(split)
+        let (memory_v4, rest) = memory.split_at_mut(split);
+        let split = Table::<[u8; 16]>::memory_bytes(config.flows_v6).min(rest.len());
+        let (memory_v6, rest) = rest.split_at_mut(split);
+        (memory_v4, memory_v6, rest)
+    }
+
+    fn fragments(config: &WorkerConfig, memory: &'m mut [u8]) -> Result<Fragments<'m>, FragmentsError> {
+        let [a, b, c, d] = config.secret;
+        Fragments::new(&config.fragments, [b, a, d, c], memory)
     }
 
     const fn with_tables(
         config: &WorkerConfig,
-        v4: Table<'m, [u8; 4]>,
-        v6: Table<'m, [u8; 16]>,
+        (v4, v6, fragments): (Table<'m, [u8; 4]>, Table<'m, [u8; 16]>, Fragments<'m>),
         counters: &'m Counters,
         services: &'m [ServiceCounters],
     ) -> Self {
@@ -163,10 +190,12 @@ impl<'m> Worker<'m> {
             id: config.id,
             v4,
             v6,
+            fragments,
             counters,
             services,
             random: Stream::new([d, c, b, a]),
             identification: 0,
+            part_number: 0,
             errors: Budget::icmp(),
             echoes: Budget::icmp(),
             searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
@@ -176,7 +205,8 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Forgets flows that idled too long, among the next `budget` of each family.
+    /// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
+    /// the next `budget` of each.
     pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
         self.pool_v4.round(&self.v4, snapshot, &self.counters.pool_v4, budget);
         self.pool_v6.round(&self.v6, snapshot, &self.counters.pool_v6, budget);
@@ -185,6 +215,42 @@ impl<'m> Worker<'m> {
         if expired != 0 {
             self.counters.flows_expired.add(u64::from(expired));
         }
+        self.fragments.age(tick(now), budget);
+        self.count_lost_parts();
+    }
+
+    /// Whether frames of the worker's own wait for spare buffers. Call the pipeline again, with an
+    /// empty burst if need be, and they leave.
+    #[must_use]
+    #[inline]
+    pub const fn has_waiting_frames(&self) -> bool {
+        self.fragments.has_ready()
+    }
+
+    /// How many datagrams in parts are known.
+    #[must_use]
+    pub const fn datagrams_in_parts(&self) -> u32 {
+        self.fragments.len()
+    }
+
+    /// Counts the parts that waited in vain.
+    pub(super) fn count_lost_parts(&mut self) {
+        let lost = self.fragments.take_lost();
+        for (reason, parts) in [
+            (DropReason::FragmentExpired, lost.expired),
+            (DropReason::FragmentDisplaced, lost.displaced),
+            (DropReason::FragmentRefused, lost.refused),
+        ] {
+            self.counters.count_drops(reason, parts.into());
+        }
+    }
+
+    /// An IPv4 identification that none of the last datagrams in parts had which left the gateway,
+    /// whichever worker sent them: each has numbers of its own (RFC 6864 §5.3.1).
+    pub(super) fn next_part_number(&mut self, workers: u8) -> u16 {
+        let workers = u16::from(workers.max(1));
+        self.part_number = self.part_number.wrapping_add(1);
+        (self.part_number % (u16::MAX / workers)) * workers + u16::from(self.id.0) % workers
     }
 
     /// The next station whose link address packets wait for, and the port it is behind. Ask the
@@ -249,6 +315,7 @@ impl<'m> Worker<'m> {
             Verdict::Host => self.counters.host.add(1),
             Verdict::Drop(reason) => self.counters.count_drop(reason),
             Verdict::Handover(_) => self.counters.handovers.add(1),
+            Verdict::Held => self.counters.fragments_held.add(1),
         }
     }
 }

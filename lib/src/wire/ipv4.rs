@@ -15,6 +15,8 @@ use crate::net::Protocol;
 
 /// Bytes of the header without options.
 pub const HEADER_LEN: usize = 20;
+/// Bytes of the longest header.
+pub const HEADER_LEN_MAX: usize = 60;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -321,6 +323,14 @@ impl<'a> HeaderMut<'a> {
         true
     }
 
+    /// Replaces the identification.
+    #[inline]
+    pub fn set_id(&mut self, new: u16) {
+        let new = new.to_be_bytes();
+        self.update(Delta::NONE.replace2(field::<4, 2, _>(self.0), new));
+        set_field::<4, 2, _>(self.0, new);
+    }
+
     /// Replaces the time to live.
     #[inline]
     pub fn set_ttl(&mut self, new: u8) {
@@ -343,6 +353,81 @@ impl<'a> HeaderMut<'a> {
         let checksum = delta.apply(field::<10, 2, _>(self.0));
         set_field::<10, 2, _>(self.0, checksum);
     }
+}
+
+/// A header with options, written anew for a piece of its datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct PieceHeader {
+    bytes: [u8; HEADER_LEN_MAX],
+    len: usize,
+}
+
+impl PieceHeader {
+    /// A copy of `header`, which has been parsed before, with its options.
+    ///
+    /// - `is_first`: whether the piece begins with the datagram's first byte. Any other has only those
+    ///   options whose flag says that they are in every piece (RFC 791 §3.1, §3.2).
+    ///
+    /// `None` where an option does not end within the header.
+    #[must_use]
+    pub fn copy(header: &Header<'_>, is_first: bool) -> Option<Self> {
+        let mut piece = Self { bytes: [0; HEADER_LEN_MAX], len: HEADER_LEN };
+        piece.bytes.first_chunk_mut::<HEADER_LEN>()?.copy_from_slice(header.fixed);
+        let mut options = header.options;
+        while let Some((&kind, rest)) = options.split_first() {
+            let len = match kind {
+                option::END => break,
+                option::NONE => 1,
+                _ => usize::from(*rest.first()?).max(2),
+            };
+            let (this, rest) = options.split_at_checked(len)?;
+            if is_first || kind & option::COPIED != 0 {
+                piece.bytes.get_mut(piece.len..piece.len + len)?.copy_from_slice(this);
+                piece.len += len;
+            }
+            options = rest;
+        }
+        // Filled up with what ends the options.
+        piece.len = piece.len.next_multiple_of(4);
+        piece.bytes[0] = 0x40 | (piece.len / 4) as u8;
+        Some(piece)
+    }
+
+    /// Bytes of the header.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The header of a piece with so many bytes of data, its checksum right. It may be cut again.
+    #[must_use]
+    pub fn emit(&mut self, data_len: u16, part: Fragment) -> &[u8] {
+        let more = if part.more { MORE_FRAGMENTS } else { 0 };
+        let [l0, l1] = (self.len as u16).wrapping_add(data_len).to_be_bytes();
+        let [i0, i1] = (part.id as u16).to_be_bytes();
+        let [f0, f1] = (part.offset >> 3 | more).to_be_bytes();
+        if let Some(fields) = self.bytes.get_mut(2..12) {
+            let [ttl, protocol] = [fields[6], fields[7]];
+            fields.copy_from_slice(&[l0, l1, i0, i1, f0, f1, ttl, protocol, 0, 0]);
+        }
+        let header = self.bytes.get_mut(..self.len).unwrap_or_default();
+        let sum = checksum::Sum::NONE.bytes(header).finish();
+        if let Some(field) = header.get_mut(10..12) {
+            field.copy_from_slice(&sum);
+        }
+        header
+    }
+}
+
+/// Numbers of options (RFC 791 §3.1).
+mod option {
+    /// The bit of an option that is in every piece.
+    pub(super) const COPIED: u8 = 0x80;
+    /// Nothing follows.
+    pub(super) const END: u8 = 0;
+    /// One byte of nothing.
+    pub(super) const NONE: u8 = 1;
 }
 
 #[cfg(test)]

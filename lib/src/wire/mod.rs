@@ -77,6 +77,11 @@ pub enum ParseError {
         /// The fragment's offset, in bytes.
         offset: u16,
     },
+    /// The first fragment of a datagram ends before its transport header does (RFC 1858 §3, RFC 8200 §4.5).
+    TinyFragment {
+        /// Bytes of transport header and data that are there.
+        have: u16,
+    },
     /// An IPv6 extension header that is not carried: out of place, repeated, unknown, or past the limit.
     ExtensionHeader {
         /// Its protocol number.
@@ -125,6 +130,7 @@ impl From<ParseError> for DropReason {
             | ParseError::BadLength { .. }
             | ParseError::BadFragment { .. }
             | ParseError::UdpChecksumMissing { .. } => Self::Malformed,
+            ParseError::TinyFragment { .. } => Self::FragmentTiny,
             ParseError::BadIpChecksum => Self::BadIpChecksum,
             ParseError::NestedVlan => Self::NotIp,
             ParseError::ExtensionHeader { .. } | ParseError::RoutingHeader { .. } => Self::ExtensionHeader,
@@ -211,10 +217,12 @@ impl Fragment {
 
     /// Refuses what cannot lie inside a datagram (RFC 791 §3.2, RFC 8200 §4.5).
     ///
+    /// - `headers`: bytes before the data that the reassembled datagram's length counts.
     /// - `len`: bytes of this fragment's data.
-    pub(crate) const fn check(self, len: usize) -> Result<(), ParseError> {
-        let fits = self.offset as usize + len <= 0xffff;
-        if fits && (!self.more || len.is_multiple_of(8) && len != 0) {
+    pub(crate) const fn check(self, headers: usize, len: usize) -> Result<(), ParseError> {
+        let fits = headers + self.offset as usize + len <= 0xffff;
+        let is_whole = self.offset == 0 && !self.more;
+        if fits && (is_whole || len != 0) && (!self.more || len.is_multiple_of(8)) {
             Ok(())
         } else {
             Err(ParseError::BadFragment { offset: self.offset })

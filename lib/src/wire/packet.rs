@@ -101,7 +101,7 @@ pub fn parse(ip: &[u8]) -> Result<Ip, ParseError> {
 ///
 /// # Errors
 /// [`ParseError::Truncated`], [`ParseError::BadVersion`], [`ParseError::BadLength`],
-/// [`ParseError::BadIpChecksum`], [`ParseError::BadFragment`]. Transport checksums are not verified:
+/// [`ParseError::BadIpChecksum`], [`ParseError::BadFragment`], [`ParseError::TinyFragment`]. Transport checksums are not verified:
 /// a translation carries a wrong one on as wrong.
 #[inline]
 pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
@@ -153,7 +153,7 @@ fn read_v4(
     let protocol = Protocol(head[9]);
     let upper = match fragment {
         None => Upper::read::<false>(protocol, payload, true)?,
-        Some(fragment) => Upper::read_fragment::<false>(protocol, payload, payload.len(), fragment)?,
+        Some(fragment) => Upper::read_fragment::<false>(protocol, payload, (offset, payload.len()), fragment)?,
     };
     Ok(Packet {
         source: ipv4::source(head),
@@ -177,7 +177,7 @@ fn read_v4(
 ///
 /// # Errors
 /// [`ParseError::Truncated`], [`ParseError::BadVersion`], [`ParseError::BadLength`] (jumbograms
-/// among them), [`ParseError::BadFragment`], [`ParseError::ExtensionHeader`],
+/// among them), [`ParseError::BadFragment`], [`ParseError::TinyFragment`], [`ParseError::ExtensionHeader`],
 /// [`ParseError::RoutingHeader`], [`ParseError::UdpChecksumMissing`]. Transport checksums are not
 /// verified otherwise.
 #[inline]
@@ -214,7 +214,7 @@ fn aside_v6(ip: &[u8]) -> Result<V6, ParseError> {
     };
     // RFC 8200 §4.5 counts a fragment's length from behind its header.
     let len = payload.len() - found.at - ipv6::FRAGMENT_HEADER_LEN;
-    let upper = Upper::read_fragment::<true>(walked.protocol, rest, len, found.fragment)?;
+    let upper = Upper::read_fragment::<true>(walked.protocol, rest, (found.at, len), found.fragment)?;
     let atomic = found.fragment.is_first() && !found.fragment.more;
     let fragment = if atomic { None } else { Some(found.fragment) };
     Ok(read_v6(header, payload, upper, walked.protocol, walked.offset, fragment))
@@ -316,12 +316,12 @@ impl Upper {
         }
     }
 
-    /// Reads a fragment, of whose datagram `len` bytes are here: the transport header only where it
-    /// is the first, or all there is.
+    /// Reads a fragment, of whose datagram `len` bytes are here behind so many `headers`: the transport
+    /// header only where it is the first, or all there is.
     fn read_fragment<const IS_V6: bool>(
         protocol: Protocol,
         payload: &[u8],
-        len: usize,
+        (headers, len): (usize, usize),
         fragment: Fragment,
     ) -> Result<Self, ParseError> {
         // A fragment inside the header would rewrite what the first one has shown already; nobody
@@ -330,9 +330,14 @@ impl Upper {
         if overlaps && protocol == Protocol::TCP {
             return Err(ParseError::BadFragment { offset: fragment.offset });
         }
-        fragment.check(len)?;
-        if fragment.is_first() {
-            Self::read::<IS_V6>(protocol, payload, !fragment.more)
+        fragment.check(headers, len)?;
+        if fragment.is_first() && fragment.more {
+            Self::read::<IS_V6>(protocol, payload, false).map_err(|error| match error {
+                ParseError::Truncated { have, .. } => ParseError::TinyFragment { have },
+                error => error,
+            })
+        } else if fragment.is_first() {
+            Self::read::<IS_V6>(protocol, payload, true)
         } else {
             Ok(Self::bare(Transport::LaterFragment))
         }

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arrayvec::ArrayVec;
 use weirgate::counters::{Counters, ServiceCounters};
 use weirgate::flow;
+use weirgate::fragment::Limits;
 use weirgate::frame::{self, BURST_FRAMES_MAX};
 use weirgate::net::{PortId, WorkerId};
 use weirgate::pipeline;
 use weirgate::snapshot::Snapshot;
 use weirgate::time::Instant;
-use weirgate::verdict::DropReason;
+use weirgate::verdict::{DropReason, Verdict};
 
 use super::{answer, raw};
 use crate::convert;
@@ -91,7 +92,8 @@ impl Layout {
         }
         let &WorkerConfig { secret, flows_v4, flows_v6, id, .. } = config;
         let services = usize::try_from(config.services).map_err(|_| Status::OutOfRange)?;
-        let config = pipeline::WorkerConfig { id: WorkerId(id), workers: 1, flows_v4, flows_v6, secret };
+        let (id, fragments) = (WorkerId(id), Limits::default());
+        let config = pipeline::WorkerConfig { id, workers: 1, flows_v4, flows_v6, fragments, secret };
         let services = services.checked_mul(size_of::<ServiceCounters>());
         let services_end = services.and_then(|bytes| bytes.checked_add(size_of::<Worker>()));
         let services_end = services_end.ok_or(Status::OutOfRange)?;
@@ -229,7 +231,8 @@ pub unsafe extern "C" fn weirgate_worker_process(
         for raw in raw_frames.iter() {
             // SAFETY: the caller vouches for the buffer, and that it is no other frame's.
             let buffer = unsafe { raw::array_mut(raw.buffer, raw.capacity as usize)? };
-            let frame = frame::Frame::new(buffer, raw.start as usize, raw.length as usize, PortId(raw.port));
+            let frame = frame::Frame::new(buffer, raw.start as usize, raw.length as usize, PortId(raw.port))
+                .map(|frame| frame.handed_over(raw.handovers));
             frames.push(frame.map_err(|_| Status::FrameOutsideBuffer)?);
         }
         let mut spares = ArrayVec::<frame::Frame<'_>, BURST_FRAMES_MAX>::new();
@@ -251,11 +254,13 @@ fn write_back(raw: &mut Frame, frame: &frame::Frame<'_>) {
     raw.start = frame.start() as u32;
     raw.length = frame.len() as u32;
     raw.port = frame.port().0;
+    let is_handed_over = matches!(frame.verdict(), Some(Verdict::Handover(_)));
+    raw.handovers = frame.handovers().saturating_add(u8::from(is_handed_over));
     (raw.verdict, raw.detail) = convert::verdict(frame.verdict());
 }
 
-/// Forgets flows that idled too long, among the next `budget` of each family. To be called once in
-/// a loop.
+/// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
+/// the next `budget` of each kind. To be called once in a loop.
 ///
 /// # Safety
 /// `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that

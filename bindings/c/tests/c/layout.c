@@ -104,7 +104,7 @@ static const struct {
     FIELD(weirgate_frame, port),
     FIELD(weirgate_frame, verdict),
     FIELD(weirgate_frame, detail),
-    FIELD(weirgate_frame, reserved),
+    FIELD(weirgate_frame, handovers),
     TYPE(weirgate_burst),
     FIELD(weirgate_burst, frames),
     FIELD(weirgate_burst, frame_count),

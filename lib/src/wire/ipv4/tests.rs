@@ -197,3 +197,54 @@ proptest! {
         }
     }
 }
+
+/// Piece headers of a datagram with these options.
+fn pieces(options: &[u8]) -> Option<[Vec<u8>; 2]> {
+    let mut bytes = [&Fields { id: 7, ..PLAIN }.emit()[..], options].concat();
+    bytes[0] = 0x40 | (bytes.len() / 4) as u8;
+    let (header, _) = Header::parse_quoted(&bytes).unwrap();
+    let part = Fragment { id: 9, offset: 1480, more: true };
+    Some([
+        PieceHeader::copy(&header, true)?.emit(8, Fragment { offset: 0, ..part }).to_vec(),
+        PieceHeader::copy(&header, false)?.emit(8, part).to_vec(),
+    ])
+}
+
+const PLAIN: Fields = Fields {
+    tos: 0x12,
+    total_len: 40,
+    id: 7,
+    dont_fragment: false,
+    fragment_offset: 0,
+    more_fragments: false,
+    ttl: 9,
+    protocol: Protocol::UDP,
+    source: [192, 0, 2, 1],
+    destination: [192, 0, 2, 2],
+};
+
+#[test]
+fn rfc791_s3_1_only_options_with_their_flag_are_in_later_pieces() {
+    // Record route (7) is not copied, strict source route (137) is; no operation (1) is not.
+    let [first, later] = pieces(&[7, 7, 4, 0, 0, 0, 0, 1, 137, 7, 4, 0, 0, 0, 0, 1]).unwrap();
+    assert_eq!(first[20..], [7, 7, 4, 0, 0, 0, 0, 1, 137, 7, 4, 0, 0, 0, 0, 1]);
+    assert_eq!(later[20..], [137, 7, 4, 0, 0, 0, 0, 0]);
+    for (piece, offset) in [(first, 0), (later, 1480)] {
+        let (header, _) = Header::parse_quoted(&piece).unwrap();
+        assert!(header.checksum_is_valid());
+        assert_eq!(header.fragment(), Some(Fragment { id: 9, offset, more: true }));
+        assert_eq!(usize::from(header.total_len()), piece.len() + 8);
+        assert_eq!((header.tos(), header.ttl(), header.protocol()), (PLAIN.tos, PLAIN.ttl, PLAIN.protocol));
+        assert_eq!((header.source(), header.destination()), (PLAIN.source, PLAIN.destination));
+    }
+}
+
+#[test]
+fn options_that_end_early_or_past_the_header_are_no_trouble() {
+    let [first, later] = pieces(&[1, 0, 0xff, 0xff]).unwrap();
+    assert_eq!((&first[20..], later.len()), (&[1, 0, 0, 0][..], 20));
+    assert_eq!(pieces(&[137, 5, 4, 0]), None);
+    assert_eq!(pieces(&[1, 1, 1, 137]), None);
+    let [first, _] = pieces(&[1; 40]).unwrap();
+    assert_eq!(first.len(), HEADER_LEN_MAX);
+}

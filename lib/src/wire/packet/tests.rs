@@ -167,14 +167,16 @@ fn a_first_fragment_has_ports_and_a_later_one_has_none() {
 }
 
 #[test]
-fn a_first_fragment_holds_the_whole_transport_header() {
+fn rfc1858_s3_a_first_fragment_holds_the_whole_transport_header() {
     let tcp = tcp::Fields::default().emit();
     let error = parse_v4(&fragment_v4(Protocol::TCP, 0x2000, &tcp[..16])).unwrap_err();
-    assert_eq!(error, ParseError::Truncated { layer: Layer::Tcp, need: 20, have: 16 });
+    assert_eq!(error, ParseError::TinyFragment { have: 16 });
     let mut with_options = [&tcp[..], &[1; 4]].concat();
     with_options[12] = 0x70;
     let error = parse_v4(&fragment_v4(Protocol::TCP, 0x2000, &with_options)).unwrap_err();
-    assert_eq!(error, ParseError::Truncated { layer: Layer::Tcp, need: 28, have: 24 });
+    assert_eq!(error, ParseError::TinyFragment { have: 24 });
+    let whole = parse_v4(&fragment_v4(Protocol::TCP, 0, &tcp[..16])).unwrap_err();
+    assert_eq!(whole, ParseError::Truncated { layer: Layer::Tcp, need: 20, have: 16 });
 }
 
 #[test]
@@ -196,16 +198,22 @@ fn rfc8200_s4_5_fragments_that_cannot_be_put_together_are_refused() {
     assert_eq!(uneven, Err(ParseError::BadFragment { offset: 800 }));
     let past_the_end = parse_v4(&fragment_v4(Protocol::UDP, 0x1fff, &[0; 9]));
     assert_eq!(past_the_end, Err(ParseError::BadFragment { offset: 65528 }));
-    parse_v4(&fragment_v4(Protocol::UDP, 0x1fff, &[0; 7])).unwrap();
-    let empty = parse_v4(&fragment_v4(Protocol::UDP, 0x2000 | 100, &[]));
-    assert_eq!(empty, Err(ParseError::BadFragment { offset: 800 }));
+    // RFC 791 §3.1 counts the header in the 65535 bytes.
+    let past_the_end = parse_v4(&fragment_v4(Protocol::UDP, 0x1ffd, &[0; 4]));
+    assert_eq!(past_the_end, Err(ParseError::BadFragment { offset: 65512 }));
+    parse_v4(&fragment_v4(Protocol::UDP, 0x1ffd, &[0; 3])).unwrap();
+    for word in [0x2000 | 100, 100] {
+        let empty = parse_v4(&fragment_v4(Protocol::UDP, word, &[]));
+        assert_eq!(empty, Err(ParseError::BadFragment { offset: 800 }));
+    }
 
     let v6 = |word: u16, data: &[u8]| {
         let [o0, o1] = word.to_be_bytes();
         parse_v6(&v6_of(extension::FRAGMENT, &[&[17, 0, o0, o1, 0, 0, 0, 1][..], data].concat()))
     };
     assert_eq!(v6(800 | 1, &[0; 12]), Err(ParseError::BadFragment { offset: 800 }));
-    assert_eq!(v6(65528, &[0; 9]), Err(ParseError::BadFragment { offset: 65528 }));
+    assert_eq!(v6(65528, &[0; 8]), Err(ParseError::BadFragment { offset: 65528 }));
+    v6(65528, &[0; 7]).unwrap();
     v6(800 | 1, &[0; 16]).unwrap();
 }
 
