@@ -7,7 +7,9 @@
 //   the gateway's                                        recognised by
 //   TCP or UDP to a frontend, VXLAN to the own VTEP      `endpoints` (address, port, protocol)
 //   plain IP into the own overlay subnets                `subnets`
-//   later fragments of either                            `fragments`, written by the first one
+//   later fragments of either                            `fragments`, written by the first one; one
+//                                                        that comes before its own, by the first of
+//                                                        the last datagram between the same two
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
 //
 // The numbers in capitals come from src/xdp/layout.rs by way of the build script.
@@ -260,26 +262,57 @@ INLINE int is_in_subnet(struct packet *packet)
 	return map_lookup(&subnets, &key) != 0;
 }
 
+// Stands in `fragments` for all datagrams of a protocol between the same two.
+INLINE struct fragment any_between(struct fragment *fragment)
+{
+	struct fragment key = *fragment;
+	key.identification = 0;
+	key.protocol |= 0x100; // no protocol's number, so no datagram's key
+	return key;
+}
+
+// A later part that comes before its first is taken for what the last first part between the same two
+// was. A worker keeps it for a moment if it is wrong, as the kernel would; in either case the
+// datagram is lost, and the next one is not.
+INLINE int is_later_part_ours(struct packet *packet)
+{
+	if (map_lookup(&fragments, &packet->fragment))
+		return 1;
+	struct fragment key = any_between(&packet->fragment);
+	return map_lookup(&fragments, &key) != 0;
+}
+
+INLINE void remember_first_part(struct packet *packet, int ours)
+{
+	struct fragment key = any_between(&packet->fragment);
+	if (ours) {
+		__u8 one = 1;
+		map_update(&fragments, &packet->fragment, &one, BPF_ANY);
+		map_update(&fragments, &key, &one, BPF_ANY);
+	} else {
+		// A number may come again: the kernel's datagram must not lose its later parts.
+		map_delete(&fragments, &packet->fragment);
+		map_delete(&fragments, &key);
+	}
+}
+
 INLINE int is_ours(struct packet *packet, void *end)
 {
 	if (packet->is_later_part) {
-		if (map_lookup(&fragments, &packet->fragment))
+		if (is_later_part_ours(packet))
 			return 1;
 	} else if (packet->protocol == TCP || packet->protocol == UDP) {
 		if (is_ours_by_port(packet, end)) {
-			if (packet->is_fragment) {
-				__u8 one = 1;
-				map_update(&fragments, &packet->fragment, &one, BPF_ANY);
-			}
+			if (packet->is_fragment)
+				remember_first_part(packet, 1);
 			return 1;
 		}
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
 		if (is_error_about_ours(packet, end))
 			return 1;
 	}
-	// A number may come again: the kernel's datagram must not lose its later parts.
 	if (packet->is_fragment && !packet->is_later_part)
-		map_delete(&fragments, &packet->fragment);
+		remember_first_part(packet, 0);
 	return is_in_subnet(packet);
 }
 

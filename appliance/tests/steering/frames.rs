@@ -100,6 +100,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a first fragment", fragment(2, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("its next", fragment(2, MORE_FRAGMENTS | 100, vec![2; 32]), Ring),
         ("its last", fragment(2, 200, vec![3; 32]), Ring),
+        ("a part before its first, after one of ours", fragment(4, 100, vec![9; 32]), Ring),
         (
             "a first fragment to another port, its number ours before",
             fragment(2, MORE_FRAGMENTS, ports(40_000, 9)),
@@ -108,8 +109,10 @@ pub(crate) fn cases() -> Vec<Case> {
         ("its last", fragment(2, 200, vec![7; 32]), Kernel),
         ("a first fragment to another port", fragment(3, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", fragment(3, 100, vec![4; 32]), Kernel),
+        ("a part before its first, after one of the host's", fragment(5, 100, vec![10; 32]), Kernel),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
         ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
+        ("a part before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Ring),
         // Their datagrams are told apart without the protocol (RFC 8200 §4.5): a ping of the host ends one of ours.
         (
             "a ping's first fragment, its number ours before, ipv6",
