@@ -1,12 +1,17 @@
 //! The same packets through the kernel's own DNAT, masquerade and VXLAN, and through weirgate: what leaves is the same
-//! but for chosen ports and identifiers.
+//! but for chosen ports and identifiers; and packet for packet the same becomes of them, but for a list of differences.
 
 mod common;
+#[path = "differential/differences.rs"]
+mod differences;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{start_weirgate, world};
 use weirgate_world::{Host, Options, World};
+
+/// The one backend, so that both choose the same, and its number.
+const POD: (Host, usize) = (Host::Pod(1, 0), 2);
 
 /// Sends the packets of `packets.py` and returns what left the gateway, a line for each distinct frame.
 fn frames_of_the_gateway(world: &World) -> BTreeSet<String> {
@@ -40,8 +45,7 @@ fn the_kernel_and_weirgate_send_the_same_frames() {
          nft add rule inet quiet output icmpv6 type destination-unreachable drop
          ping -c 1 192.0.2.1; ping -c 1 2001:db8:1::1",
     );
-    // One backend, so that both choose the same; it says what it has to say once.
-    const POD: (Host, usize) = (Host::Pod(1, 0), 2);
+    // It says what it has to say once.
     world.shell(POD.0, "sysctl -qw net.ipv4.tcp_synack_retries=0");
     let kernel = world.start_kernel_gateway(Some(POD.1)).unwrap_or_else(|error| panic!("{error}"));
     let expected = frames_of_the_gateway(&world);
@@ -57,4 +61,78 @@ fn the_kernel_and_weirgate_send_the_same_frames() {
     let missing: Vec<_> = expected.difference(&found).collect();
     let more: Vec<_> = found.difference(&expected).collect();
     assert!(missing.is_empty() && more.is_empty(), "only the kernel sends {missing:#?}\nonly weirgate sends {more:#?}");
+}
+
+/// Plays `scripts.py` and returns what became of each step: in a word, and all that arrived.
+fn verdicts_of_the_gateway(world: &World) -> BTreeMap<String, (String, String)> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/scripts.py");
+    let mac = |interface: &str| {
+        world.shell(Host::Gateway, &format!("cat /sys/class/net/{interface}/address")).trim().to_owned()
+    };
+    let output = std::process::Command::new("/usr/bin/python3")
+        .args([script, &world.namespace(Host::Client), &world.namespace(Host::Switch), &mac("up0"), &mac("un0")])
+        .output()
+        .expect("python3 is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let mut verdicts = BTreeMap::new();
+    for line in text.lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [step, kind, all] = columns[..] else { panic!("{line}") };
+        let before = verdicts.insert(step.to_owned(), (kind.to_owned(), all.to_owned()));
+        assert_eq!(before, None, "two steps are called {step}");
+    }
+    verdicts
+}
+
+#[test]
+fn the_kernel_and_weirgate_decide_alike_but_where_they_are_known_not_to() {
+    let world = world(Options { servers: false, ..Options::default() });
+    // The scripts write and read frames in place of client and nodes, whose kernels have to keep quiet: they answer
+    // neither for sockets that do not exist, nor for hops that the packets do not take.
+    const QUIET: &str = "nft add table inet quiet
+         for hook in forward output; do
+           nft add chain inet quiet $hook \"{ type filter hook $hook priority 0; policy drop; }\"
+         done
+         nft add rule inet quiet output icmpv6 type '{ nd-neighbor-solicit, nd-neighbor-advert }' accept";
+    for host in [Host::Client, Host::Node(0), Host::Node(1)] {
+        world.shell(host, QUIET);
+    }
+    // What the kernel may say a second is not what is compared.
+    world.shell(
+        Host::Gateway,
+        "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.icmp_msgs_per_sec=100000 \
+         net.ipv4.icmp_msgs_burst=100000",
+    );
+    let kernel = world.start_kernel_gateway(Some(POD.1)).unwrap_or_else(|error| panic!("{error}"));
+    let expected = verdicts_of_the_gateway(&world);
+    drop(kernel);
+    let gateway = start_weirgate(&world, &world.gateway_config_for(&[POD.0]));
+    let found = verdicts_of_the_gateway(&world);
+    drop(gateway);
+    assert!(expected.len() > 250, "{expected:#?}");
+    assert!(expected.keys().eq(found.keys()), "the scripts do not depend on the gateway");
+    let mut problems = Vec::new();
+    for (step, kernel) in &expected {
+        let weirgate = &found[step];
+        let listed = differences::LISTED.iter().find(|known| known.is_about(step));
+        match listed {
+            None if kernel != weirgate => problems.push(format!(
+                "{step}: not listed\n  kernel   {}: {}\n  weirgate {}: {}",
+                kernel.0, kernel.1, weirgate.0, weirgate.1
+            )),
+            Some(_) if kernel == weirgate => problems.push(format!("{step}: listed, and there is no difference")),
+            Some(known) if (known.kernel, known.weirgate) != (&*kernel.0, &*weirgate.0) => problems.push(format!(
+                "{step}: another difference than listed\n  kernel   {}: {}\n  weirgate {}: {}",
+                kernel.0, kernel.1, weirgate.0, weirgate.1
+            )),
+            _ => {}
+        }
+    }
+    for known in differences::LISTED {
+        if !expected.keys().any(|step| known.is_about(step)) {
+            problems.push(format!("{:?} is listed, and no such step is played", known.steps));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }

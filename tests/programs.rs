@@ -143,6 +143,20 @@ fn dig_gets_answers_of_every_size_that_fits_the_overlay() {
 }
 
 #[test]
+fn dig_gets_answers_larger_than_the_overlays_packets() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    for server in ["192.0.2.1", "2001:db8:1::1"] {
+        // The pod cuts them, and the gateway translates fragments of which the first alone has ports.
+        for length in [1452, 1500, 2900, 4096] {
+            let report = dig(&world, server, length, 4096);
+            assert!(report.contains(&format!("MSG SIZE  rcvd: {length}\n")), "{server} {length}: {report}");
+            assert!(report.contains("status: NOERROR") && !report.contains(" tc "), "{server} {length}: {report}");
+        }
+    }
+}
+
+#[test]
 fn ping_loses_nothing() {
     let world = world(Options::default());
     let _gateway = start(&world);

@@ -1,0 +1,101 @@
+//! Where weirgate decides otherwise than the kernel's connection tracking and NAT, and why.
+
+/// Steps of `scripts.py` that end differently, and for one reason.
+pub(crate) struct Difference {
+    /// Their names; `*` stands for any text, or for none.
+    pub(crate) steps: &'static str,
+    /// What the kernel does.
+    pub(crate) kernel: &'static str,
+    /// What weirgate does.
+    pub(crate) weirgate: &'static str,
+}
+
+const fn differs(steps: &'static str, kernel: &'static str, weirgate: &'static str) -> Difference {
+    Difference { steps, kernel, weirgate }
+}
+
+impl Difference {
+    /// Whether the step of this name is one of them.
+    pub(crate) fn is_about(&self, step: &str) -> bool {
+        let mut rest = step;
+        let parts: Vec<&str> = self.steps.split('*').collect();
+        for (index, part) in parts.iter().enumerate() {
+            let at = match rest.find(part) {
+                Some(0) if index == 0 => 0,
+                Some(at) if index > 0 => at,
+                _ => return false,
+            };
+            // The last part has to be the end.
+            if index > 0 && index == parts.len() - 1 {
+                return rest.ends_with(part);
+            }
+            rest = &rest[at + part.len()..];
+        }
+        rest.is_empty()
+    }
+}
+
+/// All of them.
+pub(crate) const LISTED: &[Difference] = &[
+    // Not summed up again in the middle: a wrong sum stays wrong, and whoever the data is for finds it (RFC 1624;
+    // docs/rfc.md).
+    differs("datagrams over IPv*: wrong sum", "dropped", "forwarded to pod"),
+    differs("datagrams over IPv*: wrong sum from pod", "dropped", "forwarded to client"),
+    differs("wrong TCP sum over IPv*: S with a wrong sum", "dropped", "forwarded to pod"),
+    differs("wrong TCP sum in a connection over IPv*: data with a wrong sum", "dropped", "forwarded to pod"),
+    differs(
+        "wrong TCP sum in a connection over IPv*: data from pod with a wrong sum",
+        "dropped",
+        "forwarded to client",
+    ),
+    // RFC 8200 section 8.1: UDP over IPv6 without a sum is discarded; nobody behind the gateway would take it.
+    differs("datagrams over IPv6: not summed", "forwarded to pod", "dropped"),
+    differs("datagrams over IPv6: not summed from pod", "forwarded to client", "dropped"),
+    // RFC 6633: source quench is not sent, and ignored; a router need not carry what can only harm.
+    differs("errors about * over IPv4: source quench", "error 4/0 to client", "dropped"),
+    // A connection begins with a SYN (RFC 9293 section 3.5). The kernel takes up what it finds in the middle
+    // (`nf_conntrack_tcp_loose`), which here would be another pod than before.
+    differs("without flow A over IPv*", "forwarded to pod", "dropped"),
+    differs("without flow PA over IPv*", "forwarded to pod", "dropped"),
+    // What belongs to no flow is dropped by name. The kernel leaves it untranslated for its own TCP, whose reset would
+    // end connections that another gateway, or this one before a restart, still holds.
+    differs("without flow F over IPv*", "reset to client", "dropped"),
+    differs("without flow FA over IPv*", "reset to client", "dropped"),
+    differs("without flow SA over IPv*", "reset to client", "dropped"),
+    differs("without flow no flags over IPv*", "reset to client", "dropped"),
+    differs("without flow SF over IPv*", "reset to client", "dropped"),
+    differs("without flow FPU over IPv*", "reset to client", "dropped"),
+    // What a pod sends to a pool address without a flow is dropped by name. The kernel knows no pool: the address is
+    // one without a host.
+    differs("pod without flow over IPv4*", "error 3/0 to pod", "dropped"),
+    differs("pod without flow over IPv6*", "error 1/0 to pod", "dropped"),
+    differs("pod's datagram without flow over IPv4*", "error 3/0 to pod", "dropped"),
+    differs("pod's datagram without flow over IPv6*", "error 1/0 to pod", "dropped"),
+    // No windows are kept: replies may take another way, and a flow that was adopted has none. A segment out of its
+    // window is for the host to answer (RFC 9293 section 3.10.7.4, RFC 5961).
+    differs("out of window over IPv*: R far off", "dropped", "forwarded to pod"),
+    differs("out of window over IPv*: data far off", "reset to client", "forwarded to pod"),
+    differs("out of window over IPv*: data from pod far off", "reset to pod", "forwarded to client"),
+    // In a connection the flags are for its hosts to judge: they answer nonsense without harm (RFC 9293 section
+    // 3.10.7.4).
+    differs("odd flags in a connection over IPv*: no flags from client", "reset to client", "forwarded to pod"),
+    differs("odd flags in a connection over IPv*: SF from client", "reset to client", "forwarded to pod"),
+    differs("odd flags in a connection over IPv*: F from client", "reset to client", "forwarded to pod"),
+    differs("odd flags in a connection over IPv*: FPU from client", "reset to client", "forwarded to pod"),
+    differs("odd flags in a connection over IPv*: SR from client", "dropped", "forwarded to pod"),
+    differs("odd flags in a connection over IPv*: SFRPAU from client", "dropped", "forwarded to pod"),
+    // Options go along unchanged and unread; routes are neither recorded nor followed, which would tell clients of the
+    // overlay or let them choose a way through it (docs/rfc.md, RFC 791).
+    differs("headers with more over IPv4: option record route", "forwarded to pod", "forwarded to pod"),
+    differs("headers with more over IPv4: option loose source route", "dropped", "forwarded to pod"),
+    differs("headers with more over IPv4: option a broken length", "error 12/0 to client", "forwarded to pod"),
+    // Sources are judged against the overlay and the groups. The uplink's own address is the kernel's: an answer to it
+    // goes back to the link it came from, never into the host.
+    differs("source gateway over IPv4: request", "dropped", "forwarded to pod"),
+    // Parts are sent on as they come. The kernel puts them together first, so that what is not whole goes nowhere, and
+    // cuts anew (docs/decisions.md).
+    differs("fragments in order over IPv6: sent", "forwarded to pod", "forwarded to pod"),
+    differs("fragments in reverse over IPv6: sent", "forwarded to pod", "forwarded to pod"),
+    differs("fragments with one twice over IPv6: sent", "forwarded to pod", "forwarded to pod"),
+    differs("fragments without the last over IPv*: sent", "dropped", "forwarded to pod"),
+];
