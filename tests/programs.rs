@@ -117,11 +117,13 @@ fn curl_reaches_services_over_ipv6() {
     }
 }
 
-/// Asks for an answer of so many bytes over UDP and returns what dig prints.
-fn dig(world: &World, server: &str, length: usize, buffer: usize) -> String {
+/// Asks for an answer of so many bytes over UDP, so often at most, and returns what dig prints.
+fn dig(world: &World, server: &str, length: usize, buffer: usize, tries: u32) -> String {
     world.shell(
         Host::Client,
-        &format!("dig +notcp +ignore +tries=1 +time=10 +bufsize={buffer} @{server} -p 30053 TXT {length}.example"),
+        &format!(
+            "dig +notcp +ignore +tries={tries} +time=10 +bufsize={buffer} @{server} -p 30053 TXT {length}.example"
+        ),
     )
 }
 
@@ -132,12 +134,12 @@ fn dig_gets_answers_of_every_size_that_fits_the_overlay() {
     for server in ["192.0.2.1", "2001:db8:1::1"] {
         // 1232 is what resolvers have asked for since 2020; 1382 and 1422 fill the overlay's packets.
         for length in [100, 512, 1200, 1232, if server.contains(':') { 1382 } else { 1422 }] {
-            let report = dig(&world, server, length, 4096);
+            let report = dig(&world, server, length, 4096, 1);
             assert!(report.contains(&format!("MSG SIZE  rcvd: {length}\n")), "{server} {length}: {report}");
             assert!(report.contains("status: NOERROR") && !report.contains(" tc "), "{server} {length}: {report}");
         }
         // Whoever says that it takes less gets less (RFC 6891 section 6.2.5).
-        let report = dig(&world, server, 1200, 512);
+        let report = dig(&world, server, 1200, 512, 1);
         assert!(report.contains("flags: qr aa tc "), "{server}: {report}");
     }
 }
@@ -147,9 +149,12 @@ fn dig_gets_answers_larger_than_the_overlays_packets() {
     let world = world(Options::default());
     let _gateway = start(&world);
     for server in ["192.0.2.1", "2001:db8:1::1"] {
-        // The pod cuts them, and the gateway translates fragments of which the first alone has ports.
+        // The pod cuts them, and the gateway translates fragments of which the first alone has ports. Over IPv6 a pod's
+        // link takes 20 bytes more than its node's VXLAN device, which each of the four pods has to lose one answer to
+        // learn (RFC 8201).
+        let tries = if server.contains(':') { 5 } else { 1 };
         for length in [1452, 1500, 2900, 4096] {
-            let report = dig(&world, server, length, 4096);
+            let report = dig(&world, server, length, 4096, tries);
             assert!(report.contains(&format!("MSG SIZE  rcvd: {length}\n")), "{server} {length}: {report}");
             assert!(report.contains("status: NOERROR") && !report.contains(" tc "), "{server} {length}: {report}");
         }
