@@ -11,7 +11,7 @@ use weirgate::net::PortId;
 use weirgate::pipeline::process;
 use weirgate::snapshot::{bytes_required, compile};
 use weirgate::time::Span;
-use weirgate::verdict::Verdict;
+use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, FIN, FROM_CLIENT, Packet, SYN, framed, from_pod};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 use weirgate_fixture::{BUFFER_BYTES, Gateway, leak_aligned};
@@ -75,13 +75,13 @@ fn forwarding_of_every_kind_allocates_nothing() {
     refused.destination.set_port(30_099);
     let frames = vec![
         client(Packet::web(1, SYN, b"")),
-        client(Packet::web(1, ACK, b"data")),
-        client(Packet::web(1, ACK, &[0; 1460])),
+        client(Packet::web(1, SYN, b"data")),
+        client(Packet::web(1, SYN, &[0; 1460])),
         client(Packet::web_v6(1, SYN, b"")),
-        client(Packet::web_v6(1, ACK, &[0; 1430])),
+        client(Packet::web_v6(1, SYN, &[0; 1430])),
         client(Packet::dns(1, b"query")),
         client(Packet { ttl: 1, ..Packet::dns(1, b"query") }),
-        client(Packet::web(1, FIN | ACK, b"")),
+        client(Packet::web(1, SYN, b"")),
         client(Packet::web(1, SYN, b"")),
         client(Packet::web(2, ACK, b"")),
         client(refused),
@@ -113,6 +113,10 @@ fn forwarding_of_every_kind_allocates_nothing() {
         .collect();
     assert_eq!(replies.len(), 2);
     assert_eq!(forward(&mut gateway, &replies), [Verdict::Transmit(UPLINK); 2]);
+    let established = [ACK, ACK, FIN | ACK, SYN].map(|flags| client(Packet::web(1, flags, b"")));
+    assert_eq!(forward(&mut gateway, &established), [Verdict::Transmit(UNDERLAY); 4]);
+    let out_of_state = [client(Packet::web(1, SYN | ACK, b""))];
+    assert_eq!(forward(&mut gateway, &out_of_state), [Verdict::Drop(DropReason::OutOfState)]);
 
     gateway.advance(Span::from_secs(100_000));
     let (snapshot, now) = (gateway.snapshot(), gateway.now);

@@ -120,14 +120,21 @@ impl<A: Family> Bench<A> {
         self.templates = payloads.iter().map(|data| A::frames(*data)).collect();
     }
 
-    /// Makes new flows until there are `flows`.
+    /// Makes new flows, whose handshakes are done, until there are `flows`.
     fn fill(&mut self, flows: u32) {
-        let small = A::frames(0);
+        let [request, answer] = A::frames(0);
         for _ in A::table(&self.worker).len()..flows {
             self.next_client += 1;
-            let lens = [self.write_request(0, &small[0], &A::client(self.next_client), SYN)];
-            let (_, verdict) = self.run(UPLINK, &lens);
-            assert_eq!(verdict, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
+            let client = A::client(self.next_client);
+            let lens = [self.write_request(0, &request, &client, SYN)];
+            assert_eq!(self.run(UPLINK, &lens).1, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
+            let table = A::table(&self.worker);
+            let found = table.lookup(table.hash(&client, Protocol::TCP), &client, Protocol::TCP);
+            let reply = table.get(found.expect("a flow just made").index).expect("its entry").reply;
+            let lens = [self.write_answer(0, &answer, &reply, SYN | ACK)];
+            assert_eq!(self.run(UNDERLAY, &lens).1, Verdict::Transmit(UPLINK), "flow {}", self.next_client);
+            let lens = [self.write_request(0, &request, &client, ACK)];
+            assert_eq!(self.run(UPLINK, &lens).1, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
         }
         self.flows = A::table(&self.worker).iter().map(|(entry, _)| (entry.original, entry.reply)).collect();
         assert_eq!(self.flows.len(), flows as usize);
@@ -157,12 +164,7 @@ impl<A: Family> Bench<A> {
                         self.write_request(index, request, &stranger, ACK)
                     }
                     Workload::Hit => self.write_request(index, request, &self.flows[flow].0.clone(), ACK),
-                    Workload::Reply => {
-                        let frame = &mut self.buffers[index][HEADROOM_MAX..HEADROOM_MAX + answer.len()];
-                        frame.copy_from_slice(answer);
-                        A::write_tuple(&mut frame[A::ANSWER_AT..], &self.flows[flow].1);
-                        answer.len()
-                    }
+                    Workload::Reply => self.write_answer(index, answer, &self.flows[flow].1.clone(), ACK),
                 }
             });
             let (time, verdict) = self.run(port, &lens);
@@ -207,6 +209,14 @@ impl<A: Family> Bench<A> {
         frame[REQUEST_AT + A::HEADER_LEN + TCP_FLAGS] = flags;
         A::write_tuple(&mut frame[REQUEST_AT..], tuple);
         request.len()
+    }
+
+    fn write_answer(&mut self, index: usize, answer: &[u8], tuple: &Tuple<A>, flags: u8) -> usize {
+        let frame = &mut self.buffers[index][HEADROOM_MAX..HEADROOM_MAX + answer.len()];
+        frame.copy_from_slice(answer);
+        frame[A::ANSWER_AT + A::HEADER_LEN + TCP_FLAGS] = flags;
+        A::write_tuple(&mut frame[A::ANSWER_AT..], tuple);
+        answer.len()
     }
 
     /// One call with a frame of each of these lengths; the time it took, and the last frame's verdict.

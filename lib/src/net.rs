@@ -110,6 +110,8 @@ impl Protocol {
     pub const UDP: Self = Self(17);
     /// ICMP for IPv6 (RFC 4443).
     pub const ICMPV6: Self = Self(58);
+    /// SCTP (RFC 9260).
+    pub const SCTP: Self = Self(132);
 }
 
 impl fmt::Display for Protocol {

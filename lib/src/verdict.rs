@@ -103,6 +103,10 @@ drop_reasons! {
     NoFlow = "no-flow",
     /// A new TCP flow that does not begin with SYN.
     NotSyn = "not-syn",
+    /// TCP flags that no segment has together.
+    TcpFlags = "tcp-flags",
+    /// A packet that the state of its flow does not allow.
+    OutOfState = "out-of-state",
     /// The flow table has no room for another flow.
     FlowTableFull = "flow-table-full",
     /// No free port towards the backend on any pool address.

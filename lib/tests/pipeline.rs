@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use weirgate::flow::State;
 use weirgate::net::{Mac, PortId, Protocol, WorkerId};
 use weirgate::snapshot::{Neighbour, Route, RouteTarget};
 use weirgate::time::Span;
@@ -43,6 +44,13 @@ fn to_client(gateway: &mut Gateway, node: usize, answer: &Packet) -> Packet {
     let (link, ip) = unframed(transmitted(&out, UPLINK));
     assert_eq!(link, TO_CLIENT);
     Packet::read(&ip)
+}
+
+/// A connection both sides of which have spoken: its node, and the client's last packet there.
+fn established(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
+    let (node, inner) = to_pod(gateway, request);
+    to_client(gateway, node, &inner.answer(SYN | ACK, b""));
+    to_pod(gateway, &Packet { body: Body::Tcp(ACK, vec![]), ..request.clone() })
 }
 
 fn is_pool(address: IpAddr) -> bool {
@@ -157,7 +165,7 @@ fn backends_get_their_share_and_a_flow_stays_with_its_own() {
     let mut gateway = World::new().gateway();
     let mut shares = std::collections::BTreeMap::<SocketAddr, u32>::new();
     for port in 1..=1000 {
-        let (_, first) = to_pod(&mut gateway, &Packet::web(port, SYN, b""));
+        let (_, first) = established(&mut gateway, &Packet::web(port, SYN, b""));
         let (_, again) = to_pod(&mut gateway, &Packet::web(port, ACK, b"data"));
         assert_eq!((first.source, first.destination), (again.source, again.destination));
         *shares.entry(first.destination).or_default() += 1;
@@ -201,15 +209,73 @@ fn only_a_bare_syn_begins_a_tcp_flow() {
 }
 
 #[test]
-fn a_syn_after_the_end_begins_a_new_flow() {
+fn rfc9293_s3_6_1_a_syn_after_the_end_begins_a_new_flow() {
     let mut gateway = World::new().gateway();
-    let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
-    to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
-    to_pod(&mut gateway, &Packet::web(7, ACK, b""));
+    let (node, inner) = established(&mut gateway, &Packet::web(7, SYN, b""));
+    // Ended by one side only, a connection may still carry the other's data: the SYN goes the old way,
+    // and the pod challenges it (RFC 5961 §4).
     to_pod(&mut gateway, &Packet::web(7, FIN | ACK, b""));
-    let (_, again) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    let (_, same) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    assert_eq!((same.source, same.destination), (inner.source, inner.destination));
+    to_client(&mut gateway, node, &inner.answer(FIN | ACK, b""));
+    to_pod(&mut gateway, &Packet::web(7, ACK, b""));
+    let (node, again) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     assert_ne!(again.source, inner.source, "the old port may still be in the pod's TIME-WAIT");
     assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (1, 2));
+
+    to_client(&mut gateway, node, &again.answer(SYN | ACK, b""));
+    to_client(&mut gateway, node, &again.answer(RST, b""));
+    to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (1, 3));
+}
+
+#[test]
+fn a_connection_refused_before_any_reply_is_forgotten_at_once() {
+    let mut gateway = World::new().gateway();
+    let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    let refused = to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
+    assert_eq!(refused.body, Body::Tcp(RST | ACK, vec![]));
+    assert_eq!(gateway.worker.flows_v4().len(), 0);
+    to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    to_pod(&mut gateway, &Packet::web(7, RST, b""));
+    assert_eq!(gateway.worker.flows_v4().len(), 0);
+}
+
+#[test]
+fn what_a_flows_state_does_not_allow_is_dropped_by_name_and_changes_nothing() {
+    let mut gateway = World::new().gateway();
+    let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    // Nothing but the SYN again, or a reset, before the pod has answered.
+    for flags in [ACK, SYN | ACK, FIN | ACK] {
+        assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(7, flags, b""))), DropReason::OutOfState);
+    }
+    // Flags that no segment has together.
+    for flags in [0, FIN, SYN | FIN, SYN | RST, FIN | RST | ACK] {
+        assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(7, flags, b""))), DropReason::TcpFlags);
+        let answer = from_pod(node, &inner.answer(flags, b"").bytes());
+        assert_eq!(dropped(&gateway.send(UNDERLAY, &answer)), DropReason::TcpFlags);
+    }
+    assert_eq!(gateway.counters.drops(DropReason::OutOfState), 3);
+    assert_eq!(gateway.counters.drops(DropReason::TcpFlags), 10);
+    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow").0;
+    assert_eq!((entry.state(), entry.is_assured()), (Some(State::TcpSynSent), false));
+    established(&mut gateway, &Packet::web(7, SYN, b""));
+    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow").0;
+    assert_eq!((entry.state(), entry.is_assured()), (Some(State::TcpEstablished), true));
+}
+
+#[test]
+fn a_syn_sent_again_and_again_does_not_keep_its_flow() {
+    let mut gateway = World::new().gateway();
+    to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    for _ in 0..2 {
+        gateway.advance(Span::from_secs(50));
+        to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    }
+    gateway.advance(Span::from_secs(21));
+    let (snapshot, now) = (gateway.snapshot(), gateway.now);
+    gateway.worker.age(&snapshot, now, 2000);
+    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (0, 1));
 }
 
 #[test]
@@ -218,6 +284,8 @@ fn an_idle_flow_is_forgotten_even_before_ageing_comes_by() {
     let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b""));
     gateway.advance(Span::from_secs(119));
     to_client(&mut gateway, node, &inner.answer(0, b""));
+    gateway.advance(Span::from_secs(119));
+    to_pod(&mut gateway, &Packet::dns(7, b""));
     gateway.advance(Span::from_secs(299));
     to_client(&mut gateway, node, &inner.answer(0, b""));
     gateway.advance(Span::from_secs(301));
@@ -356,7 +424,7 @@ fn rfc6040_congestion_marks_cross_the_tunnel_both_ways() {
 fn a_packet_too_big_for_the_overlay_is_answered_with_the_mtu_that_fits() {
     let mut gateway = World::new().gateway();
     let big = vec![0x55; 1460];
-    to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    established(&mut gateway, &Packet::web(7, SYN, b""));
     let request = Packet::web(7, ACK, &big);
     let out = from_client(&mut gateway, &request);
     let (link, ip) = unframed(transmitted(&out, UPLINK));
@@ -367,7 +435,7 @@ fn a_packet_too_big_for_the_overlay_is_answered_with_the_mtu_that_fits() {
     assert_eq!(u16::from_be_bytes([high, low]), 1450);
     assert_eq!((ip.len(), &quote[..]), (576, &request.bytes()[..548]));
 
-    to_pod(&mut gateway, &Packet::web_v6(7, SYN, b""));
+    established(&mut gateway, &Packet::web_v6(7, SYN, b""));
     let request = Packet::web_v6(7, ACK, &big[..1440]);
     let out = from_client(&mut gateway, &request);
     let (_, ip) = unframed(transmitted(&out, UPLINK));
@@ -403,7 +471,7 @@ fn an_answer_too_big_for_the_clients_link_is_told_to_the_pod() {
 #[test]
 fn a_configured_overlay_mtu_below_the_links_is_kept() {
     let mut gateway = World { overlay_mtu: Some(1400), ..World::new() }.gateway();
-    to_pod(&mut gateway, &Packet::web(7, SYN, &[0; 1360]));
+    established(&mut gateway, &Packet::web(7, SYN, &[0; 1360]));
     let out = from_client(&mut gateway, &Packet::web(7, ACK, &[0; 1361]));
     let Body::Icmp(3, 4, [0, 0, high, low], _) = Packet::read(&out.bytes[14..]).body else { panic!("{out:?}") };
     assert_eq!(u16::from_be_bytes([high, low]), 1400);
@@ -577,7 +645,7 @@ fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_sho
 fn a_flow_follows_its_node_to_another_snapshot_and_stops_when_the_node_is_gone() {
     let mut world = World::new();
     let mut gateway = world.gateway();
-    let (node, before) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    let (node, before) = established(&mut gateway, &Packet::web(7, SYN, b""));
     world.peers.reverse();
     world.generation += 1;
     gateway.apply(&world);
@@ -599,7 +667,7 @@ fn a_flow_follows_its_node_to_another_snapshot_and_stops_when_the_node_is_gone()
 fn a_full_flow_table_drops_the_new_flow_and_no_old_one() {
     let mut gateway = World::new().describe(|description| Gateway::with_worker(description, WorkerId(0), 16));
     for port in 1..=16 {
-        to_pod(&mut gateway, &Packet::web(port, SYN, b""));
+        established(&mut gateway, &Packet::web(port, SYN, b""));
     }
     assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(17, SYN, b""))), DropReason::FlowTableFull);
     for port in 1..=16 {

@@ -216,12 +216,25 @@ fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
     let mut seconds =
         |name, default: u32| u32::try_from(number(table, name, u64::from(default), findings)).unwrap_or(default);
     Timeouts {
-        tcp_opening_seconds: seconds("tcp_opening", default.tcp_opening_seconds),
+        tcp_syn_sent_seconds: seconds("tcp_syn_sent", default.tcp_syn_sent_seconds),
+        tcp_syn_received_seconds: seconds("tcp_syn_recv", default.tcp_syn_received_seconds),
         tcp_established_seconds: seconds("tcp_established", default.tcp_established_seconds),
-        tcp_closing_seconds: seconds("tcp_closing", default.tcp_closing_seconds),
+        tcp_fin_wait_seconds: seconds("tcp_fin_wait", default.tcp_fin_wait_seconds),
+        tcp_close_wait_seconds: seconds("tcp_close_wait", default.tcp_close_wait_seconds),
+        tcp_last_ack_seconds: seconds("tcp_last_ack", default.tcp_last_ack_seconds),
+        tcp_time_wait_seconds: seconds("tcp_time_wait", default.tcp_time_wait_seconds),
+        tcp_close_seconds: seconds("tcp_close", default.tcp_close_seconds),
+        tcp_syn_sent2_seconds: seconds("tcp_syn_sent2", default.tcp_syn_sent2_seconds),
         udp_seconds: seconds("udp", default.udp_seconds),
         udp_stream_seconds: seconds("udp_stream", default.udp_stream_seconds),
         icmp_seconds: seconds("icmp", default.icmp_seconds),
+        sctp_cookie_wait_seconds: seconds("sctp_cookie_wait", default.sctp_cookie_wait_seconds),
+        sctp_cookie_echoed_seconds: seconds("sctp_cookie_echoed", default.sctp_cookie_echoed_seconds),
+        sctp_established_seconds: seconds("sctp_established", default.sctp_established_seconds),
+        sctp_shutdown_sent_seconds: seconds("sctp_shutdown_sent", default.sctp_shutdown_sent_seconds),
+        sctp_shutdown_received_seconds: seconds("sctp_shutdown_recd", default.sctp_shutdown_received_seconds),
+        sctp_shutdown_ack_sent_seconds: seconds("sctp_shutdown_ack_sent", default.sctp_shutdown_ack_sent_seconds),
+        sctp_closed_seconds: seconds("sctp_closed", default.sctp_closed_seconds),
     }
 }
 

@@ -82,9 +82,13 @@ pub(crate) fn neighbour(raw: &types::Neighbour) -> Result<Neighbour, Problem> {
 
 pub(crate) fn timeouts(raw: &types::Timeouts) -> Timeouts {
     Timeouts {
-        tcp_opening_seconds: raw.tcp_opening_seconds,
+        tcp_syn_sent_seconds: raw.tcp_opening_seconds,
+        tcp_syn_received_seconds: raw.tcp_opening_seconds,
         tcp_established_seconds: raw.tcp_established_seconds,
-        tcp_closing_seconds: raw.tcp_closing_seconds,
+        tcp_fin_wait_seconds: raw.tcp_closing_seconds,
+        tcp_close_wait_seconds: raw.tcp_closing_seconds,
+        tcp_last_ack_seconds: raw.tcp_closing_seconds,
+        tcp_time_wait_seconds: raw.tcp_closing_seconds,
         udp_seconds: raw.udp_seconds,
         udp_stream_seconds: raw.udp_stream_seconds,
         ..Timeouts::default()
@@ -93,9 +97,9 @@ pub(crate) fn timeouts(raw: &types::Timeouts) -> Timeouts {
 
 pub(crate) const fn raw_timeouts(timeouts: &Timeouts) -> types::Timeouts {
     types::Timeouts {
-        tcp_opening_seconds: timeouts.tcp_opening_seconds,
+        tcp_opening_seconds: timeouts.tcp_syn_sent_seconds,
         tcp_established_seconds: timeouts.tcp_established_seconds,
-        tcp_closing_seconds: timeouts.tcp_closing_seconds,
+        tcp_closing_seconds: timeouts.tcp_fin_wait_seconds,
         udp_seconds: timeouts.udp_seconds,
         udp_stream_seconds: timeouts.udp_stream_seconds,
     }

@@ -9,8 +9,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::hash::HashKey;
 use crate::net::Protocol;
 
+pub(crate) use state::{ASSURED, Step, are_legal, idle_ticks, step, tick};
 pub use state::{Direction, State};
-pub(crate) use state::{idle_ticks, tick};
 pub use table::{Adopted, AttachError, CAPACITY_MAX, FlowTraffic, Found, InsertError, Owner, Table, TableError};
 
 mod sealed {
@@ -105,7 +105,7 @@ pub struct Entry<A: Address> {
     pub reply: Tuple<A>,
     /// The transport protocol.
     pub protocol: u8,
-    /// The number of the flow's [`State`]; 0 is no flow.
+    /// The number of the flow's [`State`], and whether it is [`ASSURED`]; 0 is no flow.
     pub(crate) state: u8,
     /// The port that the client's packets come in on.
     pub(crate) port: u8,
@@ -172,7 +172,14 @@ impl<A: Address> Entry<A> {
     #[must_use]
     #[inline]
     pub const fn state(&self) -> Option<State> {
-        State::from_number(self.state)
+        State::from_number(self.state & !ASSURED)
+    }
+
+    /// Whether the client has shown that it receives what is sent to its address. An assured flow
+    /// never gives way to a new one.
+    #[must_use]
+    pub const fn is_assured(&self) -> bool {
+        self.state & ASSURED != 0
     }
 
     /// The service's number.

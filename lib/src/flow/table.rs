@@ -42,7 +42,7 @@ const CACHE_LINE: usize = 64;
 const NONE: u32 = u32::MAX;
 const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
 /// Grows with every change to what the bytes of a table mean; see also [`attach::layout`].
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The first cache line of a table: what it is, so that a later process can tell.
 #[derive(Clone, Copy, Debug)]
@@ -505,7 +505,7 @@ impl<A: Address> Entry<A> {
     /// Whether the flow has idled longer than its state may.
     #[inline]
     pub(crate) fn is_idle(&self, tick: u32, idle: &[u32; State::COUNT]) -> bool {
-        tick.wrapping_sub(self.seen) > idle.get(usize::from(self.state)).copied().unwrap_or(0)
+        tick.wrapping_sub(self.seen) > idle[usize::from(self.state) % State::COUNT]
     }
 }
 

@@ -1,10 +1,10 @@
 //! Third pass: find the packet's flow, translate it, send it on.
 
 use super::error::{self, Kind};
-use super::{Context, Item, Recorder, Step, Way, Wire, bind, icmp, pods};
+use super::{Context, Item, Recorder, Way, Wire, bind, explain, icmp, pods};
 use core::net::Ipv6Addr;
 
-use crate::flow::{Direction, Entry, Found, Mode, NO_HOP, NO_SERVICE, State, Table, Tuple};
+use crate::flow::{Direction, Entry, Found, Mode, NO_HOP, NO_SERVICE, State, Step, Table, Tuple, are_legal, step};
 use crate::frame::Frame;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::{Passage, begin_before};
@@ -56,30 +56,110 @@ pub(super) fn carry<A: Wire, R: Recorder>(
 ) -> Result<Verdict, DropReason> {
     let tuple = item.tuple();
     let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
-    let found = match found {
-        Some(found) if !is_over(cx, found, item) => found,
-        stale => {
-            if let Some(found) = stale {
-                A::flows(cx.worker).remove(found.index);
-            }
-            match bind::bind(cx, frame, item)? {
-                bind::Bound::Flow(found) => found,
-                bind::Bound::Verdict(verdict) => return Ok(verdict),
-            }
-        }
+    let hit = match found {
+        Some(found) => match judge(cx, found, item) {
+            Judged::Goes(state) => Hit { found, state },
+            Judged::Aside(step) => return aside(cx, frame, item, found, step),
+            Judged::Over => return begin(cx, frame, item, Some(found)),
+        },
+        None => return begin(cx, frame, item, None),
     };
-    follow(cx, frame, item, found)
+    follow(cx, frame, item, hit)
+}
+
+/// A flow that was found, and the state that the packet puts it in.
+#[derive(Clone, Copy)]
+pub(super) struct Hit {
+    pub(super) found: Found,
+    state: u8,
+}
+
+/// What a packet's flow says to it.
+enum Judged {
+    /// It goes on, and this is the flow's next state.
+    Goes(u8),
+    /// There is more to do than to write a state.
+    Aside(Step),
+    /// The flow has idled too long.
+    Over,
+}
+
+#[inline(always)]
+fn judge<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> Judged {
+    let (idle, tick) = (&cx.snapshot.globals.idle_ticks, cx.tick);
+    match A::flows(cx.worker).get(found.index) {
+        Some(entry) if !entry.is_idle(tick, idle) => {
+            let step = step(entry.state, found.direction, item.packet.flags);
+            step.plain().map_or(Judged::Aside(step), Judged::Goes)
+        }
+        _ => Judged::Over,
+    }
+}
+
+/// A packet of no flow, or of one that is over and gives way to it.
+#[cold]
+#[inline(never)]
+fn begin<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    over: Option<Found>,
+) -> Result<Verdict, DropReason> {
+    if let Some(over) = over {
+        A::flows(cx.worker).remove(over.index);
+    }
+    match bind::bind(cx, frame, item)? {
+        bind::Bound::Flow(found) => {
+            let hit = unchanged(A::flows(cx.worker), found);
+            follow(cx, frame, item, hit)
+        }
+        bind::Bound::Verdict(verdict) => Ok(verdict),
+    }
+}
+
+/// A packet that ends its flow, or changes nothing about it, or does not belong to it.
+#[cold]
+#[inline(never)]
+fn aside<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+    step: Step,
+) -> Result<Verdict, DropReason> {
+    match step {
+        Step::REOPEN => return begin(cx, frame, item, Some(found)),
+        Step::DELETE | Step::IGNORE => {}
+        _ if item.packet.protocol == Protocol::TCP && !are_legal(item.packet.flags) => {
+            return Err(DropReason::TcpFlags);
+        }
+        _ => return Err(DropReason::OutOfState),
+    }
+    let seen = A::flows(cx.worker).get(found.index).map(|entry| entry.seen);
+    let hit = unchanged(A::flows(cx.worker), found);
+    let verdict = follow(cx, frame, item, hit)?;
+    if step == Step::DELETE {
+        A::flows(cx.worker).remove(found.index);
+    } else if let Some(((entry, _), seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
+        entry.seen = seen;
+    }
+    Ok(verdict)
+}
+
+/// A packet of a flow that has not idled too long, of a protocol whose states allow everything.
+pub(super) fn hit<A: Wire>(flows: &Table<'_, A>, found: Found, item: &Item<A>) -> Hit {
+    let hit = unchanged(flows, found);
+    Hit { state: step(hit.state, found.direction, item.packet.flags).plain().unwrap_or(hit.state), ..hit }
 }
 
 /// Whether the flow has idled too long, or ended so that this packet begins another.
-#[inline]
 pub(super) fn is_over<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> bool {
-    let idle = &cx.snapshot.globals.idle_ticks;
-    let tick = cx.tick;
-    A::flows(cx.worker).get(found.index).is_none_or(|entry| {
-        entry.is_idle(tick, idle)
-            || entry.state().is_none_or(|state| state.is_reopened(found.direction, item.packet.flags))
-    })
+    matches!(judge(cx, found, item), Judged::Over | Judged::Aside(Step::REOPEN))
+}
+
+/// A packet that leaves its flow in the state in which it is.
+pub(super) fn unchanged<A: Wire>(flows: &Table<'_, A>, found: Found) -> Hit {
+    Hit { found, state: flows.get(found.index).map_or(0, |entry| entry.state) }
 }
 
 /// Whether the flow at this place has idled too long.
@@ -93,12 +173,12 @@ pub(super) fn follow<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    found: Found,
+    hit: Hit,
 ) -> Result<Verdict, DropReason> {
-    cx.explain(Step::FlowFound(found.direction));
-    match found.direction {
-        Direction::Original => to_backend(cx, frame, item, found),
-        Direction::Reply => to_client(cx, frame, item, found),
+    cx.explain(explain::Step::FlowFound(hit.found.direction));
+    match hit.found.direction {
+        Direction::Original => to_backend(cx, frame, item, hit),
+        Direction::Reply => to_client(cx, frame, item, hit),
     }
 }
 
@@ -109,13 +189,13 @@ fn to_backend<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    found: Found,
+    hit: Hit,
 ) -> Result<Verdict, DropReason> {
     if item.way == Way::Overlay {
-        return pods::follow(cx, frame, item, found);
+        return pods::follow(cx, frame, item, hit);
     }
     let snapshot = cx.snapshot;
-    let (entry, _) = A::flows(cx.worker).get_mut(found.index).ok_or(DropReason::NoFlow)?;
+    let (entry, _) = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
     let hop = match snapshot.hop(entry.hop) {
         Some(hop) if entry.generation == snapshot.generation() => hop,
         _ => look_up_again(snapshot, entry)?,
@@ -125,7 +205,7 @@ fn to_backend<A: Wire, R: Recorder>(
     entry.vlan = item.vlan;
     let to = entry.reply.inverted();
     let leave = over(hop)?;
-    finish(cx, frame, item, found, &to, leave)
+    finish(cx, frame, item, hit, &to, leave)
 }
 
 /// Makes what the flow remembers of a snapshot that of this one; the hop to its backend.
@@ -149,16 +229,16 @@ fn to_client<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    found: Found,
+    hit: Hit,
 ) -> Result<Verdict, DropReason> {
-    let entry = A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    let entry = A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
     if item.way == Way::Link || entry.mode != Mode::Inward as u8 {
-        return pods::follow(cx, frame, item, found);
+        return pods::follow(cx, frame, item, hit);
     }
     let to = entry.original.inverted();
     let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
     let way = to_station(cx, to.destination, seen)?;
-    finish(cx, frame, item, found, &to, way)
+    finish(cx, frame, item, hit, &to, way)
 }
 
 /// Where a client's packets come from.
@@ -192,7 +272,7 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
             seen.mac
         }
     };
-    cx.explain(Step::ToLink(port, Ipv6Addr::from(next).to_canonical(), mac));
+    cx.explain(explain::Step::ToLink(port, Ipv6Addr::from(next).to_canonical(), mac));
     let vlan = if is_where_it_came_from { seen.vlan } else { [0; 2] };
     let record = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
     Ok(Leave::Station(port, record, mac, vlan))
@@ -204,7 +284,7 @@ pub(super) fn finish<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    found: Found,
+    hit: Hit,
     to: &Tuple<A>,
     way: Leave<'s>,
 ) -> Result<Verdict, DropReason> {
@@ -212,9 +292,9 @@ pub(super) fn finish<'s, A: Wire, R: Recorder>(
         return error::answer(cx, frame, item, Kind::TimeExceeded);
     }
     if item.packet.len > way.mtu() {
-        return too_big(cx, frame, item, found, to, way);
+        return too_big(cx, frame, item, hit, to, way);
     }
-    translate(cx, frame, item, found, to)?;
+    translate(cx, frame, item, hit, to)?;
     leave(cx, frame, item, way)
 }
 
@@ -225,14 +305,14 @@ fn too_big<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    found: Found,
+    hit: Hit,
     to: &Tuple<A>,
     way: Leave<'s>,
 ) -> Result<Verdict, DropReason> {
     if item.packet.dont_fragment {
         return error::answer(cx, frame, item, Kind::TooBig { mtu: way.mtu() });
     }
-    translate(cx, frame, item, found, to)?;
+    translate(cx, frame, item, hit, to)?;
     cx.cut = Some(way);
     Err(DropReason::TooBig)
 }
@@ -242,32 +322,33 @@ fn translate<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
-    found: Found,
+    hit: Hit,
     to: &Tuple<A>,
 ) -> Result<(), DropReason> {
     let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
     A::translate(ip, &item.packet, to)?;
-    cx.explain(Step::Translated(endpoint(to.source, to.source_port), endpoint(to.destination, to.destination_port)));
-    remember(cx, item, found);
+    cx.explain(explain::Step::Translated(
+        endpoint(to.source, to.source_port),
+        endpoint(to.destination, to.destination_port),
+    ));
+    remember(cx, item, hit);
     Ok(())
 }
 
 /// What the packet changes in its flow, and the counts.
 #[inline(always)]
-fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, found: Found) {
+fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, hit: Hit) {
     let tick = cx.tick;
     let bytes = u64::from(item.packet.len);
-    let Some((entry, traffic)) = A::flows(cx.worker).get_mut(found.index) else { return };
+    let Some((entry, traffic)) = A::flows(cx.worker).get_mut(hit.found.index) else { return };
     entry.seen = tick;
-    if let Some(state) = entry.state() {
-        entry.state = state.next(found.direction, item.packet.flags) as u8;
-    }
+    entry.state = hit.state;
     let service = entry.service;
-    let direction = found.direction as usize;
+    let direction = hit.found.direction as usize;
     traffic.packets[direction] += 1;
     traffic.bytes[direction] += bytes;
     if let Some(service) = cx.worker.services.get(service as usize) {
-        match found.direction {
+        match hit.found.direction {
             Direction::Original => service.original.count(1, bytes),
             Direction::Reply => service.reply.count(1, bytes),
         }
@@ -305,7 +386,7 @@ pub(super) fn leave<A: Wire, R: Recorder>(
             let passage =
                 Passage { entropy: item.hash, identification: cx.worker.identification, ecn: Ecn::of(item.packet.tos) };
             hop.headers.encapsulate(frame, at, passage)?;
-            cx.explain(Step::ToPeer(PortId(hop.port)));
+            cx.explain(explain::Step::ToPeer(PortId(hop.port)));
             Ok(Verdict::Transmit(PortId(hop.port)))
         }
         Leave::Station(port, record, mac, vlan) => {

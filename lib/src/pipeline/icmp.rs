@@ -49,11 +49,15 @@ fn echo<A: Wire, R: Recorder>(
         && is_request == (found.direction == Direction::Original)
     {
         cx.explain(Step::FlowFound(found.direction));
-        return pods::follow(cx, frame, item, found);
+        let hit = act::hit(A::flows(cx.worker), found, item);
+        return pods::follow(cx, frame, item, hit);
     }
     if item.way == Way::Overlay && is_request && found.is_none() {
         return match pods::bind(cx, item)? {
-            Bound::Flow(found) => pods::follow(cx, frame, item, found),
+            Bound::Flow(found) => {
+                let hit = act::hit(A::flows(cx.worker), found, item);
+                pods::follow(cx, frame, item, hit)
+            }
             Bound::Verdict(verdict) => Ok(verdict),
         };
     }

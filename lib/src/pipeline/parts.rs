@@ -169,9 +169,11 @@ fn follow<A: Wire, R: Recorder>(
     let flows = A::flows(cx.worker);
     item.hash = flows.hash(&tuple, item.packet.protocol);
     match flows.lookup(item.hash, &tuple, item.packet.protocol) {
-        Some(found) if !act::is_over(cx, found, item) => {
+        Some(found) if !act::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
+            // The first part has said what becomes of the flow's state.
+            let hit = act::unchanged(flows, found);
             renumber(frame, item, first.id);
-            act::follow(cx, frame, item, found)
+            act::follow(cx, frame, item, hit)
         }
         _ => Err(DropReason::NoFlow),
     }

@@ -5,7 +5,7 @@
 //! change that while a flow lasts. So the pod's own endpoint names the worker that owns the flow,
 //! and the port that is allocated names the same one for the way back.
 
-use super::act::{self, Seen};
+use super::act::{self, Hit, Seen};
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Step, Way, Wire};
 use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE};
@@ -72,23 +72,23 @@ pub(super) fn follow<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    found: Found,
+    hit: Hit,
 ) -> Result<Verdict, DropReason> {
-    let entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    let entry = *A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
     if entry.mode != Mode::Outward as u8 {
         return Err(DropReason::SpoofedSource);
     }
-    match (found.direction, item.way) {
+    match (hit.found.direction, item.way) {
         (Direction::Original, Way::Overlay) => {
             let to = entry.reply.inverted();
             let way = act::to_station(cx, to.destination, UNSEEN)?;
-            act::finish(cx, frame, item, found, &to, way)
+            act::finish(cx, frame, item, hit, &to, way)
         }
         (Direction::Reply, Way::Link | Way::Underlay) => {
             let to = entry.original.inverted();
             let hop = A::overlay_hop(cx.snapshot, to.destination).ok_or(DropReason::NoRoute)?;
             let way = act::to_peer(cx.snapshot, hop)?;
-            act::finish(cx, frame, item, found, &to, way)
+            act::finish(cx, frame, item, hit, &to, way)
         }
         _ => Err(DropReason::SpoofedSource),
     }

@@ -288,7 +288,6 @@ impl<'d, 'm> Writer<'d, 'm> {
             masquerade_ports: PortRange { first: masquerade.ports.0, last: masquerade.ports.1 },
             own_v4: if let Some(IpAddr::V4(own)) = own(true) { own.octets() } else { [0; 4] },
             own_v6: if let Some(IpAddr::V6(own)) = own(false) { own.octets() } else { [0; 16] },
-            reserved: [0; 4],
         };
         self.take::<Globals>(Section::Globals)?.fill(record);
         Ok(())

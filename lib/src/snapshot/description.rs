@@ -86,32 +86,72 @@ pub struct Vtep<A> {
     pub mac: Mac,
 }
 
-/// Idle times, in whole seconds.
+/// Idle times, in whole seconds. The defaults are Linux's, but for the hours that an open TCP
+/// connection may idle (Linux: 432 000 seconds), UDP (RFC 4787 REQ-5), and ICMP (RFC 5508 REQ-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// TCP before both sides have spoken.
-    pub tcp_opening_seconds: u32,
-    /// TCP while open.
+    /// TCP after the client's SYN.
+    pub tcp_syn_sent_seconds: u32,
+    /// TCP after the answer to it, until the client acknowledges that.
+    pub tcp_syn_received_seconds: u32,
+    /// TCP while open (RFC 5382 REQ-5: 7440 or more).
     pub tcp_established_seconds: u32,
-    /// TCP after a FIN or RST.
-    pub tcp_closing_seconds: u32,
-    /// UDP before a reply.
+    /// TCP after one side's FIN.
+    pub tcp_fin_wait_seconds: u32,
+    /// TCP after one side's FIN was acknowledged.
+    pub tcp_close_wait_seconds: u32,
+    /// TCP after both sides' FINs.
+    pub tcp_last_ack_seconds: u32,
+    /// TCP after the last acknowledgement.
+    pub tcp_time_wait_seconds: u32,
+    /// TCP after a reset.
+    pub tcp_close_seconds: u32,
+    /// TCP after a SYN of both sides.
+    pub tcp_syn_sent2_seconds: u32,
+    /// UDP until the client has answered an answer (RFC 4787 REQ-5: 120 or more).
     pub udp_seconds: u32,
-    /// UDP after a reply.
+    /// UDP from then on.
     pub udp_stream_seconds: u32,
     /// Echo requests and their answers (RFC 5508 REQ-2: 60 or more).
     pub icmp_seconds: u32,
+    /// SCTP after the client's INIT.
+    pub sctp_cookie_wait_seconds: u32,
+    /// SCTP after the client's cookie.
+    pub sctp_cookie_echoed_seconds: u32,
+    /// SCTP while open.
+    pub sctp_established_seconds: u32,
+    /// SCTP that the client shuts down.
+    pub sctp_shutdown_sent_seconds: u32,
+    /// SCTP that the server shuts down.
+    pub sctp_shutdown_received_seconds: u32,
+    /// SCTP whose shutdown was acknowledged.
+    pub sctp_shutdown_ack_sent_seconds: u32,
+    /// SCTP after its end.
+    pub sctp_closed_seconds: u32,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            tcp_opening_seconds: 120,
+            tcp_syn_sent_seconds: 120,
+            tcp_syn_received_seconds: 60,
             tcp_established_seconds: 86_400,
-            tcp_closing_seconds: 120,
+            tcp_fin_wait_seconds: 120,
+            tcp_close_wait_seconds: 60,
+            tcp_last_ack_seconds: 30,
+            tcp_time_wait_seconds: 120,
+            tcp_close_seconds: 10,
+            tcp_syn_sent2_seconds: 120,
             udp_seconds: 120,
             udp_stream_seconds: 300,
             icmp_seconds: 60,
+            sctp_cookie_wait_seconds: 3,
+            sctp_cookie_echoed_seconds: 3,
+            sctp_established_seconds: 210,
+            sctp_shutdown_sent_seconds: 3,
+            sctp_shutdown_received_seconds: 3,
+            sctp_shutdown_ack_sent_seconds: 3,
+            sctp_closed_seconds: 10,
         }
     }
 }

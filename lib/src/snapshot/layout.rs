@@ -21,7 +21,7 @@ use crate::overlay::Headers;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -110,7 +110,6 @@ pub(crate) struct Globals {
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],
-    pub(super) reserved: [u8; 4],
 }
 
 /// Ports from the first to the last, both included.

@@ -141,7 +141,7 @@ fn rfc5508_req6_an_error_neither_refreshes_nor_ends_a_flow() {
         let world = World::new();
         let life = match request.body {
             Body::Udp(_) => world.timeouts.udp_seconds,
-            _ => world.timeouts.tcp_opening_seconds,
+            _ => world.timeouts.tcp_syn_sent_seconds,
         };
         let mut gateway = world.gateway();
         let (node, inner) = to_pod(&mut gateway, &request);

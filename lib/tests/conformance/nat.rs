@@ -10,11 +10,14 @@ use weirgate_fixture::world::{self, UNDERLAY, World};
 use super::helpers::{converse, dropped, from_client, to_client, to_pod};
 
 #[test]
-fn rfc4787_req5_a_udp_mapping_lives_at_least_two_minutes_and_five_once_answered() {
+fn rfc4787_req5_a_udp_mapping_lives_at_least_two_minutes_and_five_as_a_stream() {
     let mut gateway = World::new().gateway();
     let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b""));
     gateway.advance(Span::from_millis(119_990));
     to_client(&mut gateway, node, &inner.answer(0, b""));
+    gateway.advance(Span::from_millis(119_990));
+    // The client answers the answer: more than one question and its reply.
+    to_pod(&mut gateway, &Packet::dns(7, b""));
     gateway.advance(Span::from_millis(299_990));
     let snapshot = gateway.snapshot();
     gateway.worker.age(&snapshot, gateway.now, 4096);
@@ -25,6 +28,7 @@ fn rfc4787_req5_a_udp_mapping_lives_at_least_two_minutes_and_five_once_answered(
 fn rfc4787_req6_packets_of_either_direction_refresh_a_mapping() {
     let mut gateway = World::new().gateway();
     let (node, inner) = converse(&mut gateway, &Packet::dns(7, b""));
+    to_pod(&mut gateway, &Packet::dns(7, b""));
     let step = Span::from_secs(200);
     for _ in 0..4 {
         gateway.advance(step);

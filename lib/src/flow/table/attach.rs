@@ -93,7 +93,7 @@ pub(super) const fn layout<A: Address>() -> u32 {
         size_of::<FlowTraffic>(),
         size_of::<Bucket>(),
         Table::<A>::bucket_count(1 << 20) as usize,
-        State::COUNT,
+        State::ALL.len(),
         offset_of!(Entry<A>, original),
         offset_of!(Entry<A>, reply),
         offset_of!(Entry<A>, protocol),
@@ -240,7 +240,7 @@ impl<'m, A: Address> Table<'m, A> {
 impl<A: Address> Entry<A> {
     /// Whether these bytes can be a flow's.
     fn is_sane(&self) -> bool {
-        self.state().is_some_and(|state| state.is_of(Protocol(self.protocol)))
+        self.state().is_some_and(|state| state.is_of(Protocol(self.protocol)) && state.can_be(self.is_assured()))
             && self.mode <= Mode::Outward as u8
             && self.original != self.reply
             && [self.original, self.reply]

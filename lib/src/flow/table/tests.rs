@@ -43,7 +43,7 @@ pub(super) fn reply(index: u32) -> Tuple<V4> {
 }
 
 pub(super) fn insert(table: &mut Table<'_, V4>, client: u32, number: u32) -> Result<u32, InsertError> {
-    table.insert(tuple(client, 7), reply(number), Protocol::TCP, State::TcpOpening, |_| ())
+    table.insert(tuple(client, 7), reply(number), Protocol::TCP, State::TcpSynSent, |_| ())
 }
 
 pub(super) fn find(table: &Table<'_, V4>, tuple: &Tuple<V4>) -> Option<Found> {
@@ -124,7 +124,7 @@ fn ageing_goes_round_in_slices_and_survives_the_clocks_wrap() {
         let index = insert(&mut table, n, n).unwrap();
         table.get_mut(index).unwrap().0.seen = start;
     }
-    let opening = idle[State::TcpOpening as usize];
+    let opening = idle[State::TcpSynSent as usize];
     assert_eq!(table.age(start.wrapping_add(opening), &idle, 64), 0);
     assert_eq!(table.age(start.wrapping_add(opening + 1), &idle, 10), 10);
     assert_eq!(table.age(start.wrapping_add(opening + 1), &idle, 1000), 54);
@@ -192,7 +192,7 @@ proptest! {
                         (false, 24) => Err(InsertError::Full),
                         (false, _) => Ok(()),
                     };
-                    let result = table.insert(tuple(client, 7), reply(number), Protocol::TCP, State::TcpOpening, |entry| {
+                    let result = table.insert(tuple(client, 7), reply(number), Protocol::TCP, State::TcpSynSent, |entry| {
                         entry.seen = now;
                     });
                     prop_assert_eq!(result.map(|_| ()), expected);
@@ -216,7 +216,7 @@ proptest! {
                 }
                 Operation::Age(step, budget) => {
                     now += step;
-                    let old = |seen: u32| now - seen > idle[State::TcpOpening as usize];
+                    let old = |seen: u32| now - seen > idle[State::TcpSynSent as usize];
                     if budget >= 24 {
                         let before = model.len();
                         model.retain(|_, (_, seen)| !old(*seen));

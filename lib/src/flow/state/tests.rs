@@ -1,0 +1,274 @@
+use std::vec::Vec;
+
+use super::Direction::{Original, Reply};
+use super::State::*;
+use super::transitions::chunk;
+use super::*;
+
+/// What `conntrack` does with each kind of segment, state by state, as its own table has it (kernel,
+/// net/netfilter/nf_conntrack_proto_tcp.c), with these differences: a SYN after both sides' FINs
+/// begins another connection, with a backend of its own (`NW`); a RST before any reply ends the flow
+/// (`DL`); a reply may not open anew what has ended; `-` is invalid, `.` goes on and changes nothing.
+const TCP: &str = "
+    orig  syn    SS .  SR .  ES .  FW .  CW .  LA NW TW NW CL NW S2 S2
+    orig  synack SS -  SR SR ES -  FW -  CW -  LA -  TW -  CL -  S2 SR
+    orig  fin    SS -  SR FW ES FW FW LA CW LA LA LA TW TW CL CL S2 -
+    orig  ack    SS -  SR ES ES ES FW CW CW CW LA TW TW TW CL CL S2 -
+    orig  rst    SS DL SR CL ES CL FW CL CW CL LA CL TW CL CL CL S2 CL
+    orig  none   SS -  SR -  ES -  FW -  CW -  LA -  TW -  CL -  S2 -
+    reply syn    SS S2 SR -  ES -  FW -  CW -  LA -  TW -  CL -  S2 S2
+    reply synack SS SR SR .  ES .  FW .  CW .  LA .  TW .  CL .  S2 SR
+    reply fin    SS -  SR FW ES FW FW LA CW LA LA LA TW TW CL CL S2 -
+    reply ack    SS .  SR SR ES ES FW CW CW CW LA TW TW TW CL CL S2 .
+    reply rst    SS DL SR CL ES CL FW CL CW CL LA CL TW CL CL CL S2 CL
+    reply none   SS -  SR -  ES -  FW -  CW -  LA -  TW -  CL -  S2 -";
+
+const SCTP: &str = "
+    orig  init          CW CW CE CE ES ES SS SS SR SR SA SA CL NW
+    orig  init_ack      CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    orig  abort         CW CL CE CL ES CL SS CL SR CL SA CL CL CL
+    orig  shutdown      CW CW CE CE ES SS SS SS SR SR SA SA CL CL
+    orig  shutdown_ack  CW CW CE CE ES ES SS SA SR SA SA SA CL CL
+    orig  error         CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    orig  cookie_echo   CW CE CE CE ES ES SS SS SR SR SA SA CL CL
+    orig  cookie_ack    CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    orig  shutdown_comp CW CW CE CE ES ES SS SS SR SR SA CL CL CL
+    orig  other         CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    reply init          CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    reply init_ack      CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    reply abort         CW CL CE CL ES CL SS CL SR CL SA CL CL CL
+    reply shutdown      CW CW CE CE ES SR SS SS SR SR SA SA CL CL
+    reply shutdown_ack  CW CW CE CE ES ES SS SA SR SA SA SA CL CL
+    reply error         CW CW CE CL ES ES SS SS SR SR SA SA CL CL
+    reply cookie_echo   CW CW CE CE ES ES SS SS SR SR SA SA CL CL
+    reply cookie_ack    CW CW CE ES ES ES SS SS SR SR SA SA CL CL
+    reply shutdown_comp CW CW CE CE ES ES SS SS SR SR SA CL CL CL
+    reply other         CW CW CE CE ES ES SS SS SR SR SA SA CL CL";
+
+fn tcp_state(name: &str) -> Option<State> {
+    Some(match name {
+        "SS" => TcpSynSent,
+        "SR" => TcpSynReceived,
+        "ES" => TcpEstablished,
+        "FW" => TcpFinWait,
+        "CW" => TcpCloseWait,
+        "LA" => TcpLastAck,
+        "TW" => TcpTimeWait,
+        "CL" => TcpClosed,
+        "S2" => TcpSynSent2,
+        _ => return None,
+    })
+}
+
+fn sctp_state(name: &str) -> Option<State> {
+    Some(match name {
+        "CW" => SctpCookieWait,
+        "CE" => SctpCookieEchoed,
+        "ES" => SctpEstablished,
+        "SS" => SctpShutdownSent,
+        "SR" => SctpShutdownReceived,
+        "SA" => SctpShutdownAckSent,
+        "CL" => SctpClosed,
+        _ => return None,
+    })
+}
+
+/// The kind of a segment, by what conntrack's documentation says of the flags it takes for legal.
+fn tcp_class(flags: u8) -> &'static str {
+    let [fin, syn, rst, ack, urg] = [0x01, 0x02, 0x04, 0x10, 0x20].map(|bit| flags & bit != 0);
+    match (fin, syn, rst, ack, urg) {
+        (false, true, false, false, _) => "syn",
+        (false, true, false, true, false) => "synack",
+        (false, false, true, _, false) => "rst",
+        (true, false, false, true, _) => "fin",
+        (false, false, false, true, _) => "ack",
+        _ => "none",
+    }
+}
+
+fn sctp_class(kind: u8) -> &'static str {
+    match kind {
+        1 => "init",
+        2 => "init_ack",
+        6 => "abort",
+        7 => "shutdown",
+        8 => "shutdown_ack",
+        9 => "error",
+        10 => "cookie_echo",
+        11 => "cookie_ack",
+        14 => "shutdown_comp",
+        _ => "other",
+    }
+}
+
+/// Every cell of a table against [`step`], for every value of the flags that is of the row's class.
+fn compare(table: &str, state_of: fn(&str) -> Option<State>, class_of: fn(u8) -> &'static str) -> usize {
+    let mut cells = 0;
+    for line in table.lines().filter(|line| !line.trim().is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let direction = if words[0] == "orig" { Original } else { Reply };
+        for cell in words[2..].chunks(2) {
+            let from = state_of(cell[0]).expect("a state");
+            for flags in (0..64).filter(|flags| class_of(*flags) == words[1]) {
+                for assured in [0, ASSURED].into_iter().filter(|bit| from.can_be(*bit != 0)) {
+                    let expected = match cell[1] {
+                        "-" => Err(Step::INVALID),
+                        "." => Err(Step::IGNORE),
+                        "NW" => Err(Step::REOPEN),
+                        "DL" => Err(Step::DELETE),
+                        name => Ok(state_of(name).expect("a state")),
+                    };
+                    let got = step(from as u8 | assured, direction, Flags(flags));
+                    let seen = got.plain().map(|byte| State::from_number(byte & NUMBER).expect("a state")).ok_or(got);
+                    assert_eq!(seen, expected, "{from:?} {direction:?} {flags:#x}");
+                    if let Some(byte) = got.plain() {
+                        let now = byte & ASSURED != 0;
+                        let may = seen.expect("a state");
+                        assert!(now || assured == 0, "{from:?} {direction:?} {flags:#x}: assured no more");
+                        assert!(may.can_be(now), "{from:?} {direction:?} {flags:#x}: {may:?} assured: {now}");
+                        let begins = matches!(may, TcpEstablished | SctpEstablished);
+                        assert_eq!(now, begins || assured != 0, "{from:?} {direction:?} {flags:#x}");
+                    }
+                    cells += 1;
+                }
+            }
+        }
+    }
+    cells
+}
+
+#[test]
+fn every_tcp_state_direction_and_class() {
+    // Two directions, 64 flags, nine states, of which five may or may not be assured.
+    assert_eq!(compare(TCP, tcp_state, tcp_class), 2 * 64 * (9 + 5));
+}
+
+#[test]
+fn every_sctp_state_direction_and_chunk() {
+    assert_eq!(compare(SCTP, sctp_state, sctp_class), 2 * 64 * (7 + 4));
+    for kind in 0..=255 {
+        assert_eq!(Flags::of_chunk(kind).0, kind.min(chunk::OTHER));
+    }
+}
+
+#[test]
+fn every_datagram_state_and_direction_whatever_stands_in_place_of_flags() {
+    for flags in (0..=255).map(Flags) {
+        for (from, original, reply) in [
+            (Udp, Udp, UdpAnswered),
+            (UdpAnswered, UdpStream, UdpAnswered),
+            (UdpStream, UdpStream, UdpStream),
+            (IcmpEcho, IcmpEcho, IcmpEchoAnswered),
+            (IcmpEchoAnswered, IcmpEchoAnswered, IcmpEchoAnswered),
+        ] {
+            for (direction, expected) in [(Original, original), (Reply, reply)] {
+                let assured = if from == UdpStream { ASSURED } else { 0 };
+                let byte = step(from as u8 | assured, direction, flags).plain().expect("a state");
+                assert_eq!(State::from_number(byte & NUMBER), Some(expected), "{from:?} {direction:?}");
+                assert_eq!(byte & ASSURED != 0, expected == UdpStream, "{from:?} {direction:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_byte_of_a_table_leads_out_of_the_states() {
+    for byte in 0..=255 {
+        for direction in [Original, Reply] {
+            for flags in (0..=255).map(Flags) {
+                let next = step(byte, direction, flags);
+                assert!(next.plain().is_none_or(|byte| State::from_number(byte & NUMBER).is_some()), "{byte:#x}");
+            }
+        }
+    }
+    let known: Vec<u8> = (0..=255).filter(|number| State::from_number(*number).is_some()).collect();
+    assert_eq!(known.len(), State::ALL.len());
+    assert!(known.iter().all(|number| State::from_number(*number).map(|state| state as u8) == Some(*number)));
+    assert!(known.iter().all(|number| *number != 3 && *number < ASSURED), "{known:?}");
+}
+
+#[test]
+fn only_the_clients_own_ack_assures_a_connection() {
+    // A forged SYN, answered by a pod; whatever the pod says more, the flow stays half open.
+    let answered = step(TcpSynSent as u8, Reply, Flags::SYN.union(Flags::ACK)).plain().unwrap();
+    assert_eq!(answered, TcpSynReceived as u8);
+    for flags in (0..64).map(Flags) {
+        if let Some(byte) = step(answered, Reply, flags).plain() {
+            assert_eq!(byte & ASSURED, 0, "{flags:?}");
+        }
+    }
+    assert_eq!(step(answered, Original, Flags::ACK).plain(), Some(TcpEstablished as u8 | ASSURED));
+    let idle = idle_ticks(&Timeouts::default());
+    assert!(idle[usize::from(answered)] <= idle[TcpSynSent as usize]);
+}
+
+#[test]
+fn rfc9293_s3_5_only_a_bare_syn_begins_a_flow() {
+    for flags in (0..=255).map(Flags) {
+        // ECE and CWR may stand beside it (RFC 3168 §6.1.1), PSH and URG may too.
+        let bare = flags.0 & 0x17 == 0x02;
+        assert_eq!(State::first(Protocol::TCP, flags), bare.then_some(TcpSynSent), "{flags:?}");
+        let init = flags.0 == 1;
+        assert_eq!(State::first(Protocol::SCTP, flags), init.then_some(SctpCookieWait), "{flags:?}");
+    }
+    assert_eq!(State::first(Protocol::UDP, Flags(0)), Some(Udp));
+    assert_eq!(State::first(Protocol::ICMP, Flags(0)), Some(IcmpEcho));
+    assert_eq!(State::first(Protocol::ICMPV6, Flags(0)), Some(IcmpEcho));
+    assert_eq!(State::first(Protocol(47), Flags(2)), None);
+}
+
+/// The seconds that a flow in this state may idle by default.
+fn seconds(state: State) -> u64 {
+    (u64::from(idle_ticks(&Timeouts::default())[state as usize]) << TICK_SHIFT).div_ceil(1_000_000_000)
+}
+
+#[test]
+fn timeouts_are_linuxs_but_where_an_rfc_asks_for_more() {
+    let told: Vec<(State, u64)> = State::ALL.iter().map(|state| (*state, seconds(*state))).collect();
+    let expected = [
+        (TcpSynSent, 120),
+        (TcpEstablished, 86_400),
+        (Udp, 120),
+        (UdpStream, 300),
+        (TcpSynReceived, 60),
+        (TcpFinWait, 120),
+        (TcpCloseWait, 60),
+        (TcpLastAck, 30),
+        (TcpTimeWait, 120),
+        (TcpClosed, 10),
+        (TcpSynSent2, 120),
+        (UdpAnswered, 120),
+        (IcmpEcho, 60),
+        (IcmpEchoAnswered, 60),
+        (SctpCookieWait, 3),
+        (SctpCookieEchoed, 3),
+        (SctpEstablished, 210),
+        (SctpShutdownSent, 3),
+        (SctpShutdownReceived, 3),
+        (SctpShutdownAckSent, 3),
+        (SctpClosed, 10),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn rfc4787_req5_a_udp_mapping_lives_at_least_two_minutes() {
+    assert!([Udp, UdpAnswered, UdpStream].iter().all(|state| seconds(*state) >= 120));
+}
+
+#[test]
+fn rfc5382_req5_an_established_flow_survives_two_hours_four_minutes_idle() {
+    assert!(seconds(TcpEstablished) >= 2 * 3600 + 4 * 60);
+}
+
+#[test]
+fn rfc5508_req2_an_icmp_query_mapping_lives_at_least_sixty_seconds() {
+    assert!([IcmpEcho, IcmpEchoAnswered].iter().all(|state| seconds(*state) >= 60));
+}
+
+#[test]
+fn no_timeout_outgrows_the_clock() {
+    let timeouts = Timeouts { tcp_established_seconds: u32::MAX, ..Timeouts::default() };
+    assert_eq!(idle_ticks(&timeouts)[TcpEstablished as usize], u32::MAX / 2);
+    assert_eq!(idle_ticks(&timeouts)[Udp as usize], 114_440);
+}
