@@ -60,7 +60,14 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
             node_ports: NODE_PORTS,
             masquerade: Masquerade::NONE,
             selector_seed: 42,
-            timeouts: Timeouts { tcp_established_seconds: 3600, ..Timeouts::default() },
+            // What C's five timeouts come to: one for both openings, one for all that end.
+            timeouts: Timeouts {
+                tcp_established_seconds: 3600,
+                tcp_syn_received_seconds: 120,
+                tcp_close_wait_seconds: 120,
+                tcp_last_ack_seconds: 120,
+                ..Timeouts::default()
+            },
         },
         ports: &[Port { mac: mac([0, 1]), mtu: 1500 }, Port { mac: mac([0, 2]), mtu: 1500 }],
         peers: &[
