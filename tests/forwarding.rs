@@ -3,6 +3,8 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::time::Duration;
 
 use common::{echo, exercise, get, learned_mtu, start, transfer, world};
 use weirgate_world::{Backend, Host, Options, World};
@@ -178,4 +180,65 @@ fn operators_can_ping_the_pool_and_the_overlay_address() {
             world.shell(host, &format!("ping -c 2 -i 0.2 -W 2 -s 1300 {address}"));
         }
     }
+}
+
+/// Echoes one datagram of each length, sent again where it was lost to a path MTU that was not known yet.
+fn echo_in_the_end(world: &World, bind: &str, to: &str, lengths: &[usize]) {
+    world.inside(Host::Client, || {
+        let socket = UdpSocket::bind(bind).expect("a socket");
+        socket.connect(to).expect("a route");
+        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket");
+        let mut buffer = vec![0; 1 << 16];
+        for &length in lengths {
+            let sent: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
+            let is_echoed = (0..20).any(|_| {
+                let _ = socket.send(&sent);
+                socket.recv(&mut buffer).is_ok_and(|received| buffer[..received] == sent[..])
+            });
+            assert!(is_echoed, "{length} bytes to {to}");
+        }
+    });
+}
+
+#[test]
+fn rfc4787_req13_and_req14_datagrams_larger_than_any_link_are_echoed() {
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    // 1473 bytes and more come in parts of the client's MTU without DF, which are cut again for the overlay.
+    echo(&world, "0.0.0.0:0", "192.0.2.1:30007", [1473, 4000, 9000, 30_000, 60_000].into_iter());
+    // Over IPv6 nobody cuts on the way: the first datagrams of both sides teach their senders.
+    echo_in_the_end(&world, "[::]:0", "[2001:db8:1::1]:30007", &[1382, 1383, 4000, 9000, 30_000, 60_000]);
+}
+
+#[test]
+fn rfc4787_req14_parts_that_come_before_their_first_arrive() {
+    if common::kernel_chosen() {
+        return;
+    }
+    let world = world(Options::default());
+    let _gateway = start(&world);
+    // A datagram in order, then one backwards, as a network with several paths delivers them.
+    let script = r#"
+import socket, struct, sys
+source, destination, port = "192.0.2.10", "192.0.2.1", 30007
+listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener.bind((source, 0))
+listener.settimeout(5)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for number, backwards in enumerate((False, True, True), 1):
+    data = bytes((at * 11 + number) & 0xff for at in range(4000))
+    udp = struct.pack("!HHHH", listener.getsockname()[1], port, 8 + len(data), 0) + data
+    parts = []
+    for at in range(0, len(udp), 1400):
+        more = 0x2000 if at + 1400 < len(udp) else 0
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 7000 + number, more | at // 8, 64, 17, 0,
+                           socket.inet_aton(source), socket.inet_aton(destination))
+        parts.append(head + udp[at:at + 1400])
+    for part in reversed(parts) if backwards else parts:
+        raw.sendto(part, (destination, 0))
+    answer = listener.recv(65535)
+    assert answer == data, "another answer"
+print("all came back")
+"#;
+    assert_eq!(world.shell(Host::Client, &format!("python3 -c '{script}'")).trim(), "all came back");
 }

@@ -77,7 +77,7 @@
 // The frame belongs to a flow of worker `detail`.
 #define WEIRGATE_VERDICT_HANDOVER 4
 
-// The frame is a part of a datagram whose first part has not come: the worker has a copy, the buffer
+// The frame is a part of a datagram that has to wait: the worker has a copy, the buffer
 // is free.
 #define WEIRGATE_VERDICT_HELD 5
 

@@ -137,7 +137,7 @@ pub struct Counters {
     pub host: Counter,
     /// Frames that went to the worker that owns their flow.
     pub handovers: Counter,
-    /// Parts of datagrams that have waited for their first one.
+    /// Parts of datagrams that have waited, for their first one or for buffers to be cut into.
     pub fragments_held: Counter,
     /// Pieces that packets were cut in, but for the first of each.
     pub pieces_cut: Counter,

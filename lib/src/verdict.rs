@@ -14,7 +14,7 @@ pub enum Verdict {
     Drop(DropReason),
     /// Belongs to a flow of this worker: hand over the descriptor, the frame is unchanged.
     Handover(WorkerId),
-    /// A part of a datagram whose first part has not come: the worker keeps a copy, the buffer is free.
+    /// A part of a datagram that has to wait: the worker keeps a copy, the buffer is free.
     Held,
 }
 

@@ -615,6 +615,17 @@ fn without_a_spare_buffer_a_packet_is_dropped_whole() {
     assert_eq!(dropped(&outs[weirgate_fixture::SPARES]), DropReason::NoSpare);
 }
 
+#[test]
+fn parts_of_a_burst_that_all_have_to_be_cut_wait_for_buffers() {
+    let mut gateway = World::new().gateway();
+    let request = query(5000, 60_000);
+    let frames: Vec<_> =
+        parts(&request.bytes(), 1, [1480; 40]).iter().map(|part| (UPLINK, framed(FROM_CLIENT, part))).collect();
+    let outs = gateway.send_burst(&frames);
+    assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
+    assert!(outs.iter().any(|out| out.verdict == Verdict::Held));
+}
+
 /// Several workers, each frame at the one whose queue it comes to, hand-overs carried between them.
 struct Cluster {
     gateways: Vec<Gateway>,
@@ -760,7 +771,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     let parts = proptest::collection::vec(1_usize..172, 1..20);
     let swaps = proptest::collection::vec((any::<usize>(), any::<usize>()), 0..20);
     let extra = proptest::option::weighted(0.3, (0_usize..2000, 1_usize..150));
-    (any::<bool>(), 1_usize..12_000, parts, swaps, extra, any::<bool>(), 1280_u16..1450).prop_map(
+    (any::<bool>(), 1_usize..40_000, parts, swaps, extra, any::<bool>(), 1280_u16..1450).prop_map(
         |(v6, len, units, swaps, extra, burst, mtu)| Plan {
             v6,
             len,

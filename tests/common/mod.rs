@@ -78,7 +78,7 @@ pub(crate) fn echo(world: &World, bind: &str, to: &str, lengths: impl Iterator<I
         let socket = UdpSocket::bind(bind).expect("a socket");
         socket.connect(to).expect("a route");
         socket.set_read_timeout(Some(Duration::from_secs(3))).expect("a socket");
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; 1 << 16];
         for length in lengths {
             let sent: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
             socket.send(&sent).unwrap_or_else(|error| panic!("{length} bytes to {to}: {error}"));

@@ -99,7 +99,7 @@ pub const COUNTERS: &[Counter] = &[
     },
     Counter {
         name: "fragments-held",
-        meaning: "Parts of datagrams that came before their first one, and waited.",
+        meaning: "Parts of datagrams that waited: for their first one, or for buffers to be cut into.",
         source: Source::Core(|counters| &counters.fragments_held),
     },
     Counter {

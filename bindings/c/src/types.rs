@@ -64,7 +64,7 @@ pub const WEIRGATE_VERDICT_DROP: u8 = 3;
 /// The frame belongs to a flow of worker `detail`.
 pub const WEIRGATE_VERDICT_HANDOVER: u8 = 4;
 
-/// The frame is a part of a datagram whose first part has not come: the worker has a copy, the buffer
+/// The frame is a part of a datagram that has to wait: the worker has a copy, the buffer
 /// is free.
 pub const WEIRGATE_VERDICT_HELD: u8 = 5;
 

@@ -406,7 +406,7 @@ impl<'m> Fragments<'m> {
         }
     }
 
-    /// Keeps a copy of a part until the first one comes. `false`, and the datagram given up, where
+    /// Keeps a copy of a part until the first one comes, or until there are spare buffers. `false`, and the datagram given up, where
     /// the whole ring has no room for it.
     ///
     /// Work: gives up as many old parts as take the same room, and the rest of their datagrams.
@@ -428,7 +428,7 @@ impl<'m> Fragments<'m> {
             }
         };
         let Some(datagram) = self.datagrams.get_mut(index as usize) else { return false };
-        if datagram.fate() != Fate::Waiting {
+        if datagram.fate() == Fate::Refused {
             // It was its own oldest part that had to go.
             return false;
         }
@@ -439,6 +439,9 @@ impl<'m> Fragments<'m> {
             self.log.link(datagram.held_last, at);
         }
         datagram.held_last = at;
+        if datagram.is_under_way() {
+            self.queue(index);
+        }
         true
     }
 
@@ -453,16 +456,24 @@ impl<'m> Fragments<'m> {
         datagram.id = first.id;
         if fate == Fate::Refused {
             self.refuse(index);
-        } else if datagram.held_first != NONE && datagram.is_queued == 0 {
-            datagram.is_queued = 1;
-            datagram.next_ready = NONE;
-            let last = self.ready.1;
-            match self.datagrams.get_mut(last as usize) {
-                Some(last) => last.next_ready = index,
-                None => self.ready.0 = index,
-            }
-            self.ready.1 = index;
+        } else if datagram.held_first != NONE {
+            self.queue(index);
         }
+    }
+
+    /// Puts a datagram at the end of the list of those of which parts can leave.
+    fn queue(&mut self, index: u32) {
+        let Some(datagram) = self.datagrams.get_mut(index as usize) else { return };
+        if datagram.is_queued != 0 {
+            return;
+        }
+        datagram.is_queued = 1;
+        datagram.next_ready = NONE;
+        match self.datagrams.get_mut(self.ready.1 as usize) {
+            Some(last) => last.next_ready = index,
+            None => self.ready.0 = index,
+        }
+        self.ready.1 = index;
     }
 
     /// Drops what waits of a datagram, and all that will come.

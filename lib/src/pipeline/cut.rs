@@ -20,7 +20,11 @@ pub(super) fn or_drop<R: Recorder>(
     spares: &mut Spares<'_, '_>,
 ) -> Verdict {
     match (cx.cut.take(), item) {
-        (Some(way), Sorted::V4(item)) => cut(cx, frame, item, way, spares).unwrap_or_else(Verdict::Drop),
+        (Some(way), Sorted::V4(item)) => {
+            let verdict = cut(cx, frame, item, way, spares).unwrap_or_else(Verdict::Drop);
+            cx.spares_left = spares.frames.len();
+            verdict
+        }
         _ => Verdict::Drop(reason),
     }
 }

@@ -27,7 +27,7 @@ pub enum Step {
     Answered,
     /// An ICMP error of the gateway's own takes the packet's place.
     ErrorSent(&'static str),
-    /// A part of a datagram came before the first one, and waits.
+    /// A part of a datagram waits: it came before the first one, or there were no buffers to cut it into.
     Held,
     /// Too large for its way, it goes in so many pieces.
     Cut(usize),

@@ -62,7 +62,8 @@ pub fn process_explained<R: Recorder>(
     worker.begin(now);
     let Burst { frames, spares, emitted } = burst;
     let mut spares = Spares { frames: spares.get_mut(*emitted..).unwrap_or_default(), taken: 0, first: frames.len() };
-    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, cut: None, recorder };
+    let mut cx =
+        Context { worker, snapshot, tick: tick(now), frame_index: 0, cut: None, spares_left: usize::MAX, recorder };
     for (chunk, frames) in frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
         for frame in frames.iter() {
             // The headers of most packets lie in the first two cache lines.
@@ -184,6 +185,8 @@ struct Context<'c, 'm, 's, R> {
     /// With a packet that was dropped for its size alone, after its translation: the way that its
     /// pieces go.
     cut: Option<act::Leave<'s>>,
+    /// How many spare frames there are, once one has been used.
+    spares_left: usize,
     recorder: &'c mut R,
 }
 

@@ -65,13 +65,25 @@ fn take_in<A: Wire, R: Recorder>(
     match fate {
         Fate::Waiting if part.offset == 0 => begin(cx, frame, item, index),
         Fate::Asked(_) if part.offset == 0 && has_been_round => begin(cx, frame, item, index),
-        Fate::Waiting => {
-            cx.explain(Step::Held);
-            let is_held = cx.worker.fragments.hold(index, frame.bytes(), frame.port(), frame.handovers());
-            if is_held { Ok(Verdict::Held) } else { Err(DropReason::FragmentDisplaced) }
+        Fate::Waiting => hold(cx, frame, index),
+        // It may have to be cut, and the burst before it has used up the spare frames.
+        Fate::Forwarded if !item.packet.dont_fragment && cx.spares_left < spares_needed(frame.len()) => {
+            hold(cx, frame, index)
         }
         _ => follow(cx, frame, item, fate, first),
     }
+}
+
+/// The part waits: for the first one, or for spare frames.
+fn hold<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, index: u32) -> Result<Verdict, DropReason> {
+    cx.explain(Step::Held);
+    let is_held = cx.worker.fragments.hold(index, frame.bytes(), frame.port(), frame.handovers());
+    if is_held { Ok(Verdict::Held) } else { Err(DropReason::FragmentDisplaced) }
+}
+
+/// Spare frames for a part that has waited, and for all the pieces that it may be cut in.
+const fn spares_needed(len: usize) -> usize {
+    1 + len / PIECE_MIN
 }
 
 /// The first part: what becomes of it becomes of all.
@@ -184,7 +196,7 @@ fn follow<A: Wire, R: Recorder>(
 pub(super) fn release<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, spares: &mut Spares<'_, '_>) {
     while let Some(len) = cx.worker.fragments.next_len() {
         // It may have to be cut. Where not even the first one finds as many, that is a drop.
-        if spares.frames.len() < 1 + len / PIECE_MIN && spares.taken != 0 {
+        if spares.frames.len() < spares_needed(len) && spares.taken != 0 {
             break;
         }
         let Some(spare) = spares.frames.first_mut() else { break };
