@@ -1,6 +1,6 @@
 //! The command line of `weirgate`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Checked, Config, Problem, Refused};
+use crate::status::{Conn, ConnsEnd, Filter, Stations};
 use crate::xdp::{self, Mode, Removed};
 use crate::{gateway, status};
 
@@ -44,15 +45,26 @@ pub enum Command {
     /// Takes the gateway's own traffic off the kernel and forwards it; everything else on the
     /// interfaces goes on as before. An orderly end leaves nothing behind. Needs root, or
     /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON.
+    ///
+    /// What is left by a gateway that was killed is taken over, its connections included: its steering
+    /// program dropped the gateway's traffic meanwhile, and its flow tables are in memory that outlives it.
     #[command(after_help = EXIT_CODES)]
-    Run(ConfigFile),
+    Run(RunOptions),
     /// Tell what a running gateway does.
     ///
     /// Ports, peers, services, flow tables, drops by reason and burst times; docs/counters.md
     /// explains every counter.
     #[command(after_help = EXIT_CODES)]
     Status(StatusOptions),
-    /// Take away the steering program that a killed gateway has left.
+    /// List the flows of a running gateway, as `conntrack -L` does.
+    ///
+    /// A line a flow: protocol and its number, seconds until it is forgotten unless another packet comes,
+    /// state, what the client sends, what the backend answers, service and worker. Flows come and go
+    /// meanwhile; no worker is stopped for it.
+    #[command(after_help = EXIT_CODES)]
+    Conns(ConnsOptions),
+    /// Take away the steering program, the flow tables and the control socket that a killed gateway has
+    /// left.
     ///
     /// Until then the gateway's own traffic is dropped, so that a gateway that is started again finds
     /// its connections alive. Says what it removed; other programs are left alone.
@@ -74,13 +86,54 @@ pub struct StatusOptions {
     pub control_socket: PathBuf,
 }
 
+/// Which flows to list, how, and whose.
+#[derive(Args, Debug)]
+pub struct ConnsOptions {
+    /// Only flows of the service with this name.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only flows of this client: an address, an address with a port, or a subnet.
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<Stations>,
+    /// Only flows to this backend: an address, an address with a port, or a subnet.
+    #[arg(long, value_name = "ADDRESS")]
+    pub backend: Option<Stations>,
+    /// Only flows in this state, such as `established`.
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// Only flows of this protocol, by name or number.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
+    /// Print JSON, an object a line, for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The control socket of the gateway, as its configuration names it.
+    #[arg(long, value_name = "PATH", default_value = config::CONTROL_SOCKET)]
+    pub control_socket: PathBuf,
+}
+
+/// What to run, and how to begin.
+#[derive(Args, Debug)]
+pub struct RunOptions {
+    /// Where the configuration lies.
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Take over from the gateway that runs now, with its connections.
+    ///
+    /// The new gateway makes itself ready first; then the running one lets go of its queues and flow
+    /// tables and ends once the new one forwards. Frames that come between the two are dropped, so that
+    /// TCP sends them again. If the new gateway fails before it forwards, the old one goes on.
+    #[arg(long)]
+    pub takeover: bool,
+}
+
 /// Where to look for programs.
 #[derive(Args, Debug)]
 pub struct DetachOptions {
     /// An interface to look at; may be given many times. Without it: all.
     #[arg(long = "interface", value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
-    /// The control socket to remove if its gateway is dead.
+    /// The control socket to remove if its gateway is dead; that gateway's flow tables are noted beside it.
     #[arg(long, value_name = "PATH", default_value = config::CONTROL_SOCKET)]
     pub control_socket: PathBuf,
 }
@@ -115,8 +168,9 @@ pub fn main() -> ExitCode {
     log(cli.log_level);
     match cli.command {
         Command::Check(file) => check(&file),
-        Command::Run(file) => run(&file),
+        Command::Run(options) => run(&options),
         Command::Status(options) => status(&options),
+        Command::Conns(options) => conns(options),
         Command::Detach(options) => detach(&options),
     }
 }
@@ -187,9 +241,9 @@ fn check(file: &ConfigFile) -> ExitCode {
     }
 }
 
-fn run(file: &ConfigFile) -> ExitCode {
-    match load(file) {
-        Ok(config) => match gateway::run(config) {
+fn run(options: &RunOptions) -> ExitCode {
+    match load(&options.file) {
+        Ok(config) => match gateway::run(config, options.takeover) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refused(&error),
         },
@@ -212,6 +266,40 @@ fn status(options: &StatusOptions) -> ExitCode {
     }
 }
 
+fn conns(options: ConnsOptions) -> ExitCode {
+    let ConnsOptions { service, client, backend, state, protocol, json, control_socket } = options;
+    let filter = Filter { service, client, backend, state, protocol };
+    let lines = match status::ask_conns(&control_socket, filter) {
+        Ok(lines) => lines,
+        Err(error) => return refused(&error),
+    };
+    match print_conns(lines, json) {
+        Ok(Some(_)) => ExitCode::SUCCESS,
+        // A reader that has gone away wants no more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        end => {
+            let cause = end.err().map_or_else(|| "the gateway ended it".to_owned(), |error| error.to_string());
+            let _ = writeln!(io::stderr().lock(), "weirgate: the list is not whole: {cause}; ask again");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Prints the flows as they come; how many the gateway says it has listed, where it came to an end.
+fn print_conns(mut lines: impl BufRead, json: bool) -> io::Result<Option<ConnsEnd>> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        match serde_json::from_slice::<ConnsEnd>(&line) {
+            Ok(end) => return out.flush().map(|()| Some(end)),
+            Err(_) if json => out.write_all(&line)?,
+            Err(_) => writeln!(out, "{}", serde_json::from_slice::<Conn>(&line)?)?,
+        }
+        line.clear();
+    }
+    out.flush().map(|()| None)
+}
+
 fn detach(options: &DetachOptions) -> ExitCode {
     let interfaces = (!options.interfaces.is_empty()).then_some(options.interfaces.as_slice());
     let removed = match xdp::detach(interfaces) {
@@ -226,9 +314,16 @@ fn detach(options: &DetachOptions) -> ExitCode {
         let and = if *interrupts { ", and no longer defers interrupts" } else { "" };
         print_out(&format!("{interface}: removed the {mode} steering program, id {program}{and}\n"));
     }
+    let tables = match gateway::remove_stale_tables(&options.control_socket) {
+        Ok(tables) => tables,
+        Err(error) => return refused(&error),
+    };
+    for table in &tables {
+        print_out(&format!("{}: removed a flow table or its note\n", table.display()));
+    }
     match status::remove_stale(&options.control_socket) {
         Ok(true) => print_out(&format!("{}: removed the control socket\n", options.control_socket.display())),
-        Ok(false) if removed.is_empty() => {
+        Ok(false) if removed.is_empty() && tables.is_empty() => {
             print_out("nothing to remove: no interface has a steering program of weirgate's\n");
         }
         Ok(false) => {}

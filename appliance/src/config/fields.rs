@@ -55,6 +55,8 @@ pub enum Kind {
     Port,
     /// An absolute path that fits a socket address.
     SocketPath,
+    /// The absolute path of a directory.
+    Directory,
     /// The name of a network interface.
     Interface,
     /// A name by which people and programs call something.
@@ -82,6 +84,7 @@ impl Kind {
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
             Self::Port => "a port".into(),
             Self::SocketPath => "an absolute path of at most 107 bytes".into(),
+            Self::Directory => "the absolute path of a directory".into(),
             Self::Interface => "an interface name".into(),
             Self::Name => "a name".into(),
             Self::Address => "an IP address".into(),
@@ -450,6 +453,15 @@ pub const FLOWS: Section = Section {
             Default("`65536`"),
             "65536",
             "Flows over IPv6 that each worker has room for.",
+        ),
+        field(
+            "memory",
+            Kind::Directory,
+            Default("reserved huge pages in a mounted hugetlbfs where enough are free, otherwise `/dev/shm/weirgate`"),
+            "\"/dev/shm/weirgate\"",
+            "The directory for the workers' flow tables: files that outlive the process, so that the next one goes on \
+             with its connections. In a tmpfs or a hugetlbfs. Made if it is not there; an orderly stop leaves nothing \
+             in it.",
         ),
     ],
 };

@@ -60,6 +60,8 @@ pub struct Config {
     pub flows_v6: u32,
     /// What each worker keeps of datagrams in parts.
     pub fragments: Limits,
+    /// The directory for flow tables; `None` for the best there is.
+    pub flows_memory: Option<PathBuf>,
     /// Idle times.
     pub timeouts: Timeouts,
     /// Slots of each service's lookup table, a prime.

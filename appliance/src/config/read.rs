@@ -281,6 +281,7 @@ impl Value for String {
             Kind::SocketPath => {
                 text.starts_with('/') && !text.ends_with('/') && text.len() <= SOCKET_PATH_MAX && !text.contains('\0')
             }
+            Kind::Directory => text.starts_with('/') && text.len() < libc::PATH_MAX as usize && !text.contains('\0'),
             // dev_valid_name() of the kernel: these and no others.
             Kind::Interface => {
                 (1..=INTERFACE_NAME_MAX).contains(&text.len())

@@ -67,6 +67,7 @@ fn kind(field: &Field) -> String {
         Kind::Number(min, max) => format!("number, {min} to {max}"),
         Kind::Port => "port, 1 to 65535".into(),
         Kind::SocketPath => "absolute path, at most 107 bytes".into(),
+        Kind::Directory => "absolute path".into(),
         Kind::Interface => "interface name".into(),
         Kind::Name => "name: 1 to 63 letters, digits, `-`, `_`, `.`, `/`, `:`".into(),
         Kind::Address => "IPv4 or IPv6 address".into(),

@@ -14,6 +14,7 @@ use weirgate::snapshot::Snapshot;
 use weirgate::time::{Instant, Span};
 use weirgate::verdict::DropReason;
 
+use super::listing::Listed;
 use crate::control::publish::{Published, SnapshotMemory};
 use crate::worker::Forward;
 
@@ -96,15 +97,21 @@ pub(super) struct Forwarder<'m> {
     latest: Cache<Arc<Published>, Arc<SnapshotMemory>>,
     attached: Attached,
     counters: &'m WorkerCounters,
+    listed: Listed,
     pace: Pace,
 }
 
 impl<'m> Forwarder<'m> {
-    pub(super) fn new(worker: Worker<'m>, published: Arc<Published>, counters: &'m WorkerCounters) -> Self {
+    pub(super) fn new(
+        worker: Worker<'m>,
+        published: Arc<Published>,
+        counters: &'m WorkerCounters,
+        listed: Listed,
+    ) -> Self {
         let mut latest = Cache::new(published);
         let attached = Attached::to(latest.load());
         let entries = worker.flows_v4().capacity().max(worker.flows_v6().capacity());
-        Self { worker, latest, attached, counters, pace: Pace { entries, done: Instant::ZERO } }
+        Self { worker, latest, attached, counters, listed, pace: Pace { entries, done: Instant::ZERO } }
     }
 
     /// Turns to the latest snapshot, if there is another.
@@ -135,6 +142,7 @@ impl Forward for Forwarder<'_> {
         // Relaxed: for people to look at.
         self.counters.flows_v4.store(self.worker.flows_v4().len(), Relaxed);
         self.counters.flows_v6.store(self.worker.flows_v6().len(), Relaxed);
+        self.listed.answer(&self.worker, self.attached.borrow_dependent(), now);
     }
 
     fn has_waiting_frames(&self) -> bool {

@@ -35,7 +35,7 @@ impl Source {
     pub(super) fn read(&self, forwarding: &Forwarding) -> u64 {
         match self {
             Self::Steering(read) => read(&forwarding.steering.counters()),
-            Self::Rings(read) => forwarding.workers.stats().iter().map(|stats| read(stats).load(Relaxed)).sum(),
+            Self::Rings(read) => forwarding.stats().iter().map(|stats| read(stats).load(Relaxed)).sum(),
             Self::Core(read) => forwarding.counters.iter().map(|worker| read(&worker.core).get()).sum(),
         }
     }

@@ -1,6 +1,7 @@
 //! `weirgate status`: what a running gateway tells of itself over its control socket, for people
 //! and for programs.
 
+mod conns;
 mod counters;
 mod model;
 mod socket;
@@ -8,6 +9,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use conns::push_line;
+pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, Stations};
 pub use counters::{COUNTERS, Counter, reference};
-pub use model::{BurstTimes, FlowTable, NextHop, Peer, Port, Service, Status, Traffic};
-pub use socket::{Server, SocketError, ask, refuse_live, remove_stale};
+pub use model::{BurstTimes, FlowMemory, FlowTable, NextHop, Peer, Port, Service, Status, Traffic};
+pub use socket::{
+    Client, Predecessor, Released, Request, Server, SocketError, ask, ask_conns, refuse_live, remove_stale,
+};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use weirgate::verdict::DropReason;
 use super::counters::COUNTERS;
 use crate::control::follow::{Control, State};
 use crate::gateway::{Forwarding, WorkerCounters};
-use crate::worker::Stats;
+use crate::worker::{Stats, Workers};
 use crate::xdp::{Mode, Transfer};
 
 /// The state of a running gateway.
@@ -39,6 +40,8 @@ pub struct Status {
     pub services: Vec<Service>,
     /// The flow tables.
     pub flows: Vec<FlowTable>,
+    /// The memory that they lie in, by worker.
+    pub flow_memory: Vec<FlowMemory>,
     /// Frames dropped, by reason; every reason is there.
     pub drops: BTreeMap<String, u64>,
     /// The other counters, as docs/counters.md lists them.
@@ -56,7 +59,7 @@ pub struct Port {
     pub state: String,
     /// How the steering program is attached: `native` or `generic`.
     pub mode: String,
-    /// How frames get to the rings: `zero-copy` or `copy`.
+    /// How frames get to the rings: `zero-copy` or `copy`; `closed` while another process tries to take over.
     pub transfer: String,
     /// How many receive queues the interface has.
     pub queues: u32,
@@ -137,6 +140,25 @@ pub struct FlowTable {
     pub capacity: u32,
 }
 
+/// The memory of a worker's flow tables.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct FlowMemory {
+    /// The worker.
+    pub worker: u32,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// What it lies on: `small pages`, `transparent huge pages` or `reserved huge pages of N KiB`.
+    pub pages: String,
+    /// Whether it can never be swapped out.
+    pub locked: bool,
+    /// The file that outlives the process; `null` where the flows end with it.
+    pub file: Option<PathBuf>,
+    /// How many flows of an earlier process the worker began with.
+    pub adopted: u32,
+    /// How many entries of an earlier process's were damaged, and dropped.
+    pub damaged: u32,
+}
+
 /// Nanoseconds that a worker took from taking frames off its rings to having placed the last of them.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
 pub struct BurstTimes {
@@ -159,18 +181,19 @@ impl Status {
     #[must_use]
     pub fn of(control: &Control, forwarding: &Forwarding) -> Self {
         let state = control.state.borrow();
-        let stats = forwarding.workers.stats();
+        let stats = forwarding.stats();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: forwarding.since.elapsed().as_secs(),
             workers: u32::from(control.workers),
             generation: state.generation,
             snapshot_bytes: control.published.load().len(),
-            ring_bytes: forwarding.workers.locked_bytes(),
+            ring_bytes: forwarding.workers().map_or(0, Workers::locked_bytes),
             ports: ports(&state, forwarding, stats),
             peers: peers(&state),
             services: services(control, &state, forwarding),
             flows: flows(control, forwarding),
+            flow_memory: flow_memory(forwarding),
             drops: drops(forwarding.counters.iter().map(|counters| &counters.core)),
             counters: COUNTERS
                 .iter()
@@ -184,9 +207,10 @@ impl Status {
 fn ports(state: &State, forwarding: &Forwarding, stats: &[Stats]) -> Vec<Port> {
     let modes = forwarding.steering.modes();
     let interfaces = forwarding.steering.ports();
-    let transfer = match forwarding.workers.transfer() {
-        Transfer::ZeroCopy => "zero-copy",
-        Transfer::Copy => "copy",
+    let transfer = match forwarding.workers().map(Workers::transfer) {
+        Some(Transfer::ZeroCopy) => "zero-copy",
+        Some(Transfer::Copy) => "copy",
+        None => "closed",
     };
     let port = |(index, port): (usize, &crate::control::netlink::Port)| {
         let sum = |read: fn(&crate::worker::PortStats) -> (u64, u64)| {
@@ -271,6 +295,19 @@ fn flows(control: &Control, forwarding: &Forwarding) -> Vec<FlowTable> {
         ]
     };
     (0..).zip(forwarding.counters.iter().map(|counters| &**counters)).flat_map(tables).collect()
+}
+
+fn flow_memory(forwarding: &Forwarding) -> Vec<FlowMemory> {
+    let of_worker = |(worker, memory): (u32, &crate::gateway::FlowMemory)| FlowMemory {
+        worker,
+        bytes: memory.bytes,
+        pages: memory.pages.to_string(),
+        locked: memory.is_locked,
+        file: memory.path.clone(),
+        adopted: memory.adopted.map_or(0, |adopted| adopted.flows),
+        damaged: memory.adopted.map_or(0, |adopted| adopted.damaged),
+    };
+    (0..).zip(forwarding.memory()).map(of_worker).collect()
 }
 
 /// Drops by reason, summed over the workers; every reason is there.

@@ -1,6 +1,7 @@
-//! The Unix socket on which the gateway answers: a client connects and gets one JSON document.
+//! The Unix socket on which the gateway answers: a client connects, says what it wants in one line of
+//! JSON, and gets the answer.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -8,17 +9,41 @@ use std::time::Duration;
 use std::{error, fmt, fs};
 
 use async_io::{Async, Timer};
-use futures_lite::{AsyncWriteExt, FutureExt};
-use tracing::{debug, warn};
+use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use super::Status;
+use super::{Filter, Status};
 
-/// How long a client may take to read its answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a client may take to say what it wants, and to read the next part of its answer; and how long
+/// a client waits for the answer to begin.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to leave the socket alone after it could not accept.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a gateway waits for its successor, and the other way round.
+const TAKEOVER: Duration = Duration::from_secs(60);
+/// The longest line that a client may send.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// The longest answer that a client reads.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
+/// What a client wants.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// The [`Status`], as one JSON document.
+    Status,
+    /// The flows that pass the filter, each as a JSON object on a line of its own.
+    Conns(Filter),
+    /// That the gateway lets go of its queues and flow tables for the asking process. It answers with
+    /// [`RELEASED`] once it has, and ends when it hears [`SUCCEEDED`]; otherwise it goes on.
+    Handover,
+}
+
+/// What a gateway says when it has let go.
+pub(crate) const RELEASED: &str = "released";
+/// What its successor says when it forwards.
+pub(crate) const SUCCEEDED: &str = "succeeded";
 
 /// Why the control socket cannot be had, or does not answer.
 #[derive(Debug)]
@@ -40,6 +65,13 @@ pub enum SocketError {
         path: PathBuf,
         /// The system's answer.
         cause: io::Error,
+    },
+    /// The gateway there did not let go.
+    Kept {
+        /// The path.
+        path: PathBuf,
+        /// What it said.
+        cause: String,
     },
     /// What answers there is no gateway of this version.
     Strange {
@@ -71,6 +103,11 @@ impl fmt::Display for SocketError {
             Self::Silent { path, cause } => write!(
                 f,
                 "no gateway answers on {}: {cause}; start one with `weirgate run`, or name its socket with --control-socket",
+                path.display()
+            ),
+            Self::Kept { path, cause } => write!(
+                f,
+                "the gateway behind {} did not let go and goes on: {cause}; stop it and start again",
                 path.display()
             ),
             Self::Strange { path, cause } => write!(
@@ -117,11 +154,16 @@ pub fn remove_stale(path: &Path) -> Result<bool, SocketError> {
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(false),
         Err(cause) => return Err(SocketError::Refused { path: path.to_owned(), cause }),
     }
+    remove_own_directory(path);
+    Ok(true)
+}
+
+/// Removes the default socket's directory if it is empty.
+fn remove_own_directory(path: &Path) {
     let own = Path::new(crate::config::CONTROL_SOCKET);
     if let Some(directory) = own.parent().filter(|_| path == own) {
         let _ = fs::remove_dir(directory);
     }
-    Ok(true)
 }
 
 /// The listening end. Dropping it removes the socket, and the directory if it was made for it.
@@ -139,10 +181,15 @@ impl Server {
     /// Makes sure of `path` for [`announce`](Self::announce): listens beside it, where nobody looks, so
     /// that whoever finds the socket finds a gateway that forwards.
     ///
+    /// With `takeover` a gateway may run there, whose place [`announce`](Self::announce) takes.
+    ///
     /// # Errors
     /// A running gateway there, something that is no socket, or the system's refusal.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        refuse_live(path)?;
+    pub fn bind(path: &Path, takeover: bool) -> Result<Self, SocketError> {
+        match refuse_live(path) {
+            Err(SocketError::Live(_)) if takeover => {}
+            result => result?,
+        }
         let refused = |cause| SocketError::Refused { path: path.to_owned(), cause };
         let directory = path.parent().filter(|directory| !directory.exists()).map(Path::to_owned);
         if let Some(directory) = &directory {
@@ -170,24 +217,11 @@ impl Server {
         fs::rename(&self.waiting, &self.path).map_err(refused)
     }
 
-    /// Answers whoever connects, one after another; ends only when dropped.
-    pub async fn serve<T>(&self, status: impl Fn() -> Status) -> T {
+    /// The next client that connects; ends only when dropped.
+    pub async fn accept(&self) -> Client {
         loop {
             match self.listener.accept().await {
-                Ok((mut client, _)) => {
-                    let answer = serde_json::to_vec(&status()).expect("status is plain data");
-                    let write = async {
-                        client.write_all(&answer).await?;
-                        client.close().await
-                    };
-                    let timeout = async {
-                        Timer::after(ANSWER).await;
-                        Err(ErrorKind::TimedOut.into())
-                    };
-                    if let Err(cause) = write.or(timeout).await {
-                        debug!(%cause, "a client went away without its answer");
-                    }
-                }
+                Ok((stream, _)) => return Client { stream: futures_lite::io::BufReader::new(stream) },
                 Err(cause) => {
                     warn!(%cause, "the control socket does not accept");
                     Timer::after(PAUSE).await;
@@ -195,33 +229,156 @@ impl Server {
             }
         }
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
+    /// Takes the socket away, so that nobody finds it any more.
+    pub fn withdraw(&self) {
         // Another gateway may have its own socket there by now.
         for path in [&self.waiting, &self.path] {
             if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.ino() == self.inode) {
                 let _ = fs::remove_file(path);
             }
         }
-        if let Some(directory) = &self.made {
-            // Only an empty one goes.
-            let _ = fs::remove_dir(directory);
+    }
+}
+
+/// A client that has connected.
+#[derive(Debug)]
+pub struct Client {
+    stream: futures_lite::io::BufReader<Async<UnixStream>>,
+}
+
+impl Client {
+    /// What the client wants.
+    ///
+    /// # Errors
+    /// A client that says nothing for a while, goes away, or says something else.
+    pub async fn request(&mut self) -> io::Result<Request> {
+        let line = self.line(PATIENCE).await?;
+        serde_json::from_str(&line).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+    }
+
+    /// Sends a part of the answer.
+    ///
+    /// # Errors
+    /// A client that has gone away, or reads nothing for a while.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        within(PATIENCE, self.stream.get_mut().write_all(bytes)).await
+    }
+
+    /// Says that this process has let go, and waits for the client to take over; whether it did.
+    pub async fn hand_over(&mut self) -> bool {
+        let said = format!("{RELEASED}\n");
+        self.send(said.as_bytes()).await.is_ok() && self.line(TAKEOVER).await.is_ok_and(|line| line == SUCCEEDED)
+    }
+
+    async fn line(&mut self, patience: Duration) -> io::Result<String> {
+        let mut line = String::new();
+        let mut limited = (&mut self.stream).take(REQUEST_BYTES_MAX);
+        within(patience, limited.read_line(&mut line)).await?;
+        match line.strip_suffix('\n') {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(ErrorKind::UnexpectedEof.into()),
         }
     }
 }
 
-/// Asks the gateway behind `path`.
+async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let timeout = async {
+        Timer::after(patience).await;
+        Err(ErrorKind::TimedOut.into())
+    };
+    work.or(timeout).await
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.withdraw();
+        if let Some(directory) = &self.made {
+            // Only an empty one goes.
+            let _ = fs::remove_dir(directory);
+        }
+        // Who took over did not make it.
+        remove_own_directory(&self.path);
+    }
+}
+
+/// Connects to the gateway behind `path` and asks; the answer is read from what comes back.
+fn connect(path: &Path, request: &Request) -> Result<UnixStream, SocketError> {
+    let silent = |cause| SocketError::Silent { path: path.to_owned(), cause };
+    let mut stream = UnixStream::connect(path).map_err(silent)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
+    let mut line = serde_json::to_string(request).expect("a request is plain data");
+    line.push('\n');
+    stream.write_all(line.as_bytes()).map_err(silent)?;
+    Ok(stream)
+}
+
+/// Asks the gateway behind `path` for its status.
 ///
 /// # Errors
 /// [`SocketError::Silent`] where none answers, [`SocketError::Strange`] where something else does.
 pub fn ask(path: &Path) -> Result<Status, SocketError> {
-    let silent = |cause| SocketError::Silent { path: path.to_owned(), cause };
-    let client = UnixStream::connect(path).map_err(silent)?;
-    client.set_read_timeout(Some(ANSWER)).map_err(silent)?;
     let mut answer = String::new();
-    client.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).map_err(silent)?;
+    let stream = connect(path, &Request::Status)?;
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer);
+    read.map_err(|cause| SocketError::Silent { path: path.to_owned(), cause })?;
     serde_json::from_str(&answer)
         .map_err(|error| SocketError::Strange { path: path.to_owned(), cause: error.to_string() })
+}
+
+/// Asks the gateway behind `path` for its flows, a JSON object a line.
+///
+/// # Errors
+/// [`SocketError::Silent`] where none answers.
+pub fn ask_conns(path: &Path, filter: Filter) -> Result<impl BufRead + use<>, SocketError> {
+    let stream = connect(path, &Request::Conns(filter))?;
+    // A filter may pick nothing for long; the gateway itself gives up on a worker that does not answer.
+    stream.set_read_timeout(None).map_err(|cause| SocketError::Silent { path: path.to_owned(), cause })?;
+    Ok(BufReader::with_capacity(1 << 16, stream))
+}
+
+/// The running gateway that this process is to take over from.
+#[derive(Debug)]
+pub struct Predecessor {
+    path: PathBuf,
+}
+
+impl Predecessor {
+    /// Makes sure that a gateway answers behind `path`.
+    ///
+    /// # Errors
+    /// [`SocketError::Silent`] or [`SocketError::Strange`] where none does.
+    pub fn find(path: &Path) -> Result<Self, SocketError> {
+        ask(path).map(|_| Self { path: path.to_owned() })
+    }
+
+    /// Has it let go of its queues and flow tables. It takes them back unless it is told of
+    /// [success](Released::succeed).
+    ///
+    /// # Errors
+    /// [`SocketError::Kept`] where it does not; it goes on then.
+    pub fn release(self) -> Result<Released, SocketError> {
+        let kept = |cause: String| SocketError::Kept { path: self.path.clone(), cause };
+        let stream = connect(&self.path, &Request::Handover)?;
+        stream.set_read_timeout(Some(TAKEOVER)).map_err(|cause| kept(cause.to_string()))?;
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        (&mut reader).take(REQUEST_BYTES_MAX).read_line(&mut line).map_err(|cause| kept(cause.to_string()))?;
+        if line.trim_end() == RELEASED { Ok(Released { stream: reader.into_inner() }) } else { Err(kept(line)) }
+    }
+}
+
+/// A gateway that has let go. Dropping this has it take everything back.
+#[derive(Debug)]
+pub struct Released {
+    stream: UnixStream,
+}
+
+impl Released {
+    /// Tells it to end.
+    pub fn succeed(mut self) {
+        if let Err(cause) = self.stream.write_all(format!("{SUCCEEDED}\n").as_bytes()) {
+            warn!(%cause, "the earlier gateway has gone before it was told to");
+        }
+    }
 }

@@ -112,6 +112,7 @@ impl Status {
         self.print_peers(&mut out);
         self.print_services(&mut out, all);
         self.print_flows(&mut out);
+        self.print_flow_memory(&mut out);
         self.print_drops(&mut out, all);
         self.print_counters(&mut out, all);
         let times = &self.burst_times;
@@ -204,6 +205,23 @@ impl Status {
             let mut row = vec![flows.family.clone()];
             row.extend(numbers.iter().map(ToString::to_string));
             table.row(row);
+        }
+        table.print(out);
+    }
+
+    fn print_flow_memory(&self, out: &mut String) {
+        let mut table = Table::new(&["FLOW MEMORY", ">SIZE", "LOCKED", ">ADOPTED", ">DAMAGED", "FILE"]);
+        for memory in &self.flow_memory {
+            let file = memory.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+            let locked = if memory.locked { "yes" } else { "no" };
+            table.row(vec![
+                memory.pages.clone(),
+                bytes(memory.bytes as u64),
+                locked.to_owned(),
+                memory.adopted.to_string(),
+                memory.damaged.to_string(),
+                file,
+            ]);
         }
         table.print(out);
     }

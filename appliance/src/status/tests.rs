@@ -60,6 +60,15 @@ fn sample() -> Status {
             flows_created: 2,
         }],
         flows: vec![FlowTable { worker: 0, family: "ipv4".into(), used: 2, capacity: 65_536 }],
+        flow_memory: vec![FlowMemory {
+            worker: 0,
+            bytes: 14 << 20,
+            pages: "transparent huge pages".into(),
+            locked: true,
+            file: Some("/dev/shm/weirgate/flows-1".into()),
+            adopted: 2,
+            damaged: 0,
+        }],
         drops: model::drops([&counters].into_iter()),
         counters: COUNTERS.iter().map(|counter| (counter.name.into(), u64::from(counter.name == "steered"))).collect(),
         burst_times: BurstTimes {
@@ -91,6 +100,9 @@ web      tcp       192.0.2.1:30080, 203.0.113.10:80 and 1 more  10.77.74.10:80  
 FLOW TABLE  WORKER  USED  CAPACITY
 ipv4             0     2     65536
 
+FLOW MEMORY                 SIZE  LOCKED  ADOPTED  DAMAGED  FILE
+transparent huge pages  14.0 MiB  yes           2        0  /dev/shm/weirgate/flows-1
+
 DROPPED   FRAMES  WHY
 no-route       1  No route: over the overlay to the backend, or out of a port to the client.
 
@@ -118,7 +130,7 @@ fn the_json_has_these_fields() {
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "burst_times counters drops flows generation peers ports ring_bytes services snapshot_bytes uptime_seconds \
+        "burst_times counters drops flow_memory flows generation peers ports ring_bytes services snapshot_bytes uptime_seconds \
          version workers"
     );
     assert_eq!(keys(&json["ports"][0]), "addresses interface mac mode mtu queues received state transfer transmitted");
@@ -127,6 +139,7 @@ fn the_json_has_these_fields() {
     assert_eq!(keys(&json["peers"][0]["next_hop"]), "address interface mac");
     assert_eq!(keys(&json["services"][0]), "backends flows_created frontends name original protocol reply");
     assert_eq!(keys(&json["flows"][0]), "capacity family used worker");
+    assert_eq!(keys(&json["flow_memory"][0]), "adopted bytes damaged file locked pages worker");
     assert_eq!(keys(&json["burst_times"]), "count max_ns p50_ns p90_ns p999_ns p99_ns");
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
 }
@@ -181,12 +194,19 @@ impl Drop for Directory {
 fn a_client_gets_the_status_and_nothing_is_left_of_the_socket() {
     let directory = Directory::new("answer");
     let path = directory.0.join("run/control.sock");
-    let server = Server::bind(&path).unwrap();
+    let server = Server::bind(&path, false).unwrap();
     server.announce().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let asked = path.clone();
     let client = std::thread::spawn(move || ask(&asked));
-    let served = async_io::block_on(future::or(server.serve(sample), async {
+    let serve = async {
+        let mut client = server.accept().await;
+        assert_eq!(client.request().await.unwrap(), Request::Status);
+        client.send(&serde_json::to_vec(&sample()).unwrap()).await.unwrap();
+        drop(client);
+        future::pending().await
+    };
+    let served = async_io::block_on(future::or(serve, async {
         while !client.is_finished() {
             async_io::Timer::after(std::time::Duration::from_millis(5)).await;
         }
@@ -194,7 +214,7 @@ fn a_client_gets_the_status_and_nothing_is_left_of_the_socket() {
     }));
     assert_eq!(served.join().unwrap().unwrap(), sample());
 
-    let refused = Server::bind(&path).unwrap_err().to_string();
+    let refused = Server::bind(&path, false).unwrap_err().to_string();
     let expected = format!(
         "a gateway is already running with the control socket {}; stop it, or set another gateway.control_socket",
         path.display()
@@ -210,7 +230,7 @@ fn a_dead_process_s_socket_is_replaced_and_other_files_are_not() {
     let path = directory.0.join("control.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a closed socket leaves its file");
-    let server = Server::bind(&path).unwrap();
+    let server = Server::bind(&path, false).unwrap();
     assert!(ask(&path).is_err(), "nobody answers before the gateway forwards");
     server.announce().unwrap();
     drop(server);
@@ -221,7 +241,7 @@ fn a_dead_process_s_socket_is_replaced_and_other_files_are_not() {
     assert!(!remove_stale(&path).unwrap(), "there is none any more");
 
     fs::write(&path, "precious").unwrap();
-    let refused = Server::bind(&path).unwrap_err().to_string();
+    let refused = Server::bind(&path, false).unwrap_err().to_string();
     let expected =
         format!("{} is there and is no socket; remove it, or set another gateway.control_socket", path.display());
     assert_eq!(refused, expected);

@@ -29,7 +29,7 @@ use crate::xdp::{DeferredInterrupts, StartError, Steering, Transfer, layout, rin
 pub use bare::Bare;
 pub use lane::Lane;
 pub use latency::Latency;
-pub use memory::Memory;
+pub use memory::{FileSystem, Memory, Pages};
 pub use stats::{PortStats, Stats};
 
 /// How a worker waits for frames.
@@ -235,6 +235,13 @@ impl Workers {
     #[must_use]
     pub fn unresolved(&self) -> Option<(PortId, IpAddr)> {
         self.unresolved.try_recv().ok()
+    }
+
+    /// Has a worker take another turn, even if it is about to sleep.
+    pub(crate) fn wake(&self, worker: usize) {
+        if let Some(doorbell) = self.shared.doorbells.get(worker) {
+            doorbell.wake();
+        }
     }
 
     /// Whether frames are copied between the driver and the rings.

@@ -297,7 +297,7 @@ const CHUNKS_OVER: u32 = 1024;
 
 /// How long an occupied queue is tried again, and how often.
 const OCCUPIED_PATIENCE: Duration = Duration::from_secs(2);
-const OCCUPIED_RETRY: Duration = Duration::from_millis(50);
+const OCCUPIED_RETRY: Duration = Duration::from_millis(5);
 
 /// Opens a socket for every queue of every port, without copying where all ports can, and shares
 /// the queues out among the workers: queue `q` belongs to worker `q % workers`.

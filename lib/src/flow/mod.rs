@@ -8,8 +8,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::hash::HashKey;
 use crate::net::Protocol;
+use crate::snapshot::Snapshot;
+use crate::time::{Instant, Span};
 
-pub(crate) use state::{ASSURED, Step, are_legal, idle_ticks, step, tick};
+pub(crate) use state::{ASSURED, Step, are_legal, idle_ticks, span, step, tick};
 pub use state::{Direction, State};
 pub use table::{Adopted, AttachError, CAPACITY_MAX, FlowTraffic, Found, InsertError, Owner, Table, TableError};
 
@@ -186,5 +188,12 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub const fn service(&self) -> u32 {
         self.service
+    }
+
+    /// How long the flow is still remembered if no packet comes.
+    #[must_use]
+    pub fn idle_left(&self, snapshot: &Snapshot<'_>, now: Instant) -> Span {
+        let idle = snapshot.globals.idle_ticks.get(usize::from(self.state & !ASSURED)).copied().unwrap_or(0);
+        span(idle.saturating_sub(tick(now).wrapping_sub(self.seen)))
     }
 }

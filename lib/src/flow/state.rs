@@ -4,6 +4,7 @@ mod transitions;
 
 use crate::net::Protocol;
 use crate::snapshot::Timeouts;
+use crate::time::Span;
 use crate::wire::tcp::Flags;
 
 pub(crate) use transitions::{Step, are_legal, step};
@@ -172,6 +173,12 @@ const TICK_SHIFT: u32 = 20;
 #[inline]
 pub(crate) const fn tick(now: crate::time::Instant) -> u32 {
     (now.0 >> TICK_SHIFT) as u32
+}
+
+/// How long so many ticks are.
+#[must_use]
+pub(crate) const fn span(ticks: u32) -> Span {
+    Span((ticks as u64) << TICK_SHIFT)
 }
 
 /// Idle times in ticks, by the state's number.

@@ -19,6 +19,12 @@ impl World {
         self.directory().join("control.sock")
     }
 
+    /// Where a gateway with this world's configuration keeps its flow tables. Made by the gateway.
+    #[must_use]
+    pub fn flow_tables(&self) -> PathBuf {
+        Path::new("/dev/shm").join(&self.prefix)
+    }
+
     /// A configuration file for a gateway of this world: services `web` (TCP), `dns` and `echo` (UDP) over all pods.
     #[must_use]
     pub fn gateway_config(&self) -> String {
@@ -41,6 +47,9 @@ poll = "adaptive"
 workers = {workers}
 control_socket = "{socket}"
 
+[flows]
+memory = "{tables}"
+
 [uplink]
 interface = "{uplink}"
 addresses = ["{gateway_v4}", "{gateway_v6}"]
@@ -62,6 +71,7 @@ snat_pool = ["{subnet_v4}.2", "{subnet_v4}.3", "{subnet_v6}::2"]
 "#,
             workers = self.options().queues,
             socket = self.control_socket().display(),
+            tables = self.flow_tables().display(),
             uplink = self.uplink(),
             gateway_v4 = crate::GATEWAY_V4,
             gateway_v6 = crate::GATEWAY_V6,
@@ -115,27 +125,43 @@ backends = [{}]
     /// # Errors
     /// [`WorldError::Gateway`] with its log when it ends, or when it does not answer within 20 seconds.
     pub fn start_gateway(&self, binary: &Path, configuration: &str) -> Result<Gateway, WorldError> {
+        let mut gateway = self.spawn_gateway(binary, configuration, "weirgate", &[])?;
+        let up = gateway.wait_for(|_| UnixStream::connect(self.control_socket()).is_ok());
+        if up { Ok(gateway) } else { Err(gateway.failed("did not answer on its control socket")) }
+    }
+
+    /// Starts `binary run --takeover --config FILE` on the gateway host and waits until it says that it has taken over
+    /// from the gateway that runs there.
+    ///
+    /// # Errors
+    /// [`WorldError::Gateway`] with its log when it ends, or has not taken over within 20 seconds.
+    pub fn take_over(&self, binary: &Path, configuration: &str) -> Result<Gateway, WorldError> {
+        let mut gateway = self.spawn_gateway(binary, configuration, "successor", &["--takeover"])?;
+        let up = gateway.wait_for(|gateway| gateway.log().contains("taken over"));
+        if up { Ok(gateway) } else { Err(gateway.failed("did not take over")) }
+    }
+
+    /// Starts `binary run` with further arguments and does not wait; `name` is that of its files.
+    fn spawn_gateway(
+        &self,
+        binary: &Path,
+        configuration: &str,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<Gateway, WorldError> {
         let io = |error| WorldError::io("cannot prepare the gateway", &error);
-        let file = self.directory().join("weirgate.toml");
-        let log = self.directory().join("weirgate.log");
+        let file = self.directory().join(name).with_extension("toml");
+        let log = self.directory().join(name).with_extension("log");
         fs::write(&file, configuration).map_err(io)?;
         let output = fs::File::create(&log).map_err(io)?;
         let mut command = self.command(Host::Gateway, &binary.display().to_string());
         command
             .args(["run", "--config"])
             .arg(&file)
+            .args(arguments)
             .stdout(Stdio::from(output.try_clone().map_err(io)?))
             .stderr(Stdio::from(output));
-        let mut process = Process::start(&mut command).map_err(io)?;
-        let mut ended = false;
-        let up = wait_until(Duration::from_secs(20), || {
-            ended = matches!(process.wait(Duration::ZERO), Waited::Ended(_));
-            ended || UnixStream::connect(self.control_socket()).is_ok()
-        });
-        if ended || !up {
-            let how = if ended { "ended" } else { "did not answer on its control socket" };
-            return Err(WorldError::Gateway(format!("the gateway {how}:\n{}", read_or_empty(&log))));
-        }
+        let process = Process::start(&mut command).map_err(io)?;
         Ok(Gateway { process, binary: binary.to_owned(), file, log })
     }
 
@@ -181,6 +207,27 @@ impl Gateway {
     #[must_use]
     pub fn log(&self) -> String {
         read_or_empty(&self.log)
+    }
+
+    /// Waits until `done`, at most 20 seconds and as long as it runs.
+    fn wait_for(&mut self, done: impl Fn(&Self) -> bool) -> bool {
+        let mut is_done = false;
+        wait_until(Duration::from_secs(20), || {
+            let has_ended = !self.is_running();
+            is_done = done(self);
+            is_done || has_ended
+        });
+        is_done && self.is_running()
+    }
+
+    fn failed(&mut self, what: &str) -> WorldError {
+        let how = if self.is_running() { what } else { "ended" };
+        WorldError::Gateway(format!("the gateway {how}:\n{}", self.log()))
+    }
+
+    /// Waits for its end, at most `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Waited {
+        self.process.wait(limit)
     }
 
     /// Whether it still runs.

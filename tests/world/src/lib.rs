@@ -123,7 +123,7 @@ impl Host {
 /// A world. Dropping it ends every process in it and removes its namespaces and files.
 #[derive(Debug)]
 pub struct World {
-    prefix: String,
+    pub(crate) prefix: String,
     directory: PathBuf,
     options: Options,
     // The order matters: the reaper has removed everything before the next world may begin.
@@ -147,7 +147,8 @@ impl World {
         let prefix = format!("wg{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let directory = PathBuf::from(format!("/tmp/{prefix}"));
         let namespaces: Vec<String> = Host::all().iter().map(|host| format!("{prefix}-{}", host.name())).collect();
-        let reaper = netns::Reaper::start(&namespaces, &directory)?;
+        let shared = Path::new("/dev/shm").join(&prefix);
+        let reaper = netns::Reaper::start(&namespaces, &[&directory, &shared])?;
         let world = Self { prefix, directory, options, reaper, _turn: turn };
         fs::create_dir_all(&world.directory)
             .map_err(|error| WorldError::io(&format!("cannot create {}", world.directory.display()), &error))?;

@@ -59,11 +59,11 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    pub(crate) fn start(namespaces: &[String], directory: &Path) -> Result<Self, WorldError> {
+    pub(crate) fn start(namespaces: &[String], directories: &[&Path]) -> Result<Self, WorldError> {
         let names = namespaces.join(" ");
-        let directory = directory.display();
+        let directories = directories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
         let removal = format!(
-            "for n in {names}; do ip netns pids $n | xargs -r kill -9; ip netns del $n; done 2>/dev/null; rm -rf {directory}"
+            "for n in {names}; do ip netns pids $n | xargs -r kill -9; ip netns del $n; done 2>/dev/null; rm -rf {directories}"
         );
         let script = format!("trap '' HUP INT TERM; read -r word; [ \"$word\" = keep ] || {{ {removal}; }}");
         let mut child = Command::new("sh")

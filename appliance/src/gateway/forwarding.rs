@@ -1,0 +1,327 @@
+//! The parts that forward: steering program, workers, flow tables; begun, handed over and ended in order.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use tracing::{info, warn};
+use weirgate::flow::Adopted;
+use weirgate::net::PortId;
+use weirgate::pipeline::{Worker, WorkerConfig};
+
+use super::RunError;
+use super::forward::{Forwarder, WorkerCounters};
+use super::listing::{self, Lister};
+use super::tables::{Mapped, Tables, Wanted};
+use crate::config;
+use crate::control::compile::SteerTable;
+use crate::control::follow::{Control, DataPath};
+use crate::status::{Predecessor, Server};
+use crate::worker::{self, Lane, Pages, Plan, Poll, Stats, Workers};
+use crate::xdp::{Attach, StartError, Steering};
+
+/// The parts that forward, as the control side and status see them.
+pub struct Forwarding {
+    /// The steering program.
+    pub steering: Steering,
+    /// The workers' threads and rings, and the tables that they use; none while another process tries to
+    /// take over.
+    running: Option<Running>,
+    /// What each worker counts.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// When forwarding began.
+    pub since: Instant,
+}
+
+/// What exists as long as workers run.
+struct Running {
+    workers: Workers,
+    tables: Tables,
+    memory: Vec<FlowMemory>,
+    listers: Vec<Lister>,
+}
+
+/// The memory that a worker's flow tables lie in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FlowMemory {
+    /// What kind of pages it lies on.
+    pub pages: Pages,
+    /// Whether it can never be swapped out.
+    pub is_locked: bool,
+    /// The file that outlives the process, where there is one.
+    pub path: Option<PathBuf>,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// What came of the flows of an earlier process; `None` where the worker began without flows.
+    pub adopted: Option<Adopted>,
+}
+
+impl fmt::Debug for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarding").field("since", &self.since).finish_non_exhaustive()
+    }
+}
+
+impl DataPath for Forwarding {
+    fn steer(&mut self, table: &SteerTable) -> Result<(), String> {
+        self.steering.fill(table).map_err(|error| error.to_string())
+    }
+
+    fn unresolved(&mut self) -> Option<(PortId, IpAddr)> {
+        self.workers()?.unresolved()
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.workers()
+            .is_some_and(|workers| !workers.are_running())
+            .then(|| "a worker has ended by itself; the log above says why, and starting again helps".to_owned())
+    }
+}
+
+impl Forwarding {
+    /// The workers; `None` while another process tries to take over.
+    #[must_use]
+    pub fn workers(&self) -> Option<&Workers> {
+        self.running.as_ref().map(|running| &running.workers)
+    }
+
+    /// What each worker counts about its rings; nothing while another process tries to take over.
+    #[must_use]
+    pub fn stats(&self) -> &[Stats] {
+        self.workers().map_or(&[], Workers::stats)
+    }
+
+    /// The memory of the workers' flow tables, by worker.
+    #[must_use]
+    pub fn memory(&self) -> &[FlowMemory] {
+        self.running.as_ref().map_or(&[], |running| &running.memory)
+    }
+
+    pub(super) fn lister(&mut self, worker: usize) -> Option<&mut Lister> {
+        self.running.as_mut()?.listers.get_mut(worker)
+    }
+
+    /// Leaves the flow tables to the next process from now on, whatever becomes of this one.
+    pub(super) fn settle(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.tables.settle();
+        }
+    }
+
+    /// Has the ports be as they were before the start: with an earlier gateway's steering program
+    /// where there was one, which goes on dropping its traffic, and else with none. Flow tables are those
+    /// that there were.
+    pub(super) fn give_back(mut self) {
+        self.steering.give_back();
+        self.release();
+    }
+
+    /// Takes the program off the ports, lets the workers send what they hold, closes the rings, and
+    /// removes the flow tables.
+    pub(super) fn end(self) {
+        self.steering.detach();
+        if let Some(Running { workers, tables, .. }) = self.running {
+            workers.stop();
+            tables.remove();
+        }
+    }
+
+    /// Ends for a reason of its own: the program stays on the ports and drops the gateway's traffic,
+    /// which the kernel would answer with resets, until the next gateway takes over with the flows.
+    pub(super) fn abandon(self) {
+        warn!("the steering program and the flow tables stay until the next start, or `weirgate detach`");
+        drop(self.running);
+    }
+
+    /// Lets go of queues and flow tables, for another process. The steering program stays and drops the
+    /// gateway's traffic meanwhile.
+    pub(super) fn release(&mut self) {
+        // Workers first: their threads hold the locks on the tables.
+        self.running = None;
+    }
+
+    /// Goes on after [`release`](Self::release), where the other process did not.
+    pub(super) fn resume(&mut self, control: &Control) -> Result<(), RunError> {
+        self.running = Some(start(control, &mut self.steering, &mut self.counters, false)?);
+        self.settle();
+        Ok(())
+    }
+}
+
+/// Starts the workers and attaches the steering program; on a refusal nothing is left of either.
+pub(super) fn begin(control: &Control, mut steering: Steering) -> Result<Forwarding, RunError> {
+    let mut counters = Vec::new();
+    let running = start(control, &mut steering, &mut counters, false)?;
+    attach(control, steering, running, counters)
+}
+
+/// As [`begin`], in place of the process that has queues and tables now. On a refusal it goes on.
+pub(super) fn take_over(
+    control: &Control,
+    mut steering: Steering,
+    predecessor: Predecessor,
+    server: &Server,
+) -> Result<Forwarding, RunError> {
+    let tables = look(control);
+    if let Some(reason) = tables.obstacle_to_takeover() {
+        return Err(RunError::Takeover(reason));
+    }
+    let mut counters = Vec::new();
+    let released = predecessor.release()?;
+    let began = Instant::now();
+    let running = start(control, &mut steering, &mut counters, true)?;
+    let mut forwarding = attach(control, steering, running, counters)?;
+    info!(gap = ?began.elapsed(), "taken over");
+    if let Err(error) = server.announce() {
+        forwarding.give_back();
+        return Err(error.into());
+    }
+    forwarding.settle();
+    released.succeed();
+    Ok(forwarding)
+}
+
+fn attach(
+    control: &Control,
+    mut steering: Steering,
+    running: Running,
+    counters: Vec<Arc<WorkerCounters>>,
+) -> Result<Forwarding, RunError> {
+    if let Err(error) = steering.attach(Attach::Best) {
+        running.workers.stop();
+        return Err(error.into());
+    }
+    let config = &control.config;
+    info!(workers = counters.len(), services = config.services.len(), peers = config.peers.len(), "forwarding");
+    Ok(Forwarding { steering, running: Some(running), counters, since: Instant::now() })
+}
+
+fn look(control: &Control) -> Tables {
+    let config = &control.config;
+    Tables::look(&Wanted {
+        control_socket: &config.control_socket,
+        directory: config.flows_memory.as_deref(),
+        workers: control.workers.into(),
+        flows: [config.flows_v4, config.flows_v6],
+    })
+}
+
+/// Opens the rings and starts the workers on the flow tables that an earlier process left, or on empty
+/// ones; waits until they have made them theirs. With `adopt`, empty ones are an error.
+fn start(
+    control: &Control,
+    steering: &mut Steering,
+    counters: &mut Vec<Arc<WorkerCounters>>,
+    adopt: bool,
+) -> Result<Running, RunError> {
+    let config = &control.config;
+    let plan = Plan {
+        workers: Some(control.workers.into()),
+        poll: match config.poll {
+            config::Poll::Adaptive => Poll::Adaptive,
+            config::Poll::Busy => Poll::Busy,
+        },
+        first_core: config.first_core,
+        ..Plan::default()
+    };
+    let mut tables = look(control);
+    if let Some(reason) = tables.unusable() {
+        warn!(reason, "starting without the flows of the earlier gateway");
+    }
+    counters.resize_with(control.workers.into(), || Arc::new(WorkerCounters::new(config.services.len())));
+    let mut memory = Vec::new();
+    let mut listers = Vec::new();
+    let mut refusal = None;
+    let (ready, reports) = channel();
+    let workers = worker::start(&plan, steering, |id| {
+        let secret = random().map_err(|cause| StartError::System { step: "read random bits", name: None, cause })?;
+        let worker =
+            WorkerConfig { id, workers: control.workers, flows_v4: config.flows_v4, flows_v6: config.flows_v6, secret };
+        let bytes = Worker::memory_bytes(&worker);
+        let Mapped { memory: mapped, mut is_adopted, path } = match tables.map(bytes) {
+            Ok(mapped) => mapped,
+            Err(error) => {
+                refusal = Some(RunError::Tables(error));
+                return Err(StartError::System {
+                    step: "map the flow tables",
+                    name: None,
+                    cause: io::ErrorKind::Other.into(),
+                });
+            }
+        };
+        if is_adopted && let Err(reason) = Worker::check(&worker, &mapped) {
+            if adopt {
+                refusal = Some(RunError::Takeover(reason.to_string()));
+                return Err(StartError::System {
+                    step: "adopt the flow tables",
+                    name: None,
+                    cause: io::ErrorKind::Other.into(),
+                });
+            }
+            warn!(worker = id.0, %reason, "starting without the flows of the earlier gateway");
+            is_adopted = false;
+        }
+        memory.push(FlowMemory { pages: mapped.pages(), is_locked: mapped.is_locked(), path, bytes, adopted: None });
+        let counted = Arc::clone(&counters[usize::from(id.0)]);
+        let published = Arc::clone(&control.published);
+        let ready = ready.clone();
+        let (lister, listed) = listing::connect();
+        listers.push(lister);
+        Ok(move |lane: &mut Lane| {
+            let mut mapped = mapped;
+            let services: &[_] = &counted.services;
+            let (worker, adopted) = if is_adopted {
+                let attached = Worker::attach(&worker, &mut mapped, &counted.core, services);
+                let (worker, adopted) = attached.expect("the table has been checked");
+                (worker, Some(adopted))
+            } else {
+                let made = Worker::new(&worker, &mut mapped, &counted.core, services);
+                (made.expect("the configuration keeps to the capacities that a table can have"), None)
+            };
+            // Nobody listens any more where another worker has failed.
+            let _ = ready.send((id, adopted));
+            drop(ready);
+            lane.run(&mut Forwarder::new(worker, published, &counted, listed));
+        })
+    });
+    drop(ready);
+    let workers = workers.map_err(|error| refusal.unwrap_or_else(|| error.into()))?;
+    for _ in 0..memory.len() {
+        let Ok((id, adopted)) = reports.recv() else {
+            let cause = io::ErrorKind::BrokenPipe.into();
+            return Err(RunError::System { step: "start a worker, which ended at once", cause });
+        };
+        let place = &mut memory[usize::from(id.0)];
+        place.adopted = adopted;
+        report(id.0, place);
+    }
+    Ok(Running { workers, tables, memory, listers })
+}
+
+/// Tells the log what a worker's flow tables are.
+fn report(worker: u8, memory: &FlowMemory) {
+    let path = memory.path.as_deref().map_or_else(|| "none".into(), |path| path.display().to_string());
+    info!(worker, bytes = memory.bytes, pages = %memory.pages, locked = memory.is_locked, file = path, "flow tables");
+    if !memory.is_locked {
+        warn!(worker, "flow tables not locked into memory; raise `ulimit -l` to have that");
+    }
+    if let Some(Adopted { flows, damaged }) = memory.adopted {
+        info!(worker, flows, damaged, "flows of the earlier gateway adopted");
+        if damaged > 0 {
+            warn!(worker, damaged, "damaged flows dropped");
+        }
+    }
+}
+
+/// Bits that nobody outside can know.
+fn random() -> io::Result<[u64; 4]> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let (words, _) = bytes.as_chunks::<8>();
+    Ok(std::array::from_fn(|word| words.get(word).copied().map_or(0, u64::from_ne_bytes)))
+}

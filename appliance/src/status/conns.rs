@@ -1,0 +1,255 @@
+//! What `weirgate conns` tells: a flow, the filter that picks it, and the line that a person reads.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A flow.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Conn {
+    /// `tcp`, `udp`, ..., or the protocol's number.
+    pub protocol: String,
+    /// The protocol's number.
+    pub protocol_number: u8,
+    /// How far it has come, such as `established`.
+    pub state: String,
+    /// Seconds without a packet after which it is forgotten.
+    pub timeout_seconds: u32,
+    /// Whether it has proved to be a conversation, so that it is not the first to go when the table is full.
+    pub assured: bool,
+    /// Whether the backend has answered.
+    pub replied: bool,
+    /// The service's name; empty where the configuration has none for it any more.
+    pub service: String,
+    /// The worker that has it.
+    pub worker: u32,
+    /// As the client sends.
+    pub original: ConnTuple,
+    /// As the backend answers.
+    pub reply: ConnTuple,
+}
+
+/// A direction of a flow.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ConnTuple {
+    /// The sender.
+    pub source: IpAddr,
+    /// The receiver.
+    pub destination: IpAddr,
+    /// The sender's port.
+    pub source_port: u16,
+    /// The receiver's port.
+    pub destination_port: u16,
+    /// IP packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Conn {
+    /// As `conntrack -L` prints a flow, with service and worker at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<8} {} {} ", self.protocol, self.protocol_number, self.timeout_seconds)?;
+        if !matches!(self.protocol.as_str(), "udp" | "icmp" | "icmpv6") {
+            write!(f, "{} ", self.state.to_uppercase().replace('-', "_"))?;
+        }
+        self.original.fmt(f)?;
+        if !self.replied {
+            f.write_str("[UNREPLIED] ")?;
+        }
+        self.reply.fmt(f)?;
+        if self.assured {
+            f.write_str("[ASSURED] ")?;
+        }
+        let service = if self.service.is_empty() { "-" } else { &self.service };
+        write!(f, "service={service} worker={}", self.worker)
+    }
+}
+
+impl fmt::Display for ConnTuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, destination, source_port, destination_port, packets, bytes } = self;
+        write!(
+            f,
+            "src={source} dst={destination} sport={source_port} dport={destination_port} packets={packets} bytes={bytes} "
+        )
+    }
+}
+
+/// Which flows to show: those that every part picks.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+pub struct Filter {
+    /// Of the service with this name.
+    pub service: Option<String>,
+    /// From these clients.
+    pub client: Option<Stations>,
+    /// To these backends.
+    pub backend: Option<Stations>,
+    /// In this state.
+    pub state: Option<String>,
+    /// Of this protocol, by name or number.
+    pub protocol: Option<String>,
+}
+
+impl Filter {
+    /// Whether the flow is one to show.
+    #[must_use]
+    pub fn picks(&self, conn: &Conn) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted.replace('_', "-").eq_ignore_ascii_case(found))
+        };
+        let among = |wanted: &Option<Stations>, address, port| {
+            wanted.as_ref().is_none_or(|wanted| wanted.contains(address, port))
+        };
+        self.service.as_ref().is_none_or(|service| *service == conn.service)
+            && among(&self.client, conn.original.source, conn.original.source_port)
+            && among(&self.backend, conn.reply.source, conn.reply.source_port)
+            && is(&self.state, &conn.state)
+            && (is(&self.protocol, &conn.protocol) || is(&self.protocol, &conn.protocol_number.to_string()))
+    }
+}
+
+/// An address, an address with a port, or a subnet.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(try_from = "String", into = "String")]
+pub struct Stations {
+    subnet: IpNet,
+    port: Option<u16>,
+}
+
+impl Stations {
+    fn contains(&self, address: IpAddr, port: u16) -> bool {
+        self.subnet.contains(&address) && self.port.is_none_or(|wanted| wanted == port)
+    }
+}
+
+impl FromStr for Stations {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self { subnet: address.into(), port: None });
+        }
+        if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
+            return Ok(Self { subnet: socket.ip().into(), port: Some(socket.port()) });
+        }
+        match text.parse::<IpNet>() {
+            Ok(subnet) => Ok(Self { subnet, port: None }),
+            Err(_) => {
+                Err("not an address; use one such as 10.77.74.10, 10.77.74.10:80, [fd77::10]:80 or 10.77.74.0/24"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Stations {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Stations> for String {
+    fn from(stations: Stations) -> Self {
+        match stations.port {
+            Some(port) => std::net::SocketAddr::new(stations.subnet.addr(), port).to_string(),
+            None => stations.subnet.to_string(),
+        }
+    }
+}
+
+/// The last line of a list that is whole.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct ConnsEnd {
+    /// How many flows were listed.
+    pub listed: u64,
+}
+
+/// Appends the flow's line of JSON.
+pub(crate) fn push_line(out: &mut Vec<u8>, line: &impl Serialize) {
+    serde_json::to_writer(&mut *out, line).expect("a flow is plain data");
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn() -> Conn {
+        let tuple = |source: &str, destination: &str, packets| {
+            let socket = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
+            let (source, destination) = (socket(source), socket(destination));
+            ConnTuple {
+                source: source.ip(),
+                destination: destination.ip(),
+                source_port: source.port(),
+                destination_port: destination.port(),
+                packets,
+                bytes: packets * 100,
+            }
+        };
+        Conn {
+            protocol: "tcp".into(),
+            protocol_number: 6,
+            state: "established".into(),
+            timeout_seconds: 86_399,
+            assured: true,
+            replied: true,
+            service: "web".into(),
+            worker: 1,
+            original: tuple("192.0.2.10:40000", "192.0.2.1:30080", 5),
+            reply: tuple("10.77.74.10:80", "10.77.200.2:50001", 4),
+        }
+    }
+
+    #[test]
+    fn a_line_reads_like_conntrack() {
+        assert_eq!(
+            conn().to_string(),
+            "tcp      6 86399 ESTABLISHED src=192.0.2.10 dst=192.0.2.1 sport=40000 dport=30080 packets=5 bytes=500 \
+             src=10.77.74.10 dst=10.77.200.2 sport=80 dport=50001 packets=4 bytes=400 [ASSURED] service=web worker=1"
+        );
+        let silent = Conn { protocol: "udp".into(), replied: false, assured: false, service: String::new(), ..conn() };
+        let line = silent.to_string();
+        assert!(line.contains("bytes=500 [UNREPLIED] src=10.77.74.10"), "{line}");
+        assert!(line.ends_with("bytes=400 service=- worker=1") && !line.contains("ESTABLISHED"), "{line}");
+    }
+
+    #[test]
+    fn a_filter_picks_what_all_its_parts_pick() {
+        let all = Filter::default();
+        assert!(all.picks(&conn()));
+        let stations = |text: &str| Some(text.parse::<Stations>().unwrap());
+        for (filter, expected) in [
+            (Filter { service: Some("web".into()), ..all.clone() }, true),
+            (Filter { service: Some("dns".into()), ..all.clone() }, false),
+            (Filter { client: stations("192.0.2.0/24"), ..all.clone() }, true),
+            (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:80"), ..all.clone() }, true),
+            (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:81"), ..all.clone() }, false),
+            (Filter { backend: stations("fd77::/48"), ..all.clone() }, false),
+            (Filter { state: Some("ESTABLISHED".into()), ..all.clone() }, true),
+            (Filter { state: Some("closing".into()), ..all.clone() }, false),
+            (Filter { protocol: Some("6".into()), ..all.clone() }, true),
+            (Filter { protocol: Some("udp".into()), ..all.clone() }, false),
+        ] {
+            assert_eq!(filter.picks(&conn()), expected, "{filter:?}");
+            let json = serde_json::to_string(&filter).unwrap();
+            assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
+        }
+        assert!("10.77.74".parse::<Stations>().unwrap_err().contains("10.77.74.10:80"));
+    }
+
+    #[test]
+    fn the_last_line_is_no_flow() {
+        let mut out = Vec::new();
+        push_line(&mut out, &ConnsEnd { listed: 3 });
+        assert_eq!(out, b"{\"listed\":3}\n");
+        assert!(serde_json::from_slice::<ConnsEnd>(&serde_json::to_vec(&conn()).unwrap()).is_err());
+    }
+}
