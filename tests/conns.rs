@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::{get, start_weirgate, world};
 use weirgate::counters::Counters;
 use weirgate::flow::{Entry, Tuple};
+use weirgate::fragment::Limits;
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
 use weirgate::net::WorkerId;
 use weirgate::pipeline::{Worker, WorkerConfig, process};
@@ -134,7 +135,14 @@ fn a_million_flows_are_listed_while_traffic_goes_on() {
     let table = fs::read_dir(world.flow_tables()).expect("a directory").flatten().next().expect("a table").path();
     let file = fs::File::options().read(true).write(true).open(table).expect("a table");
     let fixture = weirgate_fixture::world::World::new();
-    let worker = WorkerConfig { id: WorkerId(0), workers: 1, flows_v4: CAPACITY, flows_v6: 1024, secret: [1, 2, 3, 4] };
+    let worker = WorkerConfig {
+        id: WorkerId(0),
+        workers: 1,
+        flows_v4: CAPACITY,
+        flows_v6: 1024,
+        fragments: Limits::default(),
+        secret: [1, 2, 3, 4],
+    };
     let mut memory = vec![0; Worker::memory_bytes(&worker) + 64];
     let skip = memory.as_ptr().align_offset(64);
     let memory = &mut memory[skip..][..Worker::memory_bytes(&worker)];

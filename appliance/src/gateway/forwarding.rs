@@ -240,8 +240,14 @@ fn start(
     let (ready, reports) = channel();
     let workers = worker::start(&plan, steering, |id| {
         let secret = random().map_err(|cause| StartError::System { step: "read random bits", name: None, cause })?;
-        let worker =
-            WorkerConfig { id, workers: control.workers, flows_v4: config.flows_v4, flows_v6: config.flows_v6, secret };
+        let worker = WorkerConfig {
+            id,
+            workers: control.workers,
+            flows_v4: config.flows_v4,
+            flows_v6: config.flows_v6,
+            fragments: config.fragments,
+            secret,
+        };
         let bytes = Worker::memory_bytes(&worker);
         let Mapped { memory: mapped, mut is_adopted, path } = match tables.map(bytes) {
             Ok(mapped) => mapped,

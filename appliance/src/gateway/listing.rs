@@ -40,6 +40,7 @@ struct Ask {
 struct Record {
     protocol: u8,
     state: State,
+    is_assured: bool,
     timeout_seconds: u32,
     original: Sides,
     reply: Sides,
@@ -126,6 +127,7 @@ impl Listed {
             let record = Record {
                 protocol: entry.protocol,
                 state,
+                is_assured: entry.is_assured(),
                 timeout_seconds: u32::try_from(entry.idle_left(snapshot, now).as_secs()).unwrap_or(u32::MAX),
                 original: Sides::of(&entry.original),
                 reply: Sides::of(&entry.reply),
@@ -250,7 +252,7 @@ fn services(control: &Control) -> Services {
 }
 
 fn conn(record: &Record, worker: usize, services: &Services) -> Conn {
-    let Record { protocol, state, timeout_seconds, original, reply, traffic } = record;
+    let Record { protocol, state, is_assured, timeout_seconds, original, reply, traffic } = record;
     let tuple = |sides: &Sides, direction: usize| ConnTuple {
         source: sides.source.0,
         destination: sides.destination.0,
@@ -265,7 +267,7 @@ fn conn(record: &Record, worker: usize, services: &Services) -> Conn {
         protocol_number: *protocol,
         state: state.name().to_owned(),
         timeout_seconds: *timeout_seconds,
-        assured: state.is_assured(),
+        assured: *is_assured,
         replied: traffic.packets[1] > 0,
         service: services.get(&(address, port, *protocol)).cloned().unwrap_or_default(),
         worker: worker as u32,

@@ -177,7 +177,8 @@ pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
             }
         };
         let follow = async { Err(control.run(conversation, kernel, &forwarding).await.into()) };
-        future::or(signalled, future::or(follow, serve::serve(&server, &control, &forwarding))).await
+        let serve = future::or(serve::serve(&server, &control, &forwarding), serve::watch(&control, &forwarding));
+        future::or(signalled, future::or(follow, serve)).await
     });
     server.withdraw();
     let forwarding = forwarding.into_inner();

@@ -4,14 +4,18 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use async_io::Timer;
 use tracing::{debug, info, warn};
 
 use super::forwarding::Forwarding;
 use super::{End, RunError, listing};
 use crate::control::follow::Control;
-use crate::status::{Client, Request, Server, Status};
+use crate::status::{Client, Request, Server, Status, Watch};
 
+/// How often the fill of tables and pools is looked at.
+const WATCH: Duration = Duration::from_secs(5);
 /// How many clients are answered at once; more are sent away.
 const CLIENTS_MAX: usize = 32;
 
@@ -48,6 +52,19 @@ pub(super) async fn serve(
         end.map_or(Poll::Pending, Poll::Ready)
     })
     .await
+}
+
+/// Warns the log of tables and pools that are nearly full; ends only when dropped.
+pub(super) async fn watch<T>(control: &Control, forwarding: &RefCell<Forwarding>) -> T {
+    let mut watch = Watch::default();
+    loop {
+        Timer::after(WATCH).await;
+        // Status without workers knows nothing of their tables.
+        let status = Status::of(control, &forwarding.borrow());
+        for warning in watch.due(Instant::now(), &status) {
+            warn!("{warning}");
+        }
+    }
 }
 
 /// Answers one client; how the gateway ends, where it does.

@@ -14,7 +14,7 @@ pub struct Conn {
     pub protocol: String,
     /// The protocol's number.
     pub protocol_number: u8,
-    /// How far it has come, such as `established`.
+    /// How far it has come, as `conntrack` calls it, such as `ESTABLISHED`; empty for a protocol without states.
     pub state: String,
     /// Seconds without a packet after which it is forgotten.
     pub timeout_seconds: u32,
@@ -53,8 +53,8 @@ impl fmt::Display for Conn {
     /// As `conntrack -L` prints a flow, with service and worker at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<8} {} {} ", self.protocol, self.protocol_number, self.timeout_seconds)?;
-        if !matches!(self.protocol.as_str(), "udp" | "icmp" | "icmpv6") {
-            write!(f, "{} ", self.state.to_uppercase().replace('-', "_"))?;
+        if !self.state.is_empty() {
+            write!(f, "{} ", self.state)?;
         }
         self.original.fmt(f)?;
         if !self.replied {
@@ -99,7 +99,7 @@ impl Filter {
     #[must_use]
     pub fn picks(&self, conn: &Conn) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted.replace('_', "-").eq_ignore_ascii_case(found))
+            wanted.as_ref().is_none_or(|wanted| wanted.replace('-', "_").eq_ignore_ascii_case(found))
         };
         let among = |wanted: &Option<Stations>, address, port| {
             wanted.as_ref().is_none_or(|wanted| wanted.contains(address, port))
@@ -197,7 +197,7 @@ mod tests {
         Conn {
             protocol: "tcp".into(),
             protocol_number: 6,
-            state: "established".into(),
+            state: "ESTABLISHED".into(),
             timeout_seconds: 86_399,
             assured: true,
             replied: true,
@@ -215,7 +215,14 @@ mod tests {
             "tcp      6 86399 ESTABLISHED src=192.0.2.10 dst=192.0.2.1 sport=40000 dport=30080 packets=5 bytes=500 \
              src=10.77.74.10 dst=10.77.200.2 sport=80 dport=50001 packets=4 bytes=400 [ASSURED] service=web worker=1"
         );
-        let silent = Conn { protocol: "udp".into(), replied: false, assured: false, service: String::new(), ..conn() };
+        let silent = Conn {
+            protocol: "udp".into(),
+            state: String::new(),
+            replied: false,
+            assured: false,
+            service: String::new(),
+            ..conn()
+        };
         let line = silent.to_string();
         assert!(line.contains("bytes=500 [UNREPLIED] src=10.77.74.10"), "{line}");
         assert!(line.ends_with("bytes=400 service=- worker=1") && !line.contains("ESTABLISHED"), "{line}");
@@ -233,8 +240,8 @@ mod tests {
             (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:80"), ..all.clone() }, true),
             (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:81"), ..all.clone() }, false),
             (Filter { backend: stations("fd77::/48"), ..all.clone() }, false),
-            (Filter { state: Some("ESTABLISHED".into()), ..all.clone() }, true),
-            (Filter { state: Some("closing".into()), ..all.clone() }, false),
+            (Filter { state: Some("established".into()), ..all.clone() }, true),
+            (Filter { state: Some("fin-wait".into()), ..all.clone() }, false),
             (Filter { protocol: Some("6".into()), ..all.clone() }, true),
             (Filter { protocol: Some("udp".into()), ..all.clone() }, false),
         ] {

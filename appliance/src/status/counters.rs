@@ -177,6 +177,9 @@ const TRAFFIC: &str = "
 | `services[].original` | IP packets from clients to the service and their bytes |
 | `services[].reply` | IP packets from the service to clients and their bytes |
 | `services[].flows_created` | flows that were created for the service |
+| `flow_memory[].adopted`, `flow_memory[].damaged` | flows of an earlier process that a worker began with, and entries of its that were dropped as damaged |
+| `pool[].flows`, `pool[].capacity` | flows that have a pool address, counted anew every few seconds, and those that could have it if they were spread evenly over all backends |
+| `warnings` | a sentence for each flow table or pool address that is at least 90 % full; the log has it once a minute |
 | `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and those that it has room for |
 | `burst_times` | nanoseconds that a worker took from taking frames off its rings to having placed the last of them, to about 3 % |
 ";

@@ -3,6 +3,7 @@
 
 mod conns;
 mod counters;
+mod fill;
 mod model;
 mod socket;
 mod table;
@@ -12,7 +13,8 @@ mod tests;
 pub(crate) use conns::push_line;
 pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, Stations};
 pub use counters::{COUNTERS, Counter, reference};
-pub use model::{BurstTimes, FlowMemory, FlowTable, NextHop, Peer, Port, Service, Status, Traffic};
+pub use fill::Watch;
+pub use model::{BurstTimes, FlowMemory, FlowTable, NextHop, Peer, PoolAddress, Port, Service, Status, Traffic};
 pub use socket::{
     Client, Predecessor, Released, Request, Server, SocketError, ask, ask_conns, refuse_live, remove_stale,
 };

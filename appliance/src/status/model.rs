@@ -1,6 +1,6 @@
 //! What `weirgate status` tells: the fields of its JSON, stable by name, and where they come from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,6 +12,8 @@ use weirgate::snapshot::Encapsulation;
 use weirgate::verdict::DropReason;
 
 use super::counters::COUNTERS;
+use super::fill;
+use crate::control::compile::POOL_PORTS;
 use crate::control::follow::{Control, State};
 use crate::gateway::{Forwarding, WorkerCounters};
 use crate::worker::{Stats, Workers};
@@ -32,6 +34,8 @@ pub struct Status {
     pub snapshot_bytes: usize,
     /// Locked memory that the rings' frames take.
     pub ring_bytes: usize,
+    /// What should be looked at before it is full, a sentence each.
+    pub warnings: Vec<String>,
     /// The ports, in the order of their numbers.
     pub ports: Vec<Port>,
     /// The peers' subnets, in the order of the configuration.
@@ -42,6 +46,8 @@ pub struct Status {
     pub flows: Vec<FlowTable>,
     /// The memory that they lie in, by worker.
     pub flow_memory: Vec<FlowMemory>,
+    /// The addresses that stand for clients.
+    pub pool: Vec<PoolAddress>,
     /// Frames dropped, by reason; every reason is there.
     pub drops: BTreeMap<String, u64>,
     /// The other counters, as docs/counters.md lists them.
@@ -140,6 +146,17 @@ pub struct FlowTable {
     pub capacity: u32,
 }
 
+/// An address that stands for clients.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct PoolAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// How many flows have it, as of the last few seconds.
+    pub flows: u64,
+    /// How many could, were they spread evenly over all backends: every port towards each of them.
+    pub capacity: u64,
+}
+
 /// The memory of a worker's flow tables.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct FlowMemory {
@@ -182,7 +199,7 @@ impl Status {
     pub fn of(control: &Control, forwarding: &Forwarding) -> Self {
         let state = control.state.borrow();
         let stats = forwarding.stats();
-        Self {
+        let mut status = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: forwarding.since.elapsed().as_secs(),
             workers: u32::from(control.workers),
@@ -194,13 +211,17 @@ impl Status {
             services: services(control, &state, forwarding),
             flows: flows(control, forwarding),
             flow_memory: flow_memory(forwarding),
+            pool: pool(control, forwarding),
+            warnings: Vec::new(),
             drops: drops(forwarding.counters.iter().map(|counters| &counters.core)),
             counters: COUNTERS
                 .iter()
                 .map(|counter| (counter.name.to_owned(), counter.source.read(forwarding)))
                 .collect(),
             burst_times: burst_times(stats),
-        }
+        };
+        status.warnings = fill::warnings(&status);
+        status
     }
 }
 
@@ -308,6 +329,28 @@ fn flow_memory(forwarding: &Forwarding) -> Vec<FlowMemory> {
         damaged: memory.adopted.map_or(0, |adopted| adopted.damaged),
     };
     (0..).zip(forwarding.memory()).map(of_worker).collect()
+}
+
+fn pool(control: &Control, forwarding: &Forwarding) -> Vec<PoolAddress> {
+    let config = &control.config;
+    let backends: BTreeSet<_> = config
+        .services
+        .iter()
+        .flat_map(|service| service.backends.iter().map(|at| (service.protocol.0, at.address, at.port)))
+        .collect();
+    let mut places = [0; 2];
+    let of_address = |&address: &IpAddr| {
+        let place = &mut places[usize::from(address.is_ipv6())];
+        let count = |counters: &WorkerCounters| {
+            let pool = if address.is_ipv4() { &counters.core.pool_v4 } else { &counters.core.pool_v6 };
+            pool.get(*place)
+        };
+        let flows = forwarding.counters.iter().map(|counters| count(counters)).sum();
+        *place += 1;
+        let backends = backends.iter().map(|&(_, address, _)| address);
+        PoolAddress { address, flows, capacity: fill::pool_capacity(address, POOL_PORTS, backends) }
+    };
+    config.overlay.snat_pool.iter().map(of_address).collect()
 }
 
 /// Drops by reason, summed over the workers; every reason is there.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use weirgate::verdict::DropReason;
 
-use super::{COUNTERS, NextHop, Status, Traffic};
+use super::fill::Fill;
+use super::{COUNTERS, NextHop, PoolAddress, Status, Traffic};
 
 /// How many addresses of a list are shown unless everything is.
 const LIST_SHOWN: usize = 2;
@@ -108,11 +109,18 @@ impl Status {
             bytes(self.snapshot_bytes as u64),
             bytes(self.ring_bytes as u64),
         );
+        for warning in &self.warnings {
+            let _ = writeln!(out, "WARNING  {warning}");
+        }
+        if !self.warnings.is_empty() {
+            out.push('\n');
+        }
         self.print_ports(&mut out);
         self.print_peers(&mut out);
         self.print_services(&mut out, all);
         self.print_flows(&mut out);
         self.print_flow_memory(&mut out);
+        self.print_pool(&mut out);
         self.print_drops(&mut out, all);
         self.print_counters(&mut out, all);
         let times = &self.burst_times;
@@ -199,12 +207,22 @@ impl Status {
     }
 
     fn print_flows(&self, out: &mut String) {
-        let mut table = Table::new(&["FLOW TABLE", ">WORKER", ">USED", ">CAPACITY"]);
+        let mut table = Table::new(&["FLOW TABLE", ">WORKER", ">USED", ">CAPACITY", ">FILL"]);
         for flows in &self.flows {
             let numbers = [u64::from(flows.worker), u64::from(flows.used), u64::from(flows.capacity)];
             let mut row = vec![flows.family.clone()];
             row.extend(numbers.iter().map(ToString::to_string));
+            row.push(format!("{} %", Fill::new(flows.used.into(), flows.capacity.into()).percent()));
             table.row(row);
+        }
+        table.print(out);
+    }
+
+    fn print_pool(&self, out: &mut String) {
+        let mut table = Table::new(&["POOL ADDRESS", ">FLOWS", ">CAPACITY", ">FILL"]);
+        for PoolAddress { address, flows, capacity } in &self.pool {
+            let fill = format!("{} %", Fill::new(*flows, *capacity).percent());
+            table.row(vec![address.to_string(), flows.to_string(), capacity.to_string(), fill]);
         }
         table.print(out);
     }

@@ -69,6 +69,8 @@ fn sample() -> Status {
             adopted: 2,
             damaged: 0,
         }],
+        warnings: Vec::new(),
+        pool: vec![PoolAddress { address: "10.77.200.2".parse().unwrap(), flows: 2, capacity: 64_512 }],
         drops: model::drops([&counters].into_iter()),
         counters: COUNTERS.iter().map(|counter| (counter.name.into(), u64::from(counter.name == "steered"))).collect(),
         burst_times: BurstTimes {
@@ -97,11 +99,14 @@ PEER SUBNET    PUBLIC ADDRESS  BACKEND  NEXT HOP   THROUGH  MAC
 SERVICE  PROTOCOL  FRONTENDS                                    BACKENDS        FLOWS  PACKETS IN  BYTES IN  PACKETS OUT  BYTES OUT
 web      tcp       192.0.2.1:30080, 203.0.113.10:80 and 1 more  10.77.74.10:80      2           7     700 B            6   57.2 MiB
 
-FLOW TABLE  WORKER  USED  CAPACITY
-ipv4             0     2     65536
+FLOW TABLE  WORKER  USED  CAPACITY  FILL
+ipv4             0     2     65536   0 %
 
 FLOW MEMORY                 SIZE  LOCKED  ADOPTED  DAMAGED  FILE
 transparent huge pages  14.0 MiB  yes           2        0  /dev/shm/weirgate/flows-1
+
+POOL ADDRESS  FLOWS  CAPACITY  FILL
+10.77.200.2       2     64512   0 %
 
 DROPPED   FRAMES  WHY
 no-route       1  No route: over the overlay to the backend, or out of a port to the client.
@@ -130,8 +135,8 @@ fn the_json_has_these_fields() {
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "burst_times counters drops flow_memory flows generation peers ports ring_bytes services snapshot_bytes uptime_seconds \
-         version workers"
+        "burst_times counters drops flow_memory flows generation peers pool ports ring_bytes services snapshot_bytes \
+         uptime_seconds version warnings workers"
     );
     assert_eq!(keys(&json["ports"][0]), "addresses interface mac mode mtu queues received state transfer transmitted");
     assert_eq!(keys(&json["ports"][0]["received"]), "bytes packets");
@@ -139,9 +144,39 @@ fn the_json_has_these_fields() {
     assert_eq!(keys(&json["peers"][0]["next_hop"]), "address interface mac");
     assert_eq!(keys(&json["services"][0]), "backends flows_created frontends name original protocol reply");
     assert_eq!(keys(&json["flows"][0]), "capacity family used worker");
+    assert_eq!(keys(&json["pool"][0]), "address capacity flows");
     assert_eq!(keys(&json["flow_memory"][0]), "adopted bytes damaged file locked pages worker");
     assert_eq!(keys(&json["burst_times"]), "count max_ns p50_ns p90_ns p999_ns p99_ns");
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
+}
+
+#[test]
+fn what_is_nearly_full_is_warned_of_in_status_at_once_and_in_the_log_once_a_minute() {
+    let mut status = sample();
+    let start = std::time::Instant::now();
+    let seconds = |seconds| start + std::time::Duration::from_secs(seconds);
+    let mut watch = Watch::default();
+    status.flows[0].used = 58_982; // One flow less than 90 % of the capacity.
+    assert!(fill::warnings(&status).is_empty() && watch.due(start, &status).is_empty());
+
+    status.flows[0].used += 1;
+    status.pool[0].flows = 60_000;
+    let sentences = [
+        "the ipv4 flow table of worker 0 has 58983 of 65536 flows; raise flows.capacity_v4",
+        "pool address 10.77.200.2 has 60000 of 64512 flows; add addresses to overlay.snat_pool",
+    ];
+    assert_eq!(fill::warnings(&status), sentences);
+    status.warnings = fill::warnings(&status);
+    assert!(status.tables(false).contains(&format!("\nWARNING  {}\nWARNING  {}\n", sentences[0], sentences[1])));
+    assert_eq!(watch.due(start, &status), sentences);
+    // It goes on, moves a little, falls and rises again: the log is not flooded.
+    status.flows[0].used += 100;
+    assert!(watch.due(seconds(1), &status).is_empty());
+    status.flows[0].used = 0;
+    assert!(watch.due(seconds(2), &status).is_empty());
+    status.flows[0].used = 65_536;
+    assert!(watch.due(seconds(3), &status).is_empty());
+    assert_eq!(watch.due(seconds(61), &status).len(), 2);
 }
 
 /// The names in the first column of a table of the page, which begins with a heading.

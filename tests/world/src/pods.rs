@@ -10,7 +10,7 @@ use crate::{Host, NODES, World, WorldError};
 /// Starts nginx and the UDP responder in every pod and waits until they listen.
 ///
 /// nginx answers `/` with the pod's name and `/client` with the client's address, serves the world's `files` directory
-/// under `/files/`, and under `/slow/` with 40 kB a second for each connection, and takes uploads with PUT under `/upload/`, which end in the directory `upload-NAME`. The UDP responder echoes on port 7 and answers
+/// under `/files/`, and under `/slow/` with 10 kB a second for each connection, and takes uploads with PUT under `/upload/`, which end in the directory `upload-NAME`. The UDP responder echoes on port 7 and answers
 /// questions on port 53 with the pod's address and name.
 pub(crate) fn start(world: &World) -> Result<(), WorldError> {
     let io = |error| WorldError::io("cannot prepare the pods", &error);
@@ -72,7 +72,7 @@ http {{
     location / {{ default_type text/plain; return 200 \"{name}\\n\"; }}
     location = /client {{ default_type text/plain; return 200 \"$remote_addr\\n\"; }}
     location /files/ {{ alias {directory}/files/; }}
-    location /slow/ {{ alias {directory}/files/; limit_rate 40k; }}
+    location /slow/ {{ alias {directory}/files/; limit_rate 10k; send_timeout 600; }}
     location /upload/ {{ alias {directory}/upload-{name}/; dav_methods PUT; add_header Pod {name} always; }}
   }}
 }}

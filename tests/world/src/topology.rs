@@ -152,9 +152,12 @@ fn links(world: &World) -> Result<(), WorldError> {
     Ok(())
 }
 
+/// The receive queue of a veth device is the sender's transmit queue, and a TCP socket that has to send again takes
+/// another one (`net.core.txrehash`). A network card chooses by the tuple, which stays.
 fn client() -> String {
     format!(
-        "ethtool -K cl0 tx off >/dev/null
+        "sysctl -qw net.core.txrehash=0
+         ethtool -K cl0 tx off >/dev/null
          ip address add {CLIENT_V4}/24 dev cl0
          ip address add {CLIENT_V6}/64 dev cl0 nodad
          ip link set cl0 up
