@@ -34,8 +34,9 @@ const TICK: Duration = Duration::from_millis(50);
 const NEEDED_INTERVAL: Duration = Duration::from_secs(1);
 /// The most stations that the kernel is asked about in one tick.
 const QUESTIONS_MAX: usize = 64;
-/// How long the start waits for the kernel to find the stations that peers and routes need.
-const FIRST_ANSWERS: Duration = Duration::from_millis(250);
+/// How long the start waits at most for the kernel to find the stations that peers and routes need: a
+/// solicitation that is lost is sent again after a second (RFC 4861 section 10, `retrans_time_ms`).
+const FIRST_ANSWERS: Duration = Duration::from_millis(1500);
 /// How long to wait before talking to the kernel again after the conversation broke.
 const RECONNECT: Duration = Duration::from_secs(1);
 
