@@ -330,6 +330,47 @@ mod tests {
         fs::remove_file(path).unwrap();
     }
 
+    /// Lets the kernel make a few huge pages beyond the reserved ones while this lives. For root.
+    struct Surplus(String);
+
+    impl Surplus {
+        const SETTING: &str = "/proc/sys/vm/nr_overcommit_hugepages";
+
+        fn allow(pages: usize) -> Self {
+            let before = fs::read_to_string(Self::SETTING).unwrap();
+            let now = before.trim().parse::<usize>().unwrap() + pages;
+            fs::write(Self::SETTING, now.to_string()).unwrap();
+            Self(before)
+        }
+    }
+
+    impl Drop for Surplus {
+        fn drop(&mut self) {
+            let _ = fs::write(Self::SETTING, &self.0);
+        }
+    }
+
+    #[test]
+    fn a_hugetlbfs_gives_reserved_pages_or_a_refusal_and_never_a_signal() {
+        let file = || {
+            // SAFETY: the name ends with a zero, and the descriptor is new and nobody else's.
+            unsafe {
+                let fd = libc::memfd_create(c"weirgate-test".as_ptr(), libc::MFD_HUGETLB | libc::MFD_HUGE_2MB);
+                assert!(fd >= 0, "{}", io::Error::last_os_error());
+                <File as std::os::fd::FromRawFd>::from_raw_fd(fd)
+            }
+        };
+        let _surplus = Surplus::allow(4);
+        let bytes = HUGE_PAGE + 64;
+        let mut memory = Memory::of_file(file(), bytes).unwrap();
+        assert_eq!((memory.pages(), memory.len()), (Pages::Reserved(HUGE_PAGE), bytes));
+        assert_eq!(memory.as_ptr().align_offset(HUGE_PAGE), 0);
+        memory[bytes - 1] = 1;
+        assert_eq!(memory.pages().to_string(), "reserved huge pages of 2048 KiB");
+        // As many as no machine has.
+        assert!(Memory::of_file(file(), 1 << 45).is_err());
+    }
+
     #[test]
     fn huge_pages_are_counted_for_the_mapping_alone() {
         let smaps = "\
