@@ -738,6 +738,33 @@ fn parts_that_pass_between_workers_as_they_come_end_where_their_first_does() {
 }
 
 #[test]
+fn parts_of_a_pods_datagram_for_a_service_find_the_owner_that_the_pod_names() {
+    for port in 5000..5010 {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let mut cluster = Cluster::new(3);
+            let request = Packet { source: (world::pod(0, 10), port).into(), ..query(port, 4000) };
+            let cut = parts(&request.bytes(), 7, [1376, 1376]);
+            let outs: Vec<_> =
+                order.iter().flat_map(|index| cluster.send(1, UNDERLAY, &from_pod(0, &cut[*index]))).collect();
+            let (inner, _) = at_pod(&outs).expect("all of it");
+            assert_eq!((inner.body.clone(), is_pool(inner.source.ip())), (request.body.clone(), true));
+            // A whole one goes the same way, and the answer, in parts, back to the pod.
+            let small = Packet { body: Body::Udp(b"small".into()), ..request.clone() };
+            let outs = cluster.send(0, UNDERLAY, &from_pod(0, &small.bytes()));
+            assert_eq!(Packet::read(&tunnelled(all_sent(&outs, UNDERLAY)[0]).inner).source, inner.source);
+            assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).sum::<u32>(), 1);
+            let answer = Packet { dont_fragment: false, ..inner.answer(0, &[7; 4001]) };
+            let cut = parts(&answer.bytes(), 78, [1376, 1376]);
+            let node = node_of(answer.source.ip());
+            let outs: Vec<_> =
+                order.iter().flat_map(|index| cluster.send(2, UNDERLAY, &from_pod(node, &cut[*index]))).collect();
+            let (back, _) = at_pod(&outs).expect("all of it");
+            assert_eq!((back.source, back.body), (request.destination, answer.body));
+        }
+    }
+}
+
+#[test]
 fn parts_that_lost_their_first_between_workers_do_not_go_round_for_ever() {
     let mut cluster = Cluster::new(3);
     let cut = parts(&query(5000, 4000).bytes(), 7, [1376, 1376]);

@@ -137,6 +137,23 @@ fn rfc4787_req8_only_who_was_asked_may_answer() {
 }
 
 #[test]
+fn rfc4787_req9_another_pods_mapping_is_closed_to_a_pod_as_to_a_stranger() {
+    let mut gateway = masquerading().gateway();
+    for request in requests() {
+        let mapping = sent(&mut gateway, &request).source;
+        let (pod, stranger): (IpAddr, IpAddr) = if mapping.is_ipv4() {
+            (world::pod(1, 11).into(), address("192.0.2.11"))
+        } else {
+            (world::pod_v6(1, 11).into(), address("2001:db8:1::11"))
+        };
+        let knock = |from: IpAddr| Packet::new((from, 9).into(), mapping, Body::Udp(b"knock".into()));
+        let inside = gateway.send(UNDERLAY, &from_pod(1, &knock(pod).bytes())).verdict;
+        let outside = gateway.send(UPLINK, &framed(FROM_CLIENT, &knock(stranger).bytes())).verdict;
+        assert_eq!([inside, outside], [Verdict::Drop(DropReason::NoFlow); 2]);
+    }
+}
+
+#[test]
 fn any_worker_names_the_owner_of_a_pods_flow_and_of_its_answers() {
     let world = World { workers: 4, ..masquerading() };
     let mut workers: Vec<Gateway> =

@@ -346,7 +346,7 @@ fn what_the_overlay_sends_without_a_flow_is_dropped_by_name() {
     let cases = [
         (stray("10.77.200.2:5000", Body::Tcp(ACK, vec![])), DropReason::NoFlow),
         (stray("10.77.200.0:5000", Body::Udp(vec![])), DropReason::NoFlow),
-        (stray("192.0.2.1:30080", Body::Tcp(SYN, vec![])), DropReason::NoFlow),
+        (stray("192.0.2.1:30081", Body::Tcp(SYN, vec![])), DropReason::NoFlow),
         (stray("198.51.100.1:53", Body::Udp(vec![])), DropReason::NoFlow),
         (stray("10.77.200.2:0", Body::Icmp(0, 0, [0; 4], vec![])), DropReason::IcmpUnmatched),
     ];

@@ -74,7 +74,12 @@ pub(crate) fn transfer(world: &World, host: &str, megabytes: usize) {
 
 /// Sends one datagram for every length and expects it back unchanged, in turn and without a second try.
 pub(crate) fn echo(world: &World, bind: &str, to: &str, lengths: impl Iterator<Item = usize> + Send) {
-    world.inside(Host::Client, || {
+    echo_from(world, Host::Client, bind, to, lengths);
+}
+
+/// As [`echo`], from another host than the client.
+pub(crate) fn echo_from(world: &World, host: Host, bind: &str, to: &str, lengths: impl Iterator<Item = usize> + Send) {
+    world.inside(host, || {
         let socket = UdpSocket::bind(bind).expect("a socket");
         socket.connect(to).expect("a route");
         socket.set_read_timeout(Some(Duration::from_secs(3))).expect("a socket");

@@ -376,7 +376,7 @@ pub const SERVICE: Section = Section {
              themselves. `\"keep\"`: the client's own address; then every node with a backend needs a route to the \
              clients over the overlay through this gateway (`ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 \
              onlink`), and no peer may have the backend `\"host-gw\"`, over which answers to clients cannot be told \
-             from other traffic.",
+             from other traffic. Pods that use the service through the gateway are translated all the same.",
         ),
         list(
             "backends",

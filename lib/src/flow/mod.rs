@@ -128,7 +128,7 @@ pub struct Entry<A: Address> {
     spare: A::Spare,
 }
 
-/// Which side of the overlay begins a flow. The numbers lie in tables that outlive a process: never
+/// Who begins a flow, for whom. The numbers lie in tables that outlive a process: never
 /// reuse one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -137,6 +137,8 @@ pub(crate) enum Mode {
     Inward = 0,
     /// A pod, for somebody outside.
     Outward = 1,
+    /// A pod, for a backend inside, by way of a service.
+    Hairpin = 2,
 }
 
 /// A hop of no snapshot.

@@ -198,6 +198,7 @@ fn to_backend<A: Wire, R: Recorder>(
     let (entry, _) = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
     let hop = match snapshot.hop(entry.hop) {
         Some(hop) if entry.generation == snapshot.generation() => hop,
+        _ if entry.mode != Mode::Inward as u8 => return pods::follow(cx, frame, item, hit),
         _ => look_up_again(snapshot, entry)?,
     };
     entry.port = frame.port().0;

@@ -2,7 +2,7 @@
 
 use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
-use crate::flow::{Direction, Found, Tuple};
+use crate::flow::{Direction, Found, Mode, NO_HOP, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
@@ -35,11 +35,11 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         let elsewhere = act::owner_elsewhere::<A, R>(cx, packet.destination_port);
         return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     }
-    if item.way == Way::Overlay {
-        return pods::bind(cx, item);
-    }
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
+        if item.way == Way::Overlay {
+            return pods::bind(cx, item);
+        }
         if !A::masquerade(cx.snapshot).addresses.contains(&packet.destination) {
             return Ok(Bound::Verdict(Verdict::Host));
         }
@@ -47,16 +47,27 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     };
     cx.explain(Step::Service(selector.service));
-    let keeps_client = selector.keeps_client != 0;
-    // Behind a backend that sees its clients, a pod's address would pass for the pod.
-    if A::is_own(cx.snapshot, packet.source) || keeps_client && A::overlay_hop(cx.snapshot, packet.source).is_some() {
+    let is_pod = A::overlay_hop(cx.snapshot, packet.source).is_some();
+    let is_spoofed = match item.way {
+        Way::Overlay => !is_pod,
+        Way::Link => is_pod,
+        Way::Underlay => false,
+    };
+    if is_spoofed || A::is_own(cx.snapshot, packet.source) {
         return Err(DropReason::SpoofedSource);
     }
+    // A backend would answer a pod directly, from an address that the pod has not asked.
+    let keeps_client = selector.keeps_client != 0 && !is_pod;
     if !A::may_send(packet.source) {
         return Err(DropReason::MartianAddress);
     }
-    if keeps_client && let Some(elsewhere) = endpoint_elsewhere(cx, packet.source, packet.source_port) {
+    if (keeps_client || is_pod)
+        && let Some(elsewhere) = endpoint_elsewhere(cx, packet.source, packet.source_port)
+    {
         return Ok(Bound::Verdict(elsewhere));
+    }
+    if is_pod {
+        cx.explain(Step::Hairpin);
     }
     let state = act::first_state(item)?;
     let original = item.tuple();
@@ -74,12 +85,14 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
 
-    let (tick, generation, port) = (cx.tick, cx.snapshot.generation(), frame.port().0);
+    let (tick, generation, way) = (cx.tick, cx.snapshot.generation(), item.way);
+    let port = if way == Way::Overlay { pods::UNSEEN.port } else { frame.port().0 };
     let inserted = A::flows(cx.worker).insert(original, reply, packet.protocol, state, |entry| {
+        entry.mode = if is_pod { Mode::Hairpin } else { Mode::Inward } as u8;
         entry.port = port;
         entry.seen = tick;
         entry.service = selector.service;
-        entry.hop = hop;
+        entry.hop = if is_pod { NO_HOP } else { hop };
         entry.generation = generation;
     });
     // The tuples were looked up just now, so only a want of room remains.
@@ -161,14 +174,17 @@ pub(super) fn masquerade_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port
 
 /// The worker that owns the flow of a packet with this tuple from a pod to the outside, if that is
 /// another one. What a backend sends that sees its clients may be the answer to one, and the client
-/// names the owner; of all else it is the pod.
+/// names the owner; of all else, and of what is for a service, it is the pod.
 pub(super) fn inside_elsewhere<A: Wire, R>(
     cx: &Context<'_, '_, '_, R>,
     tuple: &Tuple<A>,
     protocol: Protocol,
 ) -> Option<Verdict> {
+    let is_for_service = cx.snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol).is_some();
     let is_kept = cx.snapshot.is_kept(tuple.source.mapped(), tuple.source_port, protocol);
-    if is_kept {
+    if is_for_service {
+        endpoint_elsewhere(cx, tuple.source, tuple.source_port)
+    } else if is_kept {
         endpoint_elsewhere(cx, tuple.destination, tuple.destination_port)
     } else if !A::masquerade(cx.snapshot).addresses.is_empty() {
         endpoint_elsewhere(cx, tuple.source, tuple.source_port)
@@ -177,13 +193,14 @@ pub(super) fn inside_elsewhere<A: Wire, R>(
     }
 }
 
-/// The worker that owns the flow of a packet with this tuple from the outside to a frontend, if that
-/// is known and another one.
+/// The worker that owns the flow of a packet with this tuple to a frontend, from the outside or from a
+/// pod by plain route, if that is known and another one.
 pub(super) fn outside_elsewhere<A: Wire, R>(
     cx: &Context<'_, '_, '_, R>,
     tuple: &Tuple<A>,
     protocol: Protocol,
 ) -> Option<Verdict> {
     let selector = cx.snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol)?;
-    if selector.keeps_client != 0 { endpoint_elsewhere(cx, tuple.source, tuple.source_port) } else { None }
+    let is_named = selector.keeps_client != 0 || A::overlay_hop(cx.snapshot, tuple.source).is_some();
+    if is_named { endpoint_elsewhere(cx, tuple.source, tuple.source_port) } else { None }
 }

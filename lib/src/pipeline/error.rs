@@ -120,7 +120,10 @@ pub(super) fn answer<A: Wire, R: Recorder>(
         return Err(DropReason::NoRoom);
     }
     // Towards the outside a gateway is a router on the pod's way, and has a name of its own there.
-    let is_router = item.way == Way::Overlay && !A::is_own(cx.snapshot, item.packet.destination);
+    let packet = &item.packet;
+    let listens =
+        || cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol).is_some();
+    let is_router = item.way == Way::Overlay && !A::is_own(cx.snapshot, packet.destination) && !listens();
     let source = if is_router { A::own(cx.snapshot) } else { item.packet.destination };
     let destination = item.packet.source;
     let ip = frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default();

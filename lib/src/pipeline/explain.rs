@@ -13,6 +13,8 @@ pub enum Step {
     FlowFound(Direction),
     /// The packet belongs to no flow; this service listens where it goes.
     Service(u32),
+    /// The client is inside the overlay: a pool address stands for it, whatever the service's policy.
+    Hairpin,
     /// The service's selector gave this backend.
     Selected(Endpoint),
     /// Towards the backend the client shall have this address and port.

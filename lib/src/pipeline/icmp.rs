@@ -140,6 +140,7 @@ const fn has_flow(transport: Transport) -> bool {
 ///   pod can trace its way.
 /// - From the overlay, about an answer to a pod: to who answered, from the address that stands for
 ///   the pod.
+/// - Between a pod and the backend that a service gave it: as between a client and its backend.
 fn translate_error<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
@@ -184,15 +185,18 @@ fn translate_error<A: Wire, R: Recorder>(
         }
     };
     let is_outward = entry.mode == Mode::Outward as u8;
+    let is_hairpin = entry.mode == Mode::Hairpin as u8;
     let to_inside = (found.direction == Direction::Original) != is_outward;
     let source = if is_outward && to_inside { item.packet.source } else { source };
-    let comes_from_its_side = if to_inside { item.way != Way::Overlay } else { item.way != Way::Link };
+    let comes_from_its_side = if to_inside && !is_hairpin { item.way != Way::Overlay } else { item.way != Way::Link };
     if item.packet.destination != told_at || !comes_from_its_side {
         return Err(DropReason::IcmpUnmatched);
     }
     let way = if to_inside {
         let hop = A::overlay_hop(cx.snapshot, destination).ok_or(DropReason::NoRoute)?;
         act::to_peer(cx.snapshot, hop)?
+    } else if is_hairpin {
+        pods::back_to_pod(cx, &entry)?
     } else {
         let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
         act::to_station(cx, destination, seen)?

@@ -149,6 +149,10 @@ fn next_to_ask<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, i
     if workers < 2 || frame.handovers() >= workers || A::is_own(cx.snapshot, packet.destination) {
         return None;
     }
+    // A pod names the owner itself.
+    if A::overlay_hop(cx.snapshot, packet.source).is_some() {
+        return None;
+    }
     let found = A::flows(cx.worker).lookup(item.hash, &item.tuple(), packet.protocol);
     if found.is_some_and(|found| !act::is_over(cx, found, item)) {
         return None;

@@ -1,17 +1,17 @@
 //! Flows that pods begin: their own connections to the outside, which leave from an address that
-//! stands for the pod (masquerade), and the way back.
+//! stands for the pod (masquerade), those to the gateway's own services (hairpin), and the way back.
 //!
 //! A packet out of the overlay may reach any worker, since the outer header decides, and a node may
 //! change that while a flow lasts. So the pod's own endpoint names the worker that owns the flow,
 //! and the port that is allocated names the same one for the way back.
 
-use super::act::{self, Hit, Seen};
+use super::act::{self, Hit, Leave, Seen};
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Step, Way, Wire};
-use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE};
+use crate::flow::{Address, Direction, Entry, Found, Mode, NO_HOP, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
-use crate::net::{Mac, PORTS_MAX};
+use crate::net::{Mac, PORTS_MAX, PortId, Protocol};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::Transport;
 
@@ -27,8 +27,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, item: 
     }
     let snapshot = cx.snapshot;
     let pool = A::masquerade(snapshot);
-    let listens = snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol).is_some();
-    if pool.addresses.is_empty() || listens || pool.addresses.contains(&packet.destination) {
+    if pool.addresses.is_empty() || pool.addresses.contains(&packet.destination) {
         return Err(DropReason::NoFlow);
     }
     if A::overlay_hop(snapshot, packet.source).is_none() {
@@ -75,6 +74,9 @@ pub(super) fn follow<A: Wire, R: Recorder>(
     hit: Hit,
 ) -> Result<Verdict, DropReason> {
     let entry = *A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
+    if entry.mode == Mode::Hairpin as u8 {
+        return follow_hairpin(cx, frame, item, hit, &entry);
+    }
     if entry.mode != Mode::Outward as u8 {
         return Err(DropReason::SpoofedSource);
     }
@@ -92,4 +94,61 @@ pub(super) fn follow<A: Wire, R: Recorder>(
         }
         _ => Err(DropReason::SpoofedSource),
     }
+}
+
+/// A packet between a pod and the backend that a service gave it (RFC 4787 §6): both are inside, and
+/// neither sees the other's address. What the flow would remember of a snapshot is looked up each time.
+fn follow_hairpin<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    hit: Hit,
+    entry: &Entry<A>,
+) -> Result<Verdict, DropReason> {
+    // A pod's packets come the way that its first one came.
+    let is_pods_way = item.way == if came_tunnelled(entry) { Way::Overlay } else { Way::Underlay };
+    match hit.found.direction {
+        Direction::Original if is_pods_way => {
+            let asked = entry.original;
+            let selector =
+                cx.snapshot.selector(asked.destination.mapped(), asked.destination_port, Protocol(entry.protocol));
+            let (port, station, vlan) = (frame.port().0, item.station, item.vlan);
+            if let Some((entry, _)) = A::flows(cx.worker).get_mut(hit.found.index) {
+                entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
+                if !came_tunnelled(entry) {
+                    (entry.port, entry.link, entry.vlan) = (port, station.0, vlan);
+                }
+            }
+            let to = entry.reply.inverted();
+            let hop = A::overlay_hop(cx.snapshot, to.destination).ok_or(DropReason::NoRoute)?;
+            let way = act::to_peer(cx.snapshot, hop)?;
+            act::finish(cx, frame, item, hit, &to, way)
+        }
+        Direction::Reply if item.way != Way::Link => {
+            let to = entry.original.inverted();
+            let way = back_to_pod(cx, entry)?;
+            act::finish(cx, frame, item, hit, &to, way)
+        }
+        _ => Err(DropReason::SpoofedSource),
+    }
+}
+
+/// Whether the packets of the pod that began this flow come out of VXLAN.
+const fn came_tunnelled<A: Address>(entry: &Entry<A>) -> bool {
+    entry.port == UNSEEN.port
+}
+
+/// The way back to the pod that began a hairpin: the one that it came by, since its node may refuse
+/// answers from an address that it has another route to (RFC 3704 §2.2).
+pub(super) fn back_to_pod<'s, A: Wire, R: Recorder>(
+    cx: &Context<'_, '_, 's, R>,
+    entry: &Entry<A>,
+) -> Result<Leave<'s>, DropReason> {
+    if came_tunnelled(entry) {
+        let hop = A::overlay_hop(cx.snapshot, entry.original.source).ok_or(DropReason::NoRoute)?;
+        return act::to_peer(cx.snapshot, hop);
+    }
+    let port = PortId(entry.port);
+    let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+    Ok(Leave::Station(port, record, Mac(entry.link), entry.vlan))
 }

@@ -241,7 +241,7 @@ impl<A: Address> Entry<A> {
     /// Whether these bytes can be a flow's.
     fn is_sane(&self) -> bool {
         self.state().is_some_and(|state| state.is_of(Protocol(self.protocol)) && state.can_be(self.is_assured()))
-            && self.mode <= Mode::Outward as u8
+            && self.mode <= Mode::Hairpin as u8
             && self.original != self.reply
             && [self.original, self.reply]
                 .iter()
