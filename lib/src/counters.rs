@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::flow::Gone;
 use crate::net::{POOL_MAX, PORTS_MAX, PortId};
 use crate::verdict::DropReason;
 
@@ -145,6 +146,18 @@ pub struct Counters {
     pub flows_created: Counter,
     /// Flows that were forgotten after their idle time.
     pub flows_expired: Counter,
+    /// Flows whose connection had ended, and that a new one of the same tuple took the place of.
+    pub flows_reopened: Counter,
+    /// Flows that ended with a reset before anybody had answered.
+    pub flows_reset: Counter,
+    /// Flows that gave way to new ones in a full table, while half-open.
+    pub evicted_half_open: Counter,
+    /// As before: UDP and echo requests that nobody had answered.
+    pub evicted_one_way: Counter,
+    /// As before: connections that had ended or were about to.
+    pub evicted_closing: Counter,
+    /// As before: answered, but never assured.
+    pub evicted_unassured: Counter,
     /// Pings that were answered.
     pub echoes_answered: Counter,
     /// ICMP errors of others about packets of flows, translated and sent on.
@@ -154,6 +167,33 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Flows that ended in one way or another: those that were created (or adopted) and not ended are
+    /// in the tables.
+    #[must_use]
+    pub fn flows_ended(&self) -> u64 {
+        [
+            &self.flows_expired,
+            &self.flows_reopened,
+            &self.flows_reset,
+            &self.evicted_half_open,
+            &self.evicted_one_way,
+            &self.evicted_closing,
+            &self.evicted_unassured,
+        ]
+        .into_iter()
+        .map(Counter::get)
+        .fold(0, u64::wrapping_add)
+    }
+
+    /// Counts what made room for a flow.
+    pub(crate) fn count_gone(&self, gone: &Gone) {
+        let counters = [&self.evicted_half_open, &self.evicted_one_way, &self.evicted_closing, &self.evicted_unassured];
+        for (counter, count) in counters.into_iter().zip(gone.evicted) {
+            counter.add(count.into());
+        }
+        self.flows_expired.add(gone.expired.into());
+    }
+
     /// Counts a drop.
     #[inline]
     pub fn count_drop(&self, reason: DropReason) {

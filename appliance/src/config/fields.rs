@@ -438,7 +438,9 @@ pub const FLOWS: Section = Section {
     name: "flows",
     repeated: false,
     required: false,
-    meaning: "Room for connections, taken at the start. A full table refuses new flows and keeps the old ones.",
+    meaning: "Room for connections, taken at the start. In a full table a new flow takes the place of one that is \
+              half-open, unanswered, ended or never assured, in this order; where there is none, it is refused. Assured \
+              connections stay.",
     fields: &[
         field(
             "capacity_v4",
@@ -505,7 +507,8 @@ pub const TIMEOUTS: Section = Section {
     name: "timeouts",
     repeated: false,
     required: false,
-    meaning: "Seconds without a packet after which a flow is forgotten.",
+    meaning: "Seconds without a packet after which a flow is over. It may keep its place in the table, and its port, \
+              for up to 8 seconds more; no packet follows it any more.",
     fields: &[
         field("tcp_syn_sent", SECONDS, Default("`120`"), "120", "TCP after the client's SYN."),
         field(

@@ -118,6 +118,36 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core(|counters| &counters.flows_expired),
     },
     Counter {
+        name: "flows-reopened",
+        meaning: "Flows whose connection had ended, and that a new one between the same ports took the place of.",
+        source: Source::Core(|counters| &counters.flows_reopened),
+    },
+    Counter {
+        name: "flows-reset",
+        meaning: "Flows that ended with a reset before anybody had answered.",
+        source: Source::Core(|counters| &counters.flows_reset),
+    },
+    Counter {
+        name: "evicted-half-open",
+        meaning: "Flows that gave way to new ones in a full table, while their handshake was not finished.",
+        source: Source::Core(|counters| &counters.evicted_half_open),
+    },
+    Counter {
+        name: "evicted-one-way",
+        meaning: "Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.",
+        source: Source::Core(|counters| &counters.evicted_one_way),
+    },
+    Counter {
+        name: "evicted-closing",
+        meaning: "Flows that gave way to new ones in a full table: connections that had ended or were about to.",
+        source: Source::Core(|counters| &counters.evicted_closing),
+    },
+    Counter {
+        name: "evicted-unassured",
+        meaning: "Flows that gave way to new ones in a full table: answered, but never assured.",
+        source: Source::Core(|counters| &counters.evicted_unassured),
+    },
+    Counter {
         name: "echoes-answered",
         meaning: "Pings of the gateway's overlay addresses that were answered.",
         source: Source::Core(|counters| &counters.echoes_answered),

@@ -11,9 +11,10 @@ use crate::net::Protocol;
 use crate::snapshot::Snapshot;
 use crate::time::{Instant, Span};
 
-pub(crate) use state::{ASSURED, Step, are_legal, idle_ticks, span, step, tick};
+pub(crate) use state::{ASSURED, Step, Worth, are_legal, idle_ticks, span, step, tick};
 pub use state::{Direction, State};
 pub use table::{Adopted, AttachError, CAPACITY_MAX, FlowTraffic, Found, InsertError, Owner, Table, TableError};
+pub(crate) use table::{Age, Gone};
 
 mod sealed {
     pub trait Sealed {}
@@ -37,9 +38,9 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
 }
 
 impl Address for [u8; 4] {
-    type Spare = [u32; 3];
+    type Spare = [u32; 1];
 
-    const VACANT: Entry<Self> = Entry::vacant([0; 4], [0; 3]);
+    const VACANT: Entry<Self> = Entry::vacant([0; 4], [0; 1]);
 
     #[inline]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
@@ -52,9 +53,9 @@ impl Address for [u8; 4] {
 }
 
 impl Address for [u8; 16] {
-    type Spare = [u32; 7];
+    type Spare = [u32; 5];
 
-    const VACANT: Entry<Self> = Entry::vacant([0; 16], [0; 7]);
+    const VACANT: Entry<Self> = Entry::vacant([0; 16], [0; 5]);
 
     #[inline]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
@@ -125,6 +126,8 @@ pub struct Entry<A: Address> {
     pub(crate) hop: u32,
     /// The snapshot that `hop` belongs to.
     pub(crate) generation: u32,
+    /// In a flow that may have to give way, the one before it and the one behind it in its queue.
+    queued: [u32; 2],
     spare: A::Spare,
 }
 
@@ -148,9 +151,9 @@ pub(crate) const NO_HOP: u32 = u32::MAX;
 pub(crate) const NO_SERVICE: u32 = u32::MAX;
 
 /// The bytes of the fields that are the same in both families.
-const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4;
-const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 64 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON + 12 == 64);
-const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 128 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON + 28 == 128);
+const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4 + 8;
+const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 64 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON + 4 == 64);
+const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 128 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON + 20 == 128);
 
 impl<A: Address> Entry<A> {
     const fn vacant(address: A, spare: A::Spare) -> Self {
@@ -168,6 +171,7 @@ impl<A: Address> Entry<A> {
             service: 0,
             hop: 0,
             generation: 0,
+            queued: [0; 2],
             spare,
         }
     }

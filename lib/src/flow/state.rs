@@ -154,6 +154,66 @@ impl State {
             _ => true,
         }
     }
+
+    /// When a flow in this state gives way to a new one that there is no room for; `None`: never,
+    /// as long as it has not idled too long.
+    ///
+    /// A connection of which one side has sent its FIN is open the other way, and what was sent
+    /// before both FINs may have to be sent again: once assured, it counts as live until the last of
+    /// them is acknowledged.
+    #[must_use]
+    pub(crate) const fn worth(self, assured: bool) -> Option<Worth> {
+        Some(match self {
+            Self::TcpSynSent
+            | Self::TcpSynSent2
+            | Self::TcpSynReceived
+            | Self::SctpCookieWait
+            | Self::SctpCookieEchoed => Worth::HalfOpen,
+            Self::Udp | Self::IcmpEcho => Worth::OneWay,
+            Self::TcpTimeWait | Self::TcpClosed | Self::SctpShutdownAckSent | Self::SctpClosed => Worth::Closing,
+            _ if assured => return None,
+            Self::TcpFinWait | Self::TcpCloseWait | Self::TcpLastAck => Worth::Closing,
+            _ => Worth::Unassured,
+        })
+    }
+}
+
+/// What a flow is worth where there is no room, least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(usize)]
+pub(crate) enum Worth {
+    /// A handshake that is not finished: whoever began it may have used another's address.
+    HalfOpen,
+    /// UDP or an echo request that nobody has answered.
+    OneWay,
+    /// A connection that has ended, or that ends and was never assured.
+    Closing,
+    /// Answered, but never assured.
+    Unassured,
+}
+
+impl Worth {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Unassured as usize + 1;
+
+    /// Every class, those that give way first before others.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::HalfOpen, Self::OneWay, Self::Closing, Self::Unassured];
+
+    /// The class of a flow whose state's byte this is; `None` where it never gives way.
+    pub(crate) const fn of(byte: u8) -> Option<Self> {
+        match State::from_number(byte & NUMBER) {
+            Some(state) => state.worth(byte & ASSURED != 0),
+            None => None,
+        }
+    }
+
+    /// As [`of`](Self::of), as a number.
+    const fn index_of(byte: u8) -> usize {
+        match Self::of(byte) {
+            Some(worth) => worth as usize,
+            None => Self::COUNT,
+        }
+    }
 }
 
 impl Flags {

@@ -4,21 +4,27 @@
 //! - A live entry stands in exactly two slots, one for each tuple, each in one of the tuple's two
 //!   buckets. A slot is a tag of eight bits and the entry's index; tag zero is vacant.
 //! - A vacant entry has state 0 and stands in the list of vacant entries.
-//! - Everything is an index; nothing is a pointer. The buckets can be made anew from the entries, and
+//! - A live entry stands in the queue of what it is worth where there is no room, or, where it never
+//!   gives way, in none.
+//! - Everything is an index; nothing is a pointer. Buckets and queues can be made anew from the entries, and
 //!   are when a later process adopts the table ([`Table::attach`]).
 //! - An entry's state is written after all else of it, and taken away before all else: at whatever
 //!   instruction a process is killed, an entry with a state is whole.
 
 mod attach;
+mod evict;
+mod queues;
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::raw::{self, split_plain};
-use super::{Address, Direction, Entry, State, Tuple};
+use super::{Address, Direction, Entry, State, Tuple, Worth};
 use crate::hash::{HashKey, reduce};
 use crate::net::{Protocol, WorkerId};
 
 pub use attach::{Adopted, AttachError};
+pub(crate) use evict::Gone;
+use queues::Queue;
 
 /// The most flows of one table: what an index of 24 bits can name.
 pub const CAPACITY_MAX: u32 = (1 << 24) - 1;
@@ -42,7 +48,7 @@ const CACHE_LINE: usize = 64;
 const NONE: u32 = u32::MAX;
 const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
 /// Grows with every change to what the bytes of a table mean; see also [`attach::layout`].
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The first cache line of a table: what it is, so that a later process can tell.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +164,19 @@ pub struct Table<'m, A: Address> {
     key: HashKey,
     live: u32,
     vacant: u32,
+    /// Where ageing goes on.
     hand: u32,
+    /// The flows that may have to give way, by what they are worth.
+    queues: [Queue; Worth::COUNT],
+}
+
+/// What tells how long flows have idled, and how long they may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age<'a> {
+    /// Now.
+    pub(crate) tick: u32,
+    /// The ticks that a state may idle, by its number.
+    pub(crate) idle: &'a [u32; State::COUNT],
 }
 
 /// Why memory cannot become a table.
@@ -267,7 +285,16 @@ impl<'m, A: Address> Table<'m, A> {
         };
         compiler_fence(Ordering::Release);
         header.magic = MAGIC;
-        Ok(Self { entries, traffic, buckets, key: HashKey::new(secret), live: 0, vacant: 0, hand: 0 })
+        Ok(Self {
+            entries,
+            traffic,
+            buckets,
+            key: HashKey::new(secret),
+            live: 0,
+            vacant: 0,
+            hand: 0,
+            queues: Queue::NONE,
+        })
     }
 
     /// How many flows there are.
@@ -440,6 +467,7 @@ impl<'m, A: Address> Table<'m, A> {
             compiler_fence(Ordering::Release);
             entry.state = state as u8;
         }
+        self.enqueue(index);
         Ok(index)
     }
 
@@ -472,7 +500,9 @@ impl<'m, A: Address> Table<'m, A> {
     ///
     /// Work: four buckets and one entry.
     pub fn remove(&mut self, index: u32) {
-        let Some(entry) = self.entries.get_mut(index as usize).filter(|entry| entry.state != 0) else { return };
+        let Some(state) = self.get(index).map(|entry| entry.state).filter(|state| *state != 0) else { return };
+        self.dequeue(index, state);
+        let Some(entry) = self.entries.get_mut(index as usize) else { return };
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         entry.state = 0;
         compiler_fence(Ordering::Release);
@@ -485,14 +515,17 @@ impl<'m, A: Address> Table<'m, A> {
         }
     }
 
-    /// Looks at the next `budget` entries and forgets those that idled too long; `idle` are the
-    /// ticks that a state may idle. Returns how many were forgotten.
-    pub(crate) fn age(&mut self, tick: u32, idle: &[u32; State::COUNT], budget: u32) -> u32 {
+    /// Looks at the next `budget` entries and forgets those that idled too long. Returns how many.
+    pub(crate) fn age(&mut self, age: Age<'_>, budget: u32) -> u32 {
         let mut expired = 0;
         for _ in 0..budget.min(self.capacity()) {
             let index = self.hand;
             self.hand = if index + 1 < self.capacity() { index + 1 } else { 0 };
-            if self.entries.get(index as usize).is_some_and(|entry| entry.state != 0 && entry.is_idle(tick, idle)) {
+            if self
+                .entries
+                .get(index as usize)
+                .is_some_and(|entry| entry.state != 0 && entry.is_idle(age.tick, age.idle))
+            {
                 self.remove(index);
                 expired += 1;
             }

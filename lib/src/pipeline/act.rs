@@ -60,9 +60,9 @@ pub(super) fn carry<A: Wire, R: Recorder>(
         Some(found) => match judge(cx, found, item) {
             Judged::Goes(state) => Hit { found, state },
             Judged::Aside(step) => return aside(cx, frame, item, found, step),
-            Judged::Over => return begin(cx, frame, item, Some(found)),
+            Judged::Over => return begin_again(cx, frame, item, found),
         },
-        None => return begin(cx, frame, item, None),
+        None => return begin(cx, frame, item),
     };
     follow(cx, frame, item, hit)
 }
@@ -96,18 +96,33 @@ fn judge<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<
     }
 }
 
-/// A packet of no flow, or of one that is over and gives way to it.
+/// A packet of a flow that has idled too long.
+#[cold]
+#[inline(never)]
+fn begin_again<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    over: Found,
+) -> Result<Verdict, DropReason> {
+    expire::<A, R>(cx, over.index);
+    begin(cx, frame, item)
+}
+
+/// Forgets a flow that has idled too long, before ageing comes round to it.
+pub(super) fn expire<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, index: u32) {
+    A::flows(cx.worker).remove(index);
+    cx.worker.counters.flows_expired.add(1);
+}
+
+/// A packet of no flow.
 #[cold]
 #[inline(never)]
 fn begin<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    over: Option<Found>,
 ) -> Result<Verdict, DropReason> {
-    if let Some(over) = over {
-        A::flows(cx.worker).remove(over.index);
-    }
     match bind::bind(cx, frame, item)? {
         bind::Bound::Flow(found) => {
             let hit = unchanged(A::flows(cx.worker), found);
@@ -128,8 +143,15 @@ fn aside<A: Wire, R: Recorder>(
     step: Step,
 ) -> Result<Verdict, DropReason> {
     match step {
-        Step::REOPEN => return begin(cx, frame, item, Some(found)),
+        Step::REOPEN => {
+            A::flows(cx.worker).remove(found.index);
+            cx.worker.counters.flows_reopened.add(1);
+            return begin(cx, frame, item);
+        }
         Step::DELETE | Step::IGNORE => {}
+        _ if let Some(state) = step.requeued() => {
+            return requeueing::<A, R>(cx, found, |cx| follow(cx, frame, item, Hit { found, state }));
+        }
         _ if item.packet.protocol == Protocol::TCP && !are_legal(item.packet.flags) => {
             return Err(DropReason::TcpFlags);
         }
@@ -140,16 +162,31 @@ fn aside<A: Wire, R: Recorder>(
     let verdict = follow(cx, frame, item, hit)?;
     if step == Step::DELETE {
         A::flows(cx.worker).remove(found.index);
+        cx.worker.counters.flows_reset.add(1);
     } else if let Some(((entry, _), seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
         entry.seen = seen;
     }
     Ok(verdict)
 }
 
-/// A packet of a flow that has not idled too long, of a protocol whose states allow everything.
+/// Lets a packet go on that may put its flow in a state in which it is worth more, or less, than before.
+pub(super) fn requeueing<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    found: Found,
+    go_on: impl FnOnce(&mut Context<'_, '_, '_, R>) -> Result<Verdict, DropReason>,
+) -> Result<Verdict, DropReason> {
+    let before = unchanged(A::flows(cx.worker), found).state;
+    // Whether the state has been written depends on what became of the packet.
+    let verdict = go_on(cx);
+    A::flows(cx.worker).requeue(found.index, before);
+    verdict
+}
+
+/// A packet of a flow that has not idled too long, of a protocol whose states allow everything. For
+/// [`requeueing`].
 pub(super) fn hit<A: Wire>(flows: &Table<'_, A>, found: Found, item: &Item<A>) -> Hit {
     let hit = unchanged(flows, found);
-    Hit { state: step(hit.state, found.direction, item.packet.flags).plain().unwrap_or(hit.state), ..hit }
+    Hit { state: step(hit.state, found.direction, item.packet.flags).state().unwrap_or(hit.state), ..hit }
 }
 
 /// Whether the flow has idled too long, or ended so that this packet begins another.

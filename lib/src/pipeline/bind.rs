@@ -2,7 +2,7 @@
 
 use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
-use crate::flow::{Direction, Found, Mode, NO_HOP, Tuple};
+use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
@@ -87,21 +87,39 @@ pub(super) fn bind<A: Wire, R: Recorder>(
 
     let (tick, generation, way) = (cx.tick, cx.snapshot.generation(), item.way);
     let port = if way == Way::Overlay { pods::UNSEEN.port } else { frame.port().0 };
-    let inserted = A::flows(cx.worker).insert(original, reply, packet.protocol, state, |entry| {
+    let found = enter(cx, (original, reply), packet.protocol, state, |entry| {
         entry.mode = if is_pod { Mode::Hairpin } else { Mode::Inward } as u8;
         entry.port = port;
         entry.seen = tick;
         entry.service = selector.service;
         entry.hop = if is_pod { NO_HOP } else { hop };
         entry.generation = generation;
-    });
-    // The tuples were looked up just now, so only a want of room remains.
-    let index = inserted.map_err(|_| DropReason::FlowTableFull)?;
-    cx.worker.counters.flows_created.add(1);
+    })?;
     if let Some(service) = cx.worker.services.get(selector.service as usize) {
         service.flows.add(1);
     }
-    Ok(Bound::Flow(Found { index, direction: Direction::Original }))
+    Ok(Bound::Flow(found))
+}
+
+/// Enters a flow whose tuples no other has. In a full table others give way to it.
+pub(super) fn enter<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    tuples: (Tuple<A>, Tuple<A>),
+    protocol: Protocol,
+    state: State,
+    fill: impl Fn(&mut Entry<A>),
+) -> Result<Found, DropReason> {
+    let age = Age { tick: cx.tick, idle: &cx.snapshot.globals.idle_ticks };
+    let mut gone = Gone::default();
+    let entered = A::flows(cx.worker).insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
+    let counters = cx.worker.counters;
+    if gone != Gone::default() {
+        counters.count_gone(&gone);
+    }
+    // The tuples were looked up just now, so only a want of room remains.
+    let index = entered.map_err(|_| DropReason::FlowTableFull)?;
+    counters.flows_created.add(1);
+    Ok(Found { index, direction: Direction::Original })
 }
 
 /// A reply tuple towards this peer that no flow has.
@@ -147,7 +165,7 @@ fn keep<'s, A: Wire, R: Recorder>(
         match taken {
             None => return Some(reply),
             Some(found) if act::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
-                flows.remove(found.index);
+                act::expire::<A, R>(cx, found.index);
                 return Some(reply);
             }
             Some(_) => {}

@@ -40,7 +40,7 @@ fn echo<A: Wire, R: Recorder>(
     let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
     let found = match found {
         Some(found) if act::has_idled(cx.tick, cx.snapshot, A::flows(cx.worker), found.index) => {
-            A::flows(cx.worker).remove(found.index);
+            act::expire::<A, R>(cx, found.index);
             None
         }
         found => found,
@@ -50,7 +50,7 @@ fn echo<A: Wire, R: Recorder>(
     {
         cx.explain(Step::FlowFound(found.direction));
         let hit = act::hit(A::flows(cx.worker), found, item);
-        return pods::follow(cx, frame, item, hit);
+        return act::requeueing::<A, R>(cx, found, |cx| pods::follow(cx, frame, item, hit));
     }
     if item.way == Way::Overlay && is_request && found.is_none() {
         return match pods::bind(cx, item)? {
@@ -165,7 +165,9 @@ fn translate_error<A: Wire, R: Recorder>(
     };
     let answer = quoted.inverted();
     let flows = A::flows(cx.worker);
-    let Some(found) = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol) else {
+    let found = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol);
+    let found = found.filter(|found| !act::has_idled(cx.tick, cx.snapshot, flows, found.index));
+    let Some(found) = found else {
         let elsewhere = if A::is_own(cx.snapshot, item.packet.destination) {
             act::owner_elsewhere::<A, R>(cx, quote.source_port)
         } else if A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) {

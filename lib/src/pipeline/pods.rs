@@ -8,7 +8,7 @@
 use super::act::{self, Hit, Leave, Seen};
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Step, Way, Wire};
-use crate::flow::{Address, Direction, Entry, Found, Mode, NO_HOP, NO_SERVICE};
+use crate::flow::{Address, Direction, Entry, Mode, NO_HOP, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::{Mac, PORTS_MAX, PortId, Protocol};
@@ -50,17 +50,14 @@ pub(super) fn bind<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, item: 
     let reply = bind::allocate(cx, pool, peer)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
     let tick = cx.tick;
-    let inserted = A::flows(cx.worker).insert(original, reply, packet.protocol, state, |entry| {
+    let found = bind::enter(cx, (original, reply), packet.protocol, state, |entry| {
         entry.mode = Mode::Outward as u8;
         entry.port = UNSEEN.port;
         entry.seen = tick;
         entry.service = NO_SERVICE;
         entry.hop = NO_HOP;
-    });
-    // The tuples were looked up just now, so only a want of room remains.
-    let index = inserted.map_err(|_| DropReason::FlowTableFull)?;
-    cx.worker.counters.flows_created.add(1);
-    Ok(Bound::Flow(Found { index, direction: Direction::Original }))
+    })?;
+    Ok(Bound::Flow(found))
 }
 
 /// A packet of a flow that did not come as a client's or a backend's does: a pod's own flow, or

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::error::Budget;
 use crate::counters::{Counters, PoolFlows, ServiceCounters};
-use crate::flow::{self, Adopted, Owner, Table, TableError, tick};
+use crate::flow::{self, Adopted, Age, Owner, Table, TableError, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
@@ -210,8 +210,8 @@ impl<'m> Worker<'m> {
     pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
         self.pool_v4.round(&self.v4, snapshot, &self.counters.pool_v4, budget);
         self.pool_v6.round(&self.v6, snapshot, &self.counters.pool_v6, budget);
-        let idle = &snapshot.globals.idle_ticks;
-        let expired = self.v4.age(tick(now), idle, budget) + self.v6.age(tick(now), idle, budget);
+        let age = Age { tick: tick(now), idle: &snapshot.globals.idle_ticks };
+        let expired = self.v4.age(age, budget) + self.v6.age(age, budget);
         if expired != 0 {
             self.counters.flows_expired.add(u64::from(expired));
         }

@@ -119,9 +119,17 @@ fn compare(table: &str, state_of: fn(&str) -> Option<State>, class_of: fn(u8) ->
                         name => Ok(state_of(name).expect("a state")),
                     };
                     let got = step(from as u8 | assured, direction, Flags(flags));
-                    let seen = got.plain().map(|byte| State::from_number(byte & NUMBER).expect("a state")).ok_or(got);
+                    let written = got.state();
+                    let seen = written.map(|byte| State::from_number(byte & NUMBER).expect("a state")).ok_or(got);
                     assert_eq!(seen, expected, "{from:?} {direction:?} {flags:#x}");
-                    if let Some(byte) = got.plain() {
+                    if let Some(byte) = written {
+                        let worth =
+                            |byte: u8| State::from_number(byte & NUMBER).map(|it| it.worth(byte & ASSURED != 0));
+                        assert_eq!(
+                            got.plain().is_some(),
+                            worth(byte) == worth(from as u8 | assured),
+                            "{from:?} {flags:#x}"
+                        );
                         let now = byte & ASSURED != 0;
                         let may = seen.expect("a state");
                         assert!(now || assured == 0, "{from:?} {direction:?} {flags:#x}: assured no more");
@@ -163,7 +171,7 @@ fn every_datagram_state_and_direction_whatever_stands_in_place_of_flags() {
         ] {
             for (direction, expected) in [(Original, original), (Reply, reply)] {
                 let assured = if from == UdpStream { ASSURED } else { 0 };
-                let byte = step(from as u8 | assured, direction, flags).plain().expect("a state");
+                let byte = step(from as u8 | assured, direction, flags).state().expect("a state");
                 assert_eq!(State::from_number(byte & NUMBER), Some(expected), "{from:?} {direction:?}");
                 assert_eq!(byte & ASSURED != 0, expected == UdpStream, "{from:?} {direction:?}");
             }
@@ -177,7 +185,7 @@ fn no_byte_of_a_table_leads_out_of_the_states() {
         for direction in [Original, Reply] {
             for flags in (0..=255).map(Flags) {
                 let next = step(byte, direction, flags);
-                assert!(next.plain().is_none_or(|byte| State::from_number(byte & NUMBER).is_some()), "{byte:#x}");
+                assert!(next.state().is_none_or(|byte| State::from_number(byte & NUMBER).is_some()), "{byte:#x}");
             }
         }
     }
@@ -193,11 +201,11 @@ fn only_the_clients_own_ack_assures_a_connection() {
     let answered = step(TcpSynSent as u8, Reply, Flags::SYN.union(Flags::ACK)).plain().unwrap();
     assert_eq!(answered, TcpSynReceived as u8);
     for flags in (0..64).map(Flags) {
-        if let Some(byte) = step(answered, Reply, flags).plain() {
+        if let Some(byte) = step(answered, Reply, flags).state() {
             assert_eq!(byte & ASSURED, 0, "{flags:?}");
         }
     }
-    assert_eq!(step(answered, Original, Flags::ACK).plain(), Some(TcpEstablished as u8 | ASSURED));
+    assert_eq!(step(answered, Original, Flags::ACK).state(), Some(TcpEstablished as u8 | ASSURED));
     let idle = idle_ticks(&Timeouts::default());
     assert!(idle[usize::from(answered)] <= idle[TcpSynSent as usize]);
 }
@@ -271,4 +279,33 @@ fn no_timeout_outgrows_the_clock() {
     let timeouts = Timeouts { tcp_established_seconds: u32::MAX, ..Timeouts::default() };
     assert_eq!(idle_ticks(&timeouts)[TcpEstablished as usize], u32::MAX / 2);
     assert_eq!(idle_ticks(&timeouts)[Udp as usize], 114_440);
+}
+
+#[test]
+fn flows_give_way_in_this_order_and_assured_ones_never() {
+    let of = |worth: Option<Worth>, assured: bool| -> std::string::String {
+        let all = State::ALL.iter().filter(|state| state.can_be(assured) && state.worth(assured) == worth);
+        std::format!("{:?}", all.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        of(Some(Worth::HalfOpen), false),
+        "[TcpSynSent, TcpSynReceived, TcpSynSent2, SctpCookieWait, SctpCookieEchoed]"
+    );
+    assert_eq!(of(Some(Worth::OneWay), false), "[Udp, IcmpEcho]");
+    assert_eq!(
+        of(Some(Worth::Closing), false),
+        "[TcpFinWait, TcpCloseWait, TcpLastAck, TcpTimeWait, TcpClosed, SctpShutdownAckSent, SctpClosed]"
+    );
+    assert_eq!(of(Some(Worth::Closing), true), "[TcpTimeWait, TcpClosed, SctpShutdownAckSent, SctpClosed]");
+    assert_eq!(
+        of(Some(Worth::Unassured), false),
+        "[UdpAnswered, IcmpEchoAnswered, SctpShutdownSent, SctpShutdownReceived]"
+    );
+    assert_eq!(
+        of(None, true),
+        "[TcpEstablished, UdpStream, TcpFinWait, TcpCloseWait, TcpLastAck, SctpEstablished, SctpShutdownSent, \
+         SctpShutdownReceived]"
+    );
+    assert_eq!(of(None, false), "[]");
+    assert!(Worth::HalfOpen < Worth::OneWay && Worth::OneWay < Worth::Closing && Worth::Closing < Worth::Unassured);
 }

@@ -6,7 +6,7 @@
 //! that sees one direction only could not tell. Read RFC 9293 §3.3.2 and §3.6 first; for SCTP, RFC
 //! 9260 §4 and §5.
 
-use super::{ASSURED, Direction, NUMBER, State};
+use super::{ASSURED, Direction, NUMBER, State, Worth};
 use crate::wire::tcp::Flags;
 
 /// The types of SCTP chunks that change a state (RFC 9260 §3.2).
@@ -40,10 +40,27 @@ impl Step {
     /// The packet goes on and changes nothing, not even how long the flow has idled.
     pub(crate) const IGNORE: Self = Self(0x43);
 
+    /// Beside a state to write: the flow is worth more, or less, than before.
+    const REQUEUE: u8 = 0x80;
+
     /// The state to write, where that is all.
     #[inline(always)]
     pub(crate) const fn plain(self) -> Option<u8> {
         if self.0 < Self::ASIDE { Some(self.0) } else { None }
+    }
+
+    /// The state to write.
+    pub(crate) const fn state(self) -> Option<u8> {
+        match self.plain() {
+            None => self.requeued(),
+            state => state,
+        }
+    }
+
+    /// The state to write, where the flow has to be requeued after that
+    /// ([`Table::requeue`](crate::flow::Table::requeue)).
+    pub(crate) const fn requeued(self) -> Option<u8> {
+        if self.0 & Self::REQUEUE != 0 { Some(self.0 & !Self::REQUEUE) } else { None }
     }
 }
 
@@ -220,8 +237,14 @@ const STEPS: [u8; 64 * 2 * 64] = {
         let direction = if index >> 6 & 1 == 0 { Direction::Original } else { Direction::Reply };
         if let Some(state) = State::from_number(byte & NUMBER) {
             let next = transition(state, direction, index as u8 & 0x3f);
-            // Once assured, always.
-            steps[index] = if next < Step::ASIDE { next | byte & ASSURED } else { next };
+            steps[index] = if next < Step::ASIDE {
+                // Once assured, always.
+                let next = next | byte & ASSURED;
+                let is_worth_the_same = Worth::index_of(byte) == Worth::index_of(next);
+                if is_worth_the_same { next } else { next | Step::REQUEUE }
+            } else {
+                next
+            };
         }
         index += 1;
     }

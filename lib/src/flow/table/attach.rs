@@ -1,13 +1,13 @@
 //! Adopting a table that an earlier process wrote in the same memory.
 //!
 //! Of what lies there only the entries' tuples, states, times and link addresses are taken over, each
-//! entry after a test of its own. Buckets and the list of vacant entries are made anew: no index in
-//! the memory is followed.
+//! entry after a test of its own. Buckets, queues and the list of vacant entries are made anew: no index
+//! in the memory is followed. The queues begin in the order of the entries; who came first is not known.
 
 use core::fmt;
 use core::mem::offset_of;
 
-use super::{Bucket, Header, MAGIC, NONE, Owner, Parts, Table, TableError, VERSION, split_plain};
+use super::{Bucket, Header, MAGIC, NONE, Owner, Parts, Queue, Table, TableError, VERSION, split_plain};
 use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_HOP, State, Tuple, raw};
 use crate::hash::HashKey;
 use crate::net::{Protocol, WorkerId};
@@ -106,6 +106,7 @@ pub(super) const fn layout<A: Address>() -> u32 {
         offset_of!(Entry<A>, service),
         offset_of!(Entry<A>, hop),
         offset_of!(Entry<A>, generation),
+        offset_of!(Entry<A>, queued),
         offset_of!(Tuple<A>, destination),
         offset_of!(Tuple<A>, source_port),
         offset_of!(Tuple<A>, destination_port),
@@ -170,7 +171,7 @@ impl<'m, A: Address> Table<'m, A> {
         header.check::<A>(capacity, owner)?;
         buckets.fill(Bucket::VACANT);
         let key = HashKey::new(header.secret);
-        let mut table = Self { entries, traffic, buckets, key, live: 0, vacant: NONE, hand: 0 };
+        let mut table = Self { entries, traffic, buckets, key, live: 0, vacant: NONE, hand: 0, queues: Queue::NONE };
         let mut damaged = 0;
         // From the last entry to the first, so that the list of vacant ones begins with the first.
         let mut end = capacity;
@@ -184,6 +185,7 @@ impl<'m, A: Address> Table<'m, A> {
                 if table.get(index).is_some_and(|entry| entry.state != 0) {
                     if table.adopt(index, hashes) {
                         table.live += 1;
+                        table.enqueue_first(index);
                         continue;
                     }
                     damaged += 1;

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::idle_ticks;
+use crate::flow::{ASSURED, Worth, idle_ticks};
 use crate::snapshot::Timeouts;
 
 /// Bytes that begin at a multiple of 64.
@@ -48,6 +48,60 @@ pub(super) fn insert(table: &mut Table<'_, V4>, client: u32, number: u32) -> Res
 
 pub(super) fn find(table: &Table<'_, V4>, tuple: &Tuple<V4>) -> Option<Found> {
     table.lookup(table.hash(tuple, Protocol::TCP), tuple, Protocol::TCP)
+}
+
+/// Every invariant of a table: live entries are found under both tuples and nothing else is in the
+/// index; every vacant entry is in the list, once.
+pub(super) fn assert_whole(table: &Table<'_, V4>) {
+    let mut live = 0;
+    for (index, entry) in (0..).zip(table.entries.iter()).filter(|(_, entry)| entry.state != 0) {
+        live += 1;
+        for (tuple, direction) in [(entry.original, Direction::Original), (entry.reply, Direction::Reply)] {
+            let protocol = Protocol(entry.protocol);
+            let found = table.lookup(table.hash(&tuple, protocol), &tuple, protocol);
+            assert_eq!(found, Some(Found { index, direction }));
+        }
+    }
+    assert_eq!(table.len(), live);
+    let used: u32 = table.buckets.iter().map(Bucket::used).sum();
+    assert_eq!(used, 2 * live, "slots of the index");
+    let mut vacant = 0;
+    let mut next = table.vacant;
+    while let Some(entry) = table.get(next) {
+        assert_eq!(entry.state, 0);
+        vacant += 1;
+        assert!(vacant <= table.capacity(), "the list of vacant entries goes round");
+        next = entry.seen;
+    }
+    assert_eq!((next, vacant), (NONE, table.capacity() - live));
+    assert_eq!(Worth::ALL.map(|worth| queue(table, worth).len()).iter().sum::<usize>(), {
+        table.iter().filter(|(entry, _)| entry.worth().is_some()).count()
+    });
+}
+
+/// The flows of a class, the first one first.
+pub(super) fn queue(table: &Table<'_, V4>, worth: Worth) -> Vec<u32> {
+    let mut queue = Vec::new();
+    let mut next = table.first_of(worth);
+    while let Some(index) = next {
+        let entry = table.get(index).unwrap();
+        assert_eq!(entry.worth(), Some(worth));
+        assert_eq!(entry.queued[0], queue.last().copied().unwrap_or(NONE));
+        queue.push(index);
+        assert!(queue.len() <= table.capacity() as usize, "the queue goes round");
+        next = table.get(entry.queued[1]).map(|_| entry.queued[1]);
+    }
+    if worth == Worth::HalfOpen {
+        assert_eq!(table.half_open() as usize, queue.len());
+    }
+    queue
+}
+
+/// Puts a flow in a state, as a packet does.
+pub(super) fn put_in_state(table: &mut Table<'_, V4>, index: u32, state: u8) {
+    let (entry, _) = table.get_mut(index).unwrap();
+    let before = core::mem::replace(&mut entry.state, state);
+    table.requeue(index, before);
 }
 
 #[test]
@@ -125,9 +179,9 @@ fn ageing_goes_round_in_slices_and_survives_the_clocks_wrap() {
         table.get_mut(index).unwrap().0.seen = start;
     }
     let opening = idle[State::TcpSynSent as usize];
-    assert_eq!(table.age(start.wrapping_add(opening), &idle, 64), 0);
-    assert_eq!(table.age(start.wrapping_add(opening + 1), &idle, 10), 10);
-    assert_eq!(table.age(start.wrapping_add(opening + 1), &idle, 1000), 54);
+    assert_eq!(table.age(Age { tick: start.wrapping_add(opening), idle: &idle }, 64), 0);
+    assert_eq!(table.age(Age { tick: start.wrapping_add(opening + 1), idle: &idle }, 10), 10);
+    assert_eq!(table.age(Age { tick: start.wrapping_add(opening + 1), idle: &idle }, 1000), 54);
     assert!(table.is_empty());
     for n in 0..64 {
         insert(&mut table, n, n).unwrap();
@@ -156,48 +210,109 @@ fn tuples_chosen_without_the_key_make_no_chains() {
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Insert(u32, u32),
+    Insert(u32, u32, State),
     Remove(u32),
-    Touch(u32),
+    /// A packet that puts the flow in a state.
+    Touch(u32, u8),
     Age(u32, u32),
+    Attach,
 }
+
+/// What there can be of TCP and how a flow in it goes when there is no room.
+const STATES: [u8; 6] = [
+    State::TcpSynSent as u8,
+    State::TcpSynReceived as u8,
+    State::TcpClosed as u8,
+    State::TcpFinWait as u8,
+    State::TcpTimeWait as u8 | ASSURED,
+    State::TcpEstablished as u8 | ASSURED,
+];
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let one = prop_oneof![
-        4 => (0..40_u32, 0..40_u32).prop_map(|(a, b)| Operation::Insert(a, b)),
-        2 => (0..40_u32).prop_map(Operation::Remove),
-        2 => (0..40_u32).prop_map(Operation::Touch),
-        1 => (0..200_000_u32, 0..50_u32).prop_map(|(a, b)| Operation::Age(a, b)),
+        8 => (1..40_u32, 0..40_u32).prop_map(|(a, b)| Operation::Insert(a, b, State::TcpSynSent)),
+        1 => (0..40_u32).prop_map(Operation::Remove),
+        6 => (0..40_u32, prop::sample::select(&STATES)).prop_map(|(a, b)| Operation::Touch(a, b)),
+        1 => (0..30_000_u32, 0..50_u32).prop_map(|(a, b)| Operation::Age(a, b)),
+        1 => Just(Operation::Attach),
     ];
     prop::collection::vec(one, 0..200)
+}
+
+/// A flow as the slow model knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Modelled {
+    number: u32,
+    seen: u32,
+    state: u8,
+    /// Its place among those of its class.
+    queued: u32,
+}
+
+impl Modelled {
+    /// The class in which the flow gives way; `None` for never.
+    fn worth(&self) -> Option<Worth> {
+        match State::from_number(self.state & !ASSURED).unwrap() {
+            State::TcpSynSent | State::TcpSynReceived => Some(Worth::HalfOpen),
+            State::TcpClosed | State::TcpTimeWait | State::TcpFinWait => Some(Worth::Closing),
+            _ => None,
+        }
+    }
+
+    fn is_idle(&self, age: Age<'_>) -> bool {
+        age.tick - self.seen > age.idle[usize::from(self.state & !ASSURED)]
+    }
 }
 
 proptest! {
     /// The table against a sorted map that is plainly right.
     #[test]
     fn agrees_with_a_slow_model(operations in operations(), secret: [u64; 4]) {
-        let bytes = Table::<V4>::memory_bytes(24);
+        const CAPACITY: u32 = 24;
+        let bytes = Table::<V4>::memory_bytes(CAPACITY);
         let mut memory = Memory::new(bytes);
-        let mut table = Table::new(24, secret, memory.aligned(bytes)).unwrap();
+        let mut table = Table::new(CAPACITY, secret, memory.aligned(bytes)).unwrap();
         let idle = idle_ticks(&Timeouts::default());
-        // Client to reply number and last tick.
-        let mut model: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+        let mut model: BTreeMap<u32, Modelled> = BTreeMap::new();
         let mut now = 0_u32;
-        for operation in operations {
+        for (serial, operation) in (CAPACITY..).zip(operations) {
+            let age = Age { tick: now, idle: &idle };
             match operation {
-                Operation::Insert(client, number) => {
-                    let taken = model.contains_key(&client) || model.values().any(|(n, _)| *n == number);
-                    let expected = match (taken, model.len()) {
-                        (true, _) => Err(InsertError::TupleTaken),
-                        (false, 24) => Err(InsertError::Full),
-                        (false, _) => Ok(()),
+                Operation::Insert(client, number, state) => {
+                    let is_taken = model.contains_key(&client) || model.values().any(|flow| flow.number == number);
+                    let is_full = model.len() == CAPACITY as usize;
+                    let in_turn = model.iter().filter_map(|(it, flow)| Some((flow.worth()?, flow.queued, *it)));
+                    let victim = in_turn.min().map(|(.., client)| client);
+                    let idle_clients: Vec<u32> =
+                        model.iter().filter(|(_, flow)| flow.is_idle(age)).map(|(client, _)| *client).collect();
+                    let mut expected_gone = Gone::default();
+                    let expected = match (is_taken, is_full, victim) {
+                        (true, ..) => Err(InsertError::TupleTaken),
+                        (_, true, None) if idle_clients.is_empty() => Err(InsertError::Full),
+                        (_, true, None) => {
+                            idle_clients.iter().for_each(|client| _ = model.remove(client));
+                            expected_gone.expired = idle_clients.len() as u32;
+                            Ok(())
+                        }
+                        (_, true, Some(victim)) => {
+                            let victim = model.remove(&victim).unwrap();
+                            match victim.is_idle(age) {
+                                true => expected_gone.expired = 1,
+                                false => expected_gone.evicted[victim.worth().unwrap() as usize] = 1,
+                            }
+                            Ok(())
+                        }
+                        _ => Ok(()),
                     };
-                    let result = table.insert(tuple(client, 7), reply(number), Protocol::TCP, State::TcpSynSent, |entry| {
+                    let mut gone = Gone::default();
+                    let tuples = (tuple(client, 7), reply(number));
+                    let result = table.insert_or_evict(tuples, Protocol::TCP, state, age, &mut gone, |entry| {
                         entry.seen = now;
                     });
                     prop_assert_eq!(result.map(|_| ()), expected);
+                    prop_assert_eq!(gone, expected_gone);
                     if expected.is_ok() {
-                        model.insert(client, (number, now));
+                        model.insert(client, Modelled { number, seen: now, state: state as u8, queued: serial });
                     }
                 }
                 Operation::Remove(client) => {
@@ -206,34 +321,48 @@ proptest! {
                     }
                     model.remove(&client);
                 }
-                Operation::Touch(client) => {
+                Operation::Touch(client, state) => {
                     let found = find(&table, &tuple(client, 7));
                     prop_assert_eq!(found.is_some(), model.contains_key(&client));
-                    if let Some(found) = found {
+                    if let Some((found, flow)) = found.zip(model.get_mut(&client)) {
                         table.get_mut(found.index).unwrap().0.seen = now;
-                        model.get_mut(&client).unwrap().1 = now;
+                        put_in_state(&mut table, found.index, state);
+                        let before = flow.worth();
+                        (flow.seen, flow.state) = (now, state);
+                        if flow.worth() != before {
+                            flow.queued = serial;
+                        }
                     }
                 }
                 Operation::Age(step, budget) => {
                     now += step;
-                    let old = |seen: u32| now - seen > idle[State::TcpSynSent as usize];
-                    if budget >= 24 {
-                        let before = model.len();
-                        model.retain(|_, (_, seen)| !old(*seen));
-                        prop_assert_eq!(table.age(now, &idle, budget) as usize, before - model.len());
-                    } else {
-                        let before = table.len();
-                        let expired = table.age(now, &idle, budget);
-                        prop_assert!(expired <= budget && table.len() == before - expired);
-                        model.retain(|client, (_, seen)| find(&table, &tuple(*client, 7)).is_some() || !old(*seen));
+                    let age = Age { tick: now, idle: &idle };
+                    let before = table.len();
+                    let expired = table.age(age, budget);
+                    prop_assert!(expired <= budget && table.len() == before - expired);
+                    model.retain(|client, flow| {
+                        !flow.is_idle(age) || budget < CAPACITY && find(&table, &tuple(*client, 7)).is_some()
+                    });
+                }
+                Operation::Attach => {
+                    let flows = table.len();
+                    let (adopted, counts) =
+                        Table::attach(CAPACITY, Owner::NOBODY, memory.aligned(bytes)).unwrap();
+                    prop_assert_eq!(counts, Adopted { flows, damaged: 0 });
+                    table = adopted;
+                    for (client, flow) in &mut model {
+                        flow.queued = find(&table, &tuple(*client, 7)).unwrap().index;
                     }
                 }
             }
             prop_assert_eq!(table.len() as usize, model.len());
-            for (client, (number, _)) in &model {
+            for (client, flow) in &model {
                 let found = find(&table, &tuple(*client, 7)).map(|found| found.index);
-                prop_assert!(found.is_some() && found == find(&table, &reply(*number)).map(|found| found.index));
+                prop_assert!(found.is_some() && found == find(&table, &reply(flow.number)).map(|found| found.index));
+                let entry = table.get(found.unwrap()).unwrap();
+                prop_assert_eq!((entry.seen, entry.state), (flow.seen, flow.state));
             }
+            assert_whole(&table);
         }
     }
 }

@@ -4,9 +4,8 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::flow::table::tests::{Memory, V4, find, insert, reply, tuple};
-use crate::flow::table::{ENTRIES_PER_BUCKET, SLOTS};
-use crate::flow::{Direction, Found};
+use crate::flow::table::tests::{Memory, V4, assert_whole, find, insert, reply, tuple};
+use crate::flow::table::{Age, ENTRIES_PER_BUCKET, SLOTS};
 
 const OWNER: Owner = Owner { worker: WorkerId(1), workers: 4 };
 const SECRET: [u64; 4] = [3, 1, 4, 1];
@@ -25,32 +24,6 @@ fn attach(capacity: u32, memory: &mut Memory) -> Result<(Table<'_, V4>, Adopted)
         error
     });
     Table::attach(capacity, OWNER, memory)
-}
-
-/// Every invariant of a table: live entries are found under both tuples and nothing else is in the
-/// index; every vacant entry is in the list, once.
-fn assert_whole(table: &Table<'_, V4>) {
-    let mut live = 0;
-    for (index, entry) in (0..).zip(table.entries.iter()).filter(|(_, entry)| entry.state != 0) {
-        live += 1;
-        for (tuple, direction) in [(entry.original, Direction::Original), (entry.reply, Direction::Reply)] {
-            let protocol = Protocol(entry.protocol);
-            let found = table.lookup(table.hash(&tuple, protocol), &tuple, protocol);
-            assert_eq!(found, Some(Found { index, direction }));
-        }
-    }
-    assert_eq!(table.len(), live);
-    let used: u32 = table.buckets.iter().map(Bucket::used).sum();
-    assert_eq!(used, 2 * live, "slots of the index");
-    let mut vacant = 0;
-    let mut next = table.vacant;
-    while let Some(entry) = table.get(next) {
-        assert_eq!(entry.state, 0);
-        vacant += 1;
-        assert!(vacant <= table.capacity(), "the list of vacant entries goes round");
-        next = entry.seen;
-    }
-    assert_eq!((next, vacant), (NONE, table.capacity() - live));
 }
 
 #[test]
@@ -216,7 +189,7 @@ proptest! {
         // It is a table like any other.
         let idle = [0; State::COUNT];
         for tick in [0, 1] {
-            second.age(tick, &idle, CAPACITY);
+            second.age(Age { tick, idle: &idle }, CAPACITY);
         }
         prop_assert!(second.is_empty());
         for n in 0..CAPACITY {

@@ -1,0 +1,117 @@
+//! Which flow gives way to a new one when there is no room.
+//!
+//! By what flows are worth (see [`State::worth`]): first half-open ones, then UDP and echo requests
+//! that nobody has answered, connections that have ended, and flows that were answered and never
+//! assured; of each class the one that has been in it longest. An assured flow never does: where there are
+//! no others, the new one is refused.
+//!
+//! "No room" is one of two things. Nearly always no entry is vacant, and any other flow is as good as
+//! the next. Or there are vacant entries, and no vacant slot in both buckets of a tuple, which chance
+//! hardly ever brings about; then only a flow of these buckets is of use, and of those of the first class
+//! the one that has idled longest goes.
+
+use super::{Age, InsertError, Table, slots};
+use crate::flow::{Address, Entry, State, Tuple, Worth};
+use crate::net::Protocol;
+
+/// How many entries are looked at for flows that have idled too long, before one is refused.
+const LAST_LOOK: u32 = 64;
+
+/// How often room is made for one flow: for an entry, and for a slot for each tuple.
+const TIMES: u32 = 3;
+
+/// What made room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Gone {
+    /// Flows by what they were worth.
+    pub(crate) evicted: [u32; Worth::COUNT],
+    /// Flows that had idled too long.
+    pub(crate) expired: u32,
+}
+
+impl<A: Address> Table<'_, A> {
+    /// As [`insert`](Self::insert), and has other flows give way where there is no room.
+    ///
+    /// Work: beyond that of inserting, at most three times the removal of two flows and a look at 64
+    /// entries.
+    ///
+    /// # Errors
+    /// As of [`insert`](Self::insert): [`InsertError::Full`] where every flow that is in the way is
+    /// assured.
+    pub(crate) fn insert_or_evict(
+        &mut self,
+        (original, reply): (Tuple<A>, Tuple<A>),
+        protocol: Protocol,
+        state: State,
+        age: Age<'_>,
+        gone: &mut Gone,
+        fill: impl Fn(&mut Entry<A>),
+    ) -> Result<u32, InsertError> {
+        for _ in 0..TIMES {
+            match self.insert(original, reply, protocol, state, &fill) {
+                Err(InsertError::Full) => {}
+                result => return result,
+            }
+            let hashes = [original, reply].map(|tuple| self.hash(&tuple, protocol));
+            if !self.make_room(hashes, age, gone) {
+                return Err(InsertError::Full);
+            }
+        }
+        self.insert(original, reply, protocol, state, &fill)
+    }
+
+    /// Takes away what is in the way of a flow with tuples of these hashes; `false` where it may not,
+    /// and then no live flow was.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, hashes: [u64; 2], age: Age<'_>, gone: &mut Gone) -> bool {
+        let has_entry = self.get(self.vacant).is_some();
+        let is_crowded = hashes.map(|hash| self.place(hash).is_none());
+        let victims = match is_crowded {
+            [false, false] if !has_entry => match Worth::ALL.into_iter().find_map(|worth| self.first_of(worth)) {
+                None => {
+                    gone.expired += self.age(age, LAST_LOOK);
+                    return self.get(self.vacant).is_some();
+                }
+                first => [first, None],
+            },
+            [true, false] => [self.least_of_buckets(hashes[0], age), None],
+            // Where both have a slot, it is the same one.
+            [false, _] => [self.least_of_buckets(hashes[1], age), None],
+            [true, true] => match hashes.map(|hash| self.least_of_buckets(hash, age)) {
+                [Some(first), second @ Some(_)] => [Some(first), second],
+                _ => return false,
+            },
+        };
+        for index in victims.into_iter().flatten() {
+            // Both may be the same.
+            let Some(entry) = self.get(index).filter(|entry| entry.state != 0) else { continue };
+            match entry.worth() {
+                Some(worth) if !entry.is_idle(age.tick, age.idle) => gone.evicted[worth as usize] += 1,
+                _ => gone.expired += 1,
+            }
+            self.remove(index);
+        }
+        victims[0].is_some()
+    }
+
+    /// Of the flows with a slot in the buckets of this hash, the one that gives way: one that has
+    /// idled too long, or of the first class the one that has idled longest.
+    fn least_of_buckets(&self, hash: u64, age: Age<'_>) -> Option<u32> {
+        let indices = self.bucket_pair(hash).into_iter().flat_map(|bucket| {
+            let bucket = self.buckets.get(bucket as usize);
+            bucket.into_iter().flat_map(|bucket| slots(!bucket.matches(0)).filter_map(|slot| bucket.entry(slot)))
+        });
+        let ranked = indices.filter_map(|index| {
+            let entry = self.get(index)?;
+            let worth = entry.worth();
+            let is_idle = entry.is_idle(age.tick, age.idle);
+            let idled = age.tick.wrapping_sub(entry.seen);
+            (is_idle || worth.is_some()).then_some((!is_idle, worth, core::cmp::Reverse(idled), index))
+        });
+        ranked.min().map(|(.., index)| index)
+    }
+}
+
+#[cfg(test)]
+mod tests;
