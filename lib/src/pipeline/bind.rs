@@ -38,7 +38,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
         if item.way == Way::Overlay {
-            return pods::bind(cx, item);
+            return pods::bind(cx, item, frame.handovers());
         }
         if !A::masquerade(cx.snapshot).addresses.contains(&packet.destination) {
             return Ok(Bound::Verdict(Verdict::Host));
@@ -178,7 +178,11 @@ fn keep<'s, A: Wire, R: Recorder>(
 
 /// The worker that owns what an endpoint outside sends and is sent where its address is kept, if
 /// that is another one.
-fn endpoint_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, address: A, port: [u8; 2]) -> Option<Verdict> {
+pub(super) fn endpoint_elsewhere<A: Wire, R>(
+    cx: &Context<'_, '_, '_, R>,
+    address: A,
+    port: [u8; 2],
+) -> Option<Verdict> {
     let owner = nat::owner_of(cx.snapshot.globals, address, port);
     (owner != cx.worker.id).then_some(Verdict::Handover(owner))
 }
@@ -193,32 +197,31 @@ pub(super) fn masquerade_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port
 /// The worker that owns the flow of a packet with this tuple from a pod to the outside, if that is
 /// another one. What a backend sends that sees its clients may be the answer to one, and the client
 /// names the owner; of all else, and of what is for a service, it is the pod.
+///
+/// A backend may be one no more, while its flows go on. So where the pod's worker has no flow, that of
+/// the client is asked before it `begins` one.
+///
+/// - `handovers`: of the frame; at most three.
 pub(super) fn inside_elsewhere<A: Wire, R>(
     cx: &Context<'_, '_, '_, R>,
     tuple: &Tuple<A>,
     protocol: Protocol,
+    handovers: u8,
+    begins: bool,
 ) -> Option<Verdict> {
-    let is_for_service = cx.snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol).is_some();
-    let is_kept = cx.snapshot.is_kept(tuple.source.mapped(), tuple.source_port, protocol);
-    if is_for_service {
-        endpoint_elsewhere(cx, tuple.source, tuple.source_port)
-    } else if is_kept {
-        endpoint_elsewhere(cx, tuple.destination, tuple.destination_port)
-    } else if !A::masquerade(cx.snapshot).addresses.is_empty() {
-        endpoint_elsewhere(cx, tuple.source, tuple.source_port)
-    } else {
-        None
+    let snapshot = cx.snapshot;
+    let by_client = || endpoint_elsewhere(cx, tuple.destination, tuple.destination_port);
+    let by_pod = || endpoint_elsewhere(cx, tuple.source, tuple.source_port);
+    if snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol).is_some() {
+        return by_pod();
     }
-}
-
-/// The worker that owns the flow of a packet with this tuple to a frontend, from the outside or from a
-/// pod by plain route, if that is known and another one.
-pub(super) fn outside_elsewhere<A: Wire, R>(
-    cx: &Context<'_, '_, '_, R>,
-    tuple: &Tuple<A>,
-    protocol: Protocol,
-) -> Option<Verdict> {
-    let selector = cx.snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol)?;
-    let is_named = selector.keeps_client != 0 || A::overlay_hop(cx.snapshot, tuple.source).is_some();
-    if is_named { endpoint_elsewhere(cx, tuple.source, tuple.source_port) } else { None }
+    if snapshot.is_kept(tuple.source.mapped(), tuple.source_port, protocol) {
+        return by_client();
+    }
+    if !A::masquerade(snapshot).addresses.is_empty()
+        && let Some(elsewhere) = by_pod()
+    {
+        return Some(elsewhere);
+    }
+    if snapshot.keeps_clients() && !begins && handovers < 2 { by_client() } else { None }
 }

@@ -6,7 +6,7 @@ use super::bind::Bound;
 use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, pods};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
-use crate::net::Mac;
+use crate::net::{Mac, Protocol, WorkerId};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::icmpv4;
 use crate::wire::packet::Transport;
@@ -53,7 +53,7 @@ fn echo<A: Wire, R: Recorder>(
         return act::requeueing::<A, R>(cx, found, |cx| pods::follow(cx, frame, item, hit));
     }
     if item.way == Way::Overlay && is_request && found.is_none() {
-        return match pods::bind(cx, item)? {
+        return match pods::bind(cx, item, frame.handovers())? {
             Bound::Flow(found) => {
                 let hit = act::hit(A::flows(cx.worker), found, item);
                 pods::follow(cx, frame, item, hit)
@@ -125,6 +125,28 @@ fn answer_echo_by<A: Wire, R: Recorder>(
     act::leave(cx, frame, item, way)
 }
 
+/// The worker to look for the flow of a client, of whose answer an error from outside speaks. Where
+/// the client's address is kept, or the client is a pod, that names it. Else nothing does: the hash that spread the flow's own
+/// packets is the NIC's, and the error has other headers. So it goes round, until one has the flow, as
+/// often as errors may be sent.
+fn outside_elsewhere<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &Frame<'_>,
+    request: &Tuple<A>,
+    protocol: Protocol,
+) -> Option<Verdict> {
+    let selector = cx.snapshot.selector(request.destination.mapped(), request.destination_port, protocol)?;
+    if selector.keeps_client != 0 || A::overlay_hop(cx.snapshot, request.source).is_some() {
+        return bind::endpoint_elsewhere(cx, request.source, request.source_port);
+    }
+    let (workers, handovers) = (cx.snapshot.globals.workers, frame.handovers());
+    let is_last = handovers.saturating_add(1) >= workers;
+    if is_last || handovers == 0 && !cx.worker.rounds.take() {
+        return None;
+    }
+    Some(Verdict::Handover(WorkerId((cx.worker.id.0 + 1) % workers)))
+}
+
 /// Whether a quoted packet can be one of a flow's.
 const fn has_flow(transport: Transport) -> bool {
     matches!(transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::EchoReply)
@@ -173,9 +195,9 @@ fn translate_error<A: Wire, R: Recorder>(
         } else if A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) {
             bind::masquerade_elsewhere::<A, R>(cx, quote.source_port)
         } else if item.way == Way::Overlay {
-            bind::inside_elsewhere(cx, &answer, quote.protocol)
+            bind::inside_elsewhere(cx, &answer, quote.protocol, frame.handovers(), false)
         } else {
-            bind::outside_elsewhere(cx, &answer, quote.protocol)
+            outside_elsewhere(cx, frame, &answer, quote.protocol)
         };
         return elsewhere.ok_or(DropReason::IcmpUnmatched);
     };

@@ -157,7 +157,11 @@ fn next_to_ask<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, i
     if found.is_some_and(|found| !act::is_over(cx, found, item)) {
         return None;
     }
-    cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)?;
+    let selector = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)?;
+    // A client whose address is kept names the owner, so that nobody needs to be asked.
+    if selector.keeps_client != 0 {
+        return None;
+    }
     Some(WorkerId((cx.worker.id.0 + 1) % workers))
 }
 

@@ -19,10 +19,22 @@ use crate::wire::packet::Transport;
 pub(super) const UNSEEN: Seen = Seen { port: PORTS_MAX as u8, mac: Mac::ZERO, vlan: [0; 2] };
 
 /// Makes a flow for the first packet from a pod to the outside.
-pub(super) fn bind<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>) -> Result<Bound, DropReason> {
+///
+/// - `handovers`: of the packet's frame.
+pub(super) fn bind<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    item: &Item<A>,
+    handovers: u8,
+) -> Result<Bound, DropReason> {
     let packet = &item.packet;
     let original = item.tuple();
-    if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol) {
+    // No client's answer begins as these do; and parts do not find their way back from who was asked.
+    let begins = match packet.transport {
+        Transport::EchoRequest => true,
+        Transport::Tcp => act::first_state(item).is_ok(),
+        _ => packet.fragment.is_some(),
+    };
+    if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol, handovers, begins) {
         return Ok(Bound::Verdict(elsewhere));
     }
     let snapshot = cx.snapshot;

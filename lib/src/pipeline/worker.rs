@@ -93,6 +93,8 @@ pub struct Worker<'m> {
     pub(super) errors: Budget,
     pub(super) echoes: Budget,
     pub(super) searches: Budget,
+    /// For errors that look for their flow's worker.
+    pub(super) rounds: Budget,
     pool_v4: PoolCount,
     pool_v6: PoolCount,
     unresolved: [Option<(PortId, IpAddr)>; UNRESOLVED_MAX],
@@ -179,7 +181,7 @@ impl<'m> Worker<'m> {
         Fragments::new(&config.fragments, [b, a, d, c], memory)
     }
 
-    const fn with_tables(
+    fn with_tables(
         config: &WorkerConfig,
         (v4, v6, fragments): (Table<'m, [u8; 4]>, Table<'m, [u8; 16]>, Fragments<'m>),
         counters: &'m Counters,
@@ -195,10 +197,12 @@ impl<'m> Worker<'m> {
             services,
             random: Stream::new([d, c, b, a]),
             identification: 0,
-            part_number: 0,
+            // Receivers may still have parts of datagrams that an earlier process numbered.
+            part_number: Stream::new([c, a, d, b]).next() as u16,
             errors: Budget::icmp(),
             echoes: Budget::icmp(),
             searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
+            rounds: Budget::icmp(),
             pool_v4: PoolCount::new(),
             pool_v6: PoolCount::new(),
             unresolved: [None; UNRESOLVED_MAX],
@@ -285,6 +289,7 @@ impl<'m> Worker<'m> {
         self.errors.refill(now);
         self.echoes.refill(now);
         self.searches.refill(now);
+        self.rounds.refill(now);
     }
 
     #[cold]

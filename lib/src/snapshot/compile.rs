@@ -107,7 +107,11 @@ impl Plan {
             (Section::Globals, 1),
             (Section::Ports, d.ports.len()),
             (Section::Frontends, 2 * sum(&|service| service.frontends.len()) + 1),
-            (Section::Kept, 2 * sum(&|service| if keeps_client(service) { service.backends.len() } else { 0 }) + 1),
+            // One place is always vacant, and another says that there are services of this kind.
+            (Section::Kept, {
+                let places = |service: &Service<'_>| if keeps_client(service) { 2 * service.backends.len() } else { 0 };
+                sum(&places) + 1 + usize::from(d.services.iter().any(keeps_client))
+            }),
             (Section::Selectors, 2 * d.services.len()),
             (Section::Backends, sum(&|service| service.backends.len())),
             (Section::Slots, sum(&|service| slots_of(service, true) + slots_of(service, false))),

@@ -137,6 +137,11 @@ impl<'a> Snapshot<'a> {
         self.endpoint(self.kept, address, port, protocol).is_some()
     }
 
+    /// Whether there are services whose backends see their clients, be it that they have none now.
+    pub(crate) const fn keeps_clients(&self) -> bool {
+        self.kept.len() > 1
+    }
+
     const fn pool<A>(&self, addresses: &'a [A], listening: u64, ports: PortRange) -> Pool<'a, A> {
         let Globals { node_ports, workers, .. } = *self.globals;
         Pool { addresses, listening, ports, node_ports, workers }
