@@ -109,6 +109,10 @@ drop_reasons! {
     OutOfState = "out-of-state",
     /// The flow table has no room for another flow.
     FlowTableFull = "flow-table-full",
+    /// The client has as many half-open flows as one may have.
+    HalfOpenLimit = "half-open-limit",
+    /// More flows began than the limit on new ones allows.
+    NewFlowLimit = "new-flow-limit",
     /// No free port towards the backend on any pool address.
     PortsExhausted = "ports-exhausted",
     /// Another flow has the client's address and port towards every backend that was tried, and they are to be kept.

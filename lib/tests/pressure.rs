@@ -4,13 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use weirgate::flow::State;
 use weirgate::net::WorkerId;
+use weirgate::pipeline::Worker;
+use weirgate::snapshot::Admission;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FIN, FROM_CLIENT, Packet, RST, SYN, framed, from_pod, to_node, tunnelled, unframed,
 };
 use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
-use weirgate_fixture::{Gateway, Out};
+use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
 fn gateway(flows: u32) -> Gateway {
     World::new().describe(|description| Gateway::with_worker(description, WorkerId(0), flows))
@@ -176,4 +178,116 @@ fn a_flow_that_has_idled_too_long_is_none_for_an_error_about_it_either() {
     gateway.advance(Span::from_secs(2));
     let out = gateway.send(UNDERLAY, &from_pod(node, &refused.bytes()));
     assert_eq!(out.verdict, Verdict::Drop(DropReason::IcmpUnmatched));
+}
+
+/// As [`gateway`], with these limits.
+fn limited(admission: Admission) -> (World, Gateway) {
+    let world = World { admission, ..World::new() };
+    let gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 1024));
+    (world, gateway)
+}
+
+/// A SYN from this address of the clients' network.
+fn syn_of(host: u8, port: u16) -> Packet {
+    Packet { source: SocketAddr::from(([192, 0, 2, host], port)), ..Packet::web(1, SYN, b"") }
+}
+
+#[test]
+fn one_client_may_have_so_many_half_open_flows_and_others_are_not_held_for_it() {
+    let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
+    let opened: Vec<_> = (1..=20).map(|port| to_pod(&mut gateway, &syn_of(66, port))).collect();
+    for port in 21..=1000 {
+        let out = from_client(&mut gateway, &syn_of(66, port));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::HalfOpenLimit));
+    }
+    assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 980);
+    assert_eq!((gateway.worker.flows_v4().len(), gateway.worker.flows_v4().half_open()), (20, 20));
+    // What it has begun goes on, and so do others, and its queries.
+    to_pod(&mut gateway, &syn_of(66, 7));
+    (1..=20).for_each(|port| _ = open(&mut gateway, &syn_of(67, port)));
+    let query = Packet { source: SocketAddr::from(([192, 0, 2, 66], 9)), ..Packet::dns(9, b"query") };
+    to_pod(&mut gateway, &query);
+    // Each flow that is no longer half-open makes room for one: by being opened, by a reset, by its
+    // time.
+    let (node, inner) = &opened[0];
+    to_client(&mut gateway, *node, &inner.answer(SYN | ACK, b""));
+    assert_eq!(from_client(&mut gateway, &syn_of(66, 500)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));
+    to_pod(&mut gateway, &with_flags(&syn_of(66, 1), ACK));
+    to_pod(&mut gateway, &syn_of(66, 500));
+    let (node, inner) = &opened[1];
+    to_client(&mut gateway, *node, &inner.answer(RST | ACK, b""));
+    to_pod(&mut gateway, &syn_of(66, 501));
+    assert_eq!(from_client(&mut gateway, &syn_of(66, 502)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));
+    gateway.advance(Span::from_secs(121));
+    let (snapshot, now) = (gateway.snapshot(), gateway.now);
+    gateway.worker.age(&snapshot, now, 1024);
+    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 0);
+    (600..620).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
+}
+
+#[test]
+fn without_a_limit_one_client_may_have_as_many_as_there_is_room_for() {
+    let (_, mut gateway) = limited(Admission { half_open_per_client: 0, ..Admission::default() });
+    (1..=2000).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
+    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 1024);
+    assert_eq!(gateway.counters.evicted_half_open.get(), 2000 - 1024);
+}
+
+#[test]
+fn what_gives_way_is_not_held_against_its_client_any_more() {
+    let (_, mut gateway) = limited(Admission { half_open_per_client: 300, ..Admission::default() });
+    (1..=300).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
+    for host in 100..104 {
+        (1..=256).for_each(|port| _ = to_pod(&mut gateway, &syn_of(host, port)));
+    }
+    // The others' flows are as many as the table has room for.
+    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 0);
+    (1..=300).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
+}
+
+#[test]
+fn a_later_process_counts_the_half_open_flows_that_it_finds() {
+    let world = World { admission: Admission { half_open_per_client: 20, ..Admission::default() }, ..World::new() };
+    world.describe(|description| {
+        let config = worker_config(description, WorkerId(0), 1024);
+        let len = Worker::memory_bytes(&config);
+        let memory = leak_aligned(len);
+        let start = memory.as_mut_ptr();
+        let mut first = Gateway::with_memory(description, &config, memory);
+        (1..=20).for_each(|port| _ = to_pod(&mut first, &syn_of(66, port)));
+        (1..=20).for_each(|port| _ = open(&mut first, &syn_of(67, port)));
+        // SAFETY: nothing uses the first gateway after this, so this is the only live reference.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        let (mut second, adopted) = Gateway::adopt(description, &config, memory);
+        assert_eq!(adopted.flows, 40);
+        assert_eq!(from_client(&mut second, &syn_of(66, 21)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));
+        (21..=40).for_each(|port| _ = to_pod(&mut second, &syn_of(67, port)));
+        assert_eq!(from_client(&mut second, &syn_of(67, 41)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));
+    });
+}
+
+#[test]
+fn new_flows_past_the_limit_are_dropped_by_name_and_old_ones_are_not() {
+    let (_, mut gateway) = limited(Admission { new_flows_per_second: 1000, ..Admission::default() });
+    let opened = open(&mut gateway, &Packet::web(1, SYN, b""));
+    // A tenth of a second's flows at once.
+    (2..=101).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
+    for port in 102..=200 {
+        let out = from_client(&mut gateway, &Packet::web(port, SYN, b""));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::NewFlowLimit));
+        let out = from_client(&mut gateway, &Packet::dns(port, b"query"));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::NewFlowLimit));
+    }
+    assert_eq!(gateway.counters.drops(DropReason::NewFlowLimit), 2 * 99);
+    to_pod(&mut gateway, &Packet::web(1, ACK, b""));
+    to_client(&mut gateway, opened.0, &opened.1.answer(ACK, b""));
+    for port in 102..=200 {
+        gateway.advance(Span::from_millis(1));
+        to_pod(&mut gateway, &Packet::web(port, SYN, b""));
+        let out = from_client(&mut gateway, &Packet::dns(port, b"query"));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::NewFlowLimit));
+    }
+    // Another snapshot may have another limit, or none.
+    gateway.apply(&World { generation: 2, ..World::new() });
+    (300..=900).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
 }

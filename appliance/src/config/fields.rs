@@ -457,6 +457,22 @@ pub const FLOWS: Section = Section {
             "Flows over IPv6 that each worker has room for.",
         ),
         field(
+            "half_open_per_client",
+            Kind::Number(0, 16_777_215),
+            Default("`4096`"),
+            "4096",
+            "TCP flows (and SCTP's) of one client, in each worker and family, whose handshake is not finished; further \
+             ones are dropped (`half-open-limit`). A client is an IPv4 address, an IPv6 /64, or a pod. `0` for no limit.",
+        ),
+        field(
+            "new_per_second",
+            Kind::Number(0, 10_000_000),
+            Default("`0`"),
+            "0",
+            "New flows that each worker begins in a second, with a tenth of that at once; further ones are dropped \
+             (`new-flow-limit`). `0` for no limit.",
+        ),
+        field(
             "memory",
             Kind::Directory,
             Default("reserved huge pages in a mounted hugetlbfs where enough are free, otherwise `/dev/shm/weirgate`"),

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{Policy, Timeouts};
+use weirgate::snapshot::{Admission, Policy, Timeouts};
 
 pub use problem::{Position, Problem};
 pub use reference::reference;
@@ -64,6 +64,8 @@ pub struct Config {
     pub flows_memory: Option<PathBuf>,
     /// Idle times.
     pub timeouts: Timeouts,
+    /// How flows may begin.
+    pub admission: Admission,
     /// Slots of each service's lookup table, a prime.
     pub table_size: u32,
     /// Seed of the selection.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{ClientAddress, Policy, Timeouts};
+use weirgate::snapshot::{Admission, ClientAddress, Policy, Timeouts};
 use weirgate::time::Span;
 
 use super::fields;
@@ -35,6 +35,7 @@ pub(super) struct Sections<'t> {
     fragments: Limits,
     flows_memory: Option<String>,
     timeouts: Timeouts,
+    admission: Admission,
     pub(super) table_size: Option<Located<u64>>,
     seed: u64,
 }
@@ -185,6 +186,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
         fragments: read_fragments(&fragments, findings),
         flows_memory: flows.one("memory", findings).map(|located| located.value),
         timeouts: read_timeouts(&timeouts, findings),
+        admission: read_admission(&flows, findings),
         table_size: selector.one("table_size", findings),
         seed: number(&selector, "seed", 0, findings),
     }
@@ -211,6 +213,16 @@ fn read_fragments(table: &Table<'_>, findings: &mut Findings<'_>) -> Limits {
     let held_bytes = figure("held_kib", default.held_bytes / 1024).saturating_mul(1024);
     let wait = Span::from_millis(figure("wait_ms", (default.wait.0 / Span::from_millis(1).0) as u32).into());
     Limits { datagrams, held_bytes, wait }
+}
+
+fn read_admission(table: &Table<'_>, findings: &mut Findings<'_>) -> Admission {
+    let default = Admission::default();
+    let mut figure =
+        |name, default: u32| u32::try_from(number(table, name, default.into(), findings)).unwrap_or(default);
+    Admission {
+        half_open_per_client: figure("half_open_per_client", default.half_open_per_client),
+        new_flows_per_second: figure("new_per_second", default.new_flows_per_second),
+    }
 }
 
 fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
@@ -316,6 +328,7 @@ impl Sections<'_> {
             fragments: self.fragments,
             flows_memory: self.flows_memory.clone().map(Into::into),
             timeouts: self.timeouts,
+            admission: self.admission,
             table_size: u32::try_from(self.table_size()).ok()?,
             seed: self.seed,
         })

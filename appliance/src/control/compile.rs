@@ -111,6 +111,7 @@ impl World {
                 },
                 selector_seed: config.seed,
                 timeouts: config.timeouts,
+                admission: config.admission,
             },
             ports: &self.ports,
             peers: &self.peers,

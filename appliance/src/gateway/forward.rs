@@ -29,6 +29,10 @@ pub struct WorkerCounters {
     pub flows_v4: AtomicU32,
     /// How many IPv6 flows there are.
     pub flows_v6: AtomicU32,
+    /// How many IPv4 flows are half-open.
+    pub half_open_v4: AtomicU32,
+    /// How many IPv6 flows are half-open.
+    pub half_open_v6: AtomicU32,
 }
 
 impl WorkerCounters {
@@ -40,6 +44,8 @@ impl WorkerCounters {
             services: (0..services).map(|_| ServiceCounters::default()).collect(),
             flows_v4: AtomicU32::new(0),
             flows_v6: AtomicU32::new(0),
+            half_open_v4: AtomicU32::new(0),
+            half_open_v6: AtomicU32::new(0),
         }
     }
 }
@@ -142,6 +148,8 @@ impl Forward for Forwarder<'_> {
         // Relaxed: for people to look at.
         self.counters.flows_v4.store(self.worker.flows_v4().len(), Relaxed);
         self.counters.flows_v6.store(self.worker.flows_v6().len(), Relaxed);
+        self.counters.half_open_v4.store(self.worker.flows_v4().half_open(), Relaxed);
+        self.counters.half_open_v6.store(self.worker.flows_v6().half_open(), Relaxed);
         self.listed.answer(&self.worker, self.attached.borrow_dependent(), now);
     }
 

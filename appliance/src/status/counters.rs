@@ -211,5 +211,6 @@ const TRAFFIC: &str = "
 | `pool[].flows`, `pool[].capacity` | flows that have a pool address, counted anew every few seconds, and those that could have it if they were spread evenly over all backends |
 | `warnings` | a sentence for each flow table or pool address that is at least 90 % full; the log has it once a minute |
 | `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and those that it has room for |
+| `flows[].half_open` | flows among them whose handshake is not finished |
 | `burst_times` | nanoseconds that a worker took from taking frames off its rings to having placed the last of them, to about 3 % |
 ";

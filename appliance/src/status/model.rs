@@ -142,6 +142,8 @@ pub struct FlowTable {
     pub family: String,
     /// How many flows it holds.
     pub used: u32,
+    /// How many of these are half-open.
+    pub half_open: u32,
     /// How many it has room for.
     pub capacity: u32,
 }
@@ -309,11 +311,18 @@ fn services(control: &Control, state: &State, forwarding: &Forwarding) -> Vec<Se
 
 fn flows(control: &Control, forwarding: &Forwarding) -> Vec<FlowTable> {
     let tables = |(worker, counters): (u32, &WorkerCounters)| {
-        let table = |family: &str, used, capacity| FlowTable { worker, family: family.to_owned(), used, capacity };
+        let WorkerCounters { flows_v4, flows_v6, half_open_v4, half_open_v6, .. } = counters;
         [
-            table("ipv4", counters.flows_v4.load(Relaxed), control.config.flows_v4),
-            table("ipv6", counters.flows_v6.load(Relaxed), control.config.flows_v6),
+            ("ipv4", flows_v4, half_open_v4, control.config.flows_v4),
+            ("ipv6", flows_v6, half_open_v6, control.config.flows_v6),
         ]
+        .map(|(family, used, half_open, capacity)| FlowTable {
+            worker,
+            family: family.to_owned(),
+            used: used.load(Relaxed),
+            half_open: half_open.load(Relaxed),
+            capacity,
+        })
     };
     (0..).zip(forwarding.counters.iter().map(|counters| &**counters)).flat_map(tables).collect()
 }

@@ -207,9 +207,9 @@ impl Status {
     }
 
     fn print_flows(&self, out: &mut String) {
-        let mut table = Table::new(&["FLOW TABLE", ">WORKER", ">USED", ">CAPACITY", ">FILL"]);
+        let mut table = Table::new(&["FLOW TABLE", ">WORKER", ">USED", ">HALF-OPEN", ">CAPACITY", ">FILL"]);
         for flows in &self.flows {
-            let numbers = [u64::from(flows.worker), u64::from(flows.used), u64::from(flows.capacity)];
+            let numbers = [flows.worker, flows.used, flows.half_open, flows.capacity];
             let mut row = vec![flows.family.clone()];
             row.extend(numbers.iter().map(ToString::to_string));
             row.push(format!("{} %", Fill::new(flows.used.into(), flows.capacity.into()).percent()));

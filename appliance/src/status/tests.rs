@@ -59,7 +59,7 @@ fn sample() -> Status {
             reply: Traffic { packets: 6, bytes: 60_000_000 },
             flows_created: 2,
         }],
-        flows: vec![FlowTable { worker: 0, family: "ipv4".into(), used: 2, capacity: 65_536 }],
+        flows: vec![FlowTable { worker: 0, family: "ipv4".into(), used: 2, half_open: 1, capacity: 65_536 }],
         flow_memory: vec![FlowMemory {
             worker: 0,
             bytes: 14 << 20,
@@ -99,8 +99,8 @@ PEER SUBNET    PUBLIC ADDRESS  BACKEND  NEXT HOP   THROUGH  MAC
 SERVICE  PROTOCOL  FRONTENDS                                    BACKENDS        FLOWS  PACKETS IN  BYTES IN  PACKETS OUT  BYTES OUT
 web      tcp       192.0.2.1:30080, 203.0.113.10:80 and 1 more  10.77.74.10:80      2           7     700 B            6   57.2 MiB
 
-FLOW TABLE  WORKER  USED  CAPACITY  FILL
-ipv4             0     2     65536   0 %
+FLOW TABLE  WORKER  USED  HALF-OPEN  CAPACITY  FILL
+ipv4             0     2          1     65536   0 %
 
 FLOW MEMORY                 SIZE  LOCKED  ADOPTED  DAMAGED  FILE
 transparent huge pages  14.0 MiB  yes           2        0  /dev/shm/weirgate/flows-1
@@ -143,7 +143,7 @@ fn the_json_has_these_fields() {
     assert_eq!(keys(&json["peers"][0]), "backend next_hop public subnet");
     assert_eq!(keys(&json["peers"][0]["next_hop"]), "address interface mac");
     assert_eq!(keys(&json["services"][0]), "backends flows_created frontends name original protocol reply");
-    assert_eq!(keys(&json["flows"][0]), "capacity family used worker");
+    assert_eq!(keys(&json["flows"][0]), "capacity family half_open used worker");
     assert_eq!(keys(&json["pool"][0]), "address capacity flows");
     assert_eq!(keys(&json["flow_memory"][0]), "adopted bytes damaged file locked pages worker");
     assert_eq!(keys(&json["burst_times"]), "count max_ns p50_ns p90_ns p999_ns p99_ns");

@@ -59,6 +59,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
             pool_ports: (1024, 65_535),
             node_ports: NODE_PORTS,
             masquerade: Masquerade::NONE,
+            admission: weirgate::snapshot::Admission::default(),
             selector_seed: 42,
             // What C's five timeouts come to: one for both openings, one for all that end.
             timeouts: Timeouts {

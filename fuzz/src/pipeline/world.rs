@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Policy, Port,
-    Route, RouteTarget, Service, Snapshot, Timeouts, Vtep, bytes_required, compile,
+    Admission, Backend, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Policy,
+    Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep, bytes_required, compile,
 };
 
 pub(crate) const WORKERS: usize = 2;
@@ -195,6 +195,7 @@ fn compiled(moment: u32) -> Aligned {
             masquerade: Masquerade::NONE,
             selector_seed: 7,
             timeouts: Timeouts::default(),
+            admission: Admission::default(),
         },
         ports: &[uplink, underlay],
         peers: &peers,

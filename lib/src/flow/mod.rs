@@ -35,6 +35,10 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
 
     /// The address in the standard library's form.
     fn to_ip(self) -> IpAddr;
+
+    /// What stands for whoever has the address outside: itself, or the first of its /64.
+    #[must_use]
+    fn site(self) -> Self;
 }
 
 impl Address for [u8; 4] {
@@ -50,6 +54,10 @@ impl Address for [u8; 4] {
     fn to_ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from(self))
     }
+
+    fn site(self) -> Self {
+        self
+    }
 }
 
 impl Address for [u8; 16] {
@@ -64,6 +72,11 @@ impl Address for [u8; 16] {
 
     fn to_ip(self) -> IpAddr {
         IpAddr::V6(Ipv6Addr::from(self))
+    }
+
+    fn site(self) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = self;
+        [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
     }
 }
 

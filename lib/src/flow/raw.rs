@@ -1,7 +1,7 @@
 //! The one door to typed views of memory that the caller lends, and to the processor's own instructions.
 #![expect(unsafe_code, reason = "casts of plain data, and instructions that every x86-64 has")]
 
-use super::table::{Bucket, FlowTraffic, Header};
+use super::table::{Bucket, ClientCounts, FlowTraffic, Header};
 use super::{Address, Entry};
 
 /// Types for which every byte pattern is a value.
@@ -15,6 +15,8 @@ pub(super) unsafe trait Plain: Copy {}
 unsafe impl Plain for Header {}
 // SAFETY: `repr(C)`, two `u64` and 48 bytes, which fill its 64 bytes (asserted beside it).
 unsafe impl Plain for Bucket {}
+// SAFETY: `repr(C)`, sixteen `u32` in 64 bytes (asserted beside it).
+unsafe impl Plain for ClientCounts {}
 // SAFETY: four `u64`.
 unsafe impl Plain for FlowTraffic {}
 // SAFETY: `repr(C, align(64))` over byte arrays and `u32`s; for both families (the trait is sealed)

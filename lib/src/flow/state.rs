@@ -178,6 +178,13 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether this is a handshake that is not finished.
+    pub(crate) const fn is_half_open(self) -> bool {
+        matches!(self.worth(false), Some(Worth::HalfOpen))
+    }
+}
+
 /// What a flow is worth where there is no room, least first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(usize)]

@@ -12,6 +12,7 @@
 //!   instruction a process is killed, an entry with a state is whole.
 
 mod attach;
+mod clients;
 mod evict;
 mod queues;
 
@@ -23,6 +24,7 @@ use crate::hash::{HashKey, reduce};
 use crate::net::{Protocol, WorkerId};
 
 pub use attach::{Adopted, AttachError};
+pub(super) use clients::ClientCounts;
 pub(crate) use evict::Gone;
 use queues::Queue;
 
@@ -85,6 +87,7 @@ struct Parts<'m, A: Address> {
     entries: &'m mut [Entry<A>],
     traffic: &'m mut [FlowTraffic],
     buckets: &'m mut [Bucket],
+    clients: &'m mut [ClientCounts],
 }
 
 /// Sixteen slots that are read together: their tags, eight to a word, and their entries.
@@ -161,6 +164,8 @@ pub struct Table<'m, A: Address> {
     entries: &'m mut [Entry<A>],
     traffic: &'m mut [FlowTraffic],
     buckets: &'m mut [Bucket],
+    /// How many half-open flows clients have.
+    clients: &'m mut [ClientCounts],
     key: HashKey,
     live: u32,
     vacant: u32,
@@ -227,6 +232,7 @@ impl<'m, A: Address> Table<'m, A> {
             // Traffic is half a line a flow; the buckets begin at the next whole one.
             + (capacity as usize & 1) * size_of::<FlowTraffic>()
             + Self::bucket_count(capacity) as usize * size_of::<Bucket>()
+            + Self::client_lines(capacity) * size_of::<ClientCounts>()
     }
 
     const fn bucket_count(capacity: u32) -> u32 {
@@ -243,9 +249,10 @@ impl<'m, A: Address> Table<'m, A> {
         let (entries, rest) = split_plain::<Entry<A>>(rest, capacity as usize).ok_or(error)?;
         let (traffic, rest) = split_plain::<FlowTraffic>(rest, capacity as usize).ok_or(error)?;
         let (_, rest) = split_plain::<FlowTraffic>(rest, capacity as usize & 1).ok_or(error)?;
-        let (buckets, _) = split_plain::<Bucket>(rest, Self::bucket_count(capacity) as usize).ok_or(error)?;
+        let (buckets, rest) = split_plain::<Bucket>(rest, Self::bucket_count(capacity) as usize).ok_or(error)?;
+        let (clients, _) = split_plain::<ClientCounts>(rest, Self::client_lines(capacity)).ok_or(error)?;
         let header = header.first_mut().ok_or(error)?;
-        Ok(Parts { header, entries, traffic, buckets })
+        Ok(Parts { header, entries, traffic, buckets, clients })
     }
 
     /// Makes an empty table of `capacity` flows. Touches all of `memory` once.
@@ -263,7 +270,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_owner(capacity: u32, owner: Owner, secret: [u64; 4], memory: &'m mut [u8]) -> Result<Self, TableError> {
-        let Parts { header, entries, traffic, buckets } = Self::split(capacity, memory)?;
+        let Parts { header, entries, traffic, buckets, clients } = Self::split(capacity, memory)?;
         // Until all is written the memory is no table, whatever lay there before.
         header.magic = 0;
         compiler_fence(Ordering::Release);
@@ -273,6 +280,7 @@ impl<'m, A: Address> Table<'m, A> {
         }
         traffic.fill(FlowTraffic::default());
         buckets.fill(Bucket::VACANT);
+        clients.fill(ClientCounts::NONE);
         *header = Header {
             magic: 0,
             version: VERSION,
@@ -289,6 +297,7 @@ impl<'m, A: Address> Table<'m, A> {
             entries,
             traffic,
             buckets,
+            clients,
             key: HashKey::new(secret),
             live: 0,
             vacant: 0,

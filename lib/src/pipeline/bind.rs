@@ -1,5 +1,6 @@
 //! A packet of no flow yet: which service, which backend, which pool address and port.
 
+use super::admit::admit;
 use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
 use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Tuple};
@@ -70,6 +71,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         cx.explain(Step::Hairpin);
     }
     let state = act::first_state(item)?;
+    admit(cx, packet.source, is_pod, state)?;
     let original = item.tuple();
     let hash = A::hash(&cx.snapshot.globals.selector, &original, packet.protocol);
     let Some(backend) = cx.snapshot.select(selector, hash) else {

@@ -12,6 +12,7 @@
 //! errors) leaves the third pass through functions marked cold.
 
 mod act;
+mod admit;
 mod bind;
 mod cut;
 mod error;

@@ -6,6 +6,7 @@
 //! and the port that is allocated names the same one for the way back.
 
 use super::act::{self, Hit, Leave, Seen};
+use super::admit::admit;
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Step, Way, Wire};
 use crate::flow::{Address, Direction, Entry, Mode, NO_HOP, NO_SERVICE};
@@ -53,6 +54,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     }
     A::route(snapshot, packet.destination).ok_or(DropReason::NoRoute)?;
     let state = act::first_state(item)?;
+    admit(cx, packet.source, true, state)?;
     let is_echo = packet.transport == Transport::EchoRequest;
     let peer = nat::Peer {
         address: packet.destination,

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use super::admit::Pacer;
 use super::error::Budget;
 use crate::counters::{Counters, PoolFlows, ServiceCounters};
 use crate::flow::{self, Adopted, Age, Owner, Table, TableError, tick};
@@ -95,6 +96,8 @@ pub struct Worker<'m> {
     pub(super) searches: Budget,
     /// For errors that look for their flow's worker.
     pub(super) rounds: Budget,
+    pub(super) new_flows: Pacer,
+    pub(super) now: Instant,
     pool_v4: PoolCount,
     pool_v6: PoolCount,
     unresolved: [Option<(PortId, IpAddr)>; UNRESOLVED_MAX],
@@ -203,6 +206,8 @@ impl<'m> Worker<'m> {
             echoes: Budget::icmp(),
             searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
             rounds: Budget::icmp(),
+            new_flows: Pacer::new(),
+            now: Instant::ZERO,
             pool_v4: PoolCount::new(),
             pool_v6: PoolCount::new(),
             unresolved: [None; UNRESOLVED_MAX],
@@ -286,6 +291,7 @@ impl<'m> Worker<'m> {
     }
 
     pub(super) fn begin(&mut self, now: Instant) {
+        self.now = now;
         self.errors.refill(now);
         self.echoes.refill(now);
         self.searches.refill(now);

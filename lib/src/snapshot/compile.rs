@@ -272,6 +272,8 @@ impl<'d, 'm> Writer<'d, 'm> {
             selector: HashKey::from_seed(selector_seed),
             index: HashKey::from_seed(!selector_seed),
             idle_ticks: idle_ticks(timeouts),
+            half_open_per_client: gateway.admission.half_open_per_client,
+            new_flow_ns: gateway.admission.new_flow_ns(),
             vtep_v4: v4.map_or([0; 4], |vtep| vtep.public.octets()),
             vtep_v6: v6.map_or([0; 16], |vtep| vtep.public.octets()),
             mac_v4: v4.map_or([0; 6], |vtep| vtep.mac.0),

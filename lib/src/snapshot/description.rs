@@ -59,6 +59,8 @@ pub struct Gateway<'a> {
     pub selector_seed: u64,
     /// Idle times after which a flow is forgotten.
     pub timeouts: Timeouts,
+    /// How flows may begin.
+    pub admission: Admission,
 }
 
 /// How pods' own connections to the outside leave: from addresses that stand for the pods.
@@ -75,6 +77,37 @@ pub struct Masquerade<'a> {
 impl Masquerade<'_> {
     /// No pod's packet leaves.
     pub const NONE: Self = Self { addresses: &[], ports: (1024, 65_535), exempt: &[] };
+}
+
+/// Limits on how flows begin, for each worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// The most half-open flows (TCP and SCTP whose handshake is not finished) of one client at a
+    /// time: of an IPv4 address, of an IPv6 /64, of a pod. 0 for no limit. Clients share counters, so
+    /// that one may be held for having a few more than it has; never fewer.
+    pub half_open_per_client: u32,
+    /// The most new flows in a second, with a tenth of that at once; 0 for no limit.
+    pub new_flows_per_second: u32,
+}
+
+impl Admission {
+    /// The highest limit on new flows; a higher one is this.
+    pub const NEW_FLOWS_MAX: u32 = 10_000_000;
+
+    /// Nanoseconds from one new flow to the next; 0 for no limit.
+    pub(super) const fn new_flow_ns(&self) -> u32 {
+        match self.new_flows_per_second {
+            0 => 0,
+            limit if limit > Self::NEW_FLOWS_MAX => 1_000_000_000 / Self::NEW_FLOWS_MAX,
+            limit => 1_000_000_000 / limit,
+        }
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { half_open_per_client: 4096, new_flows_per_second: 0 }
+    }
 }
 
 /// One end of a VXLAN overlay.

@@ -21,7 +21,7 @@ use crate::overlay::Headers;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -94,6 +94,10 @@ pub(crate) struct Globals {
     /// that stand for pods.
     pub(crate) listening: [u64; 4],
     pub(crate) idle_ticks: [u32; State::COUNT],
+    /// The most half-open flows of a client; 0 for no limit.
+    pub(crate) half_open_per_client: u32,
+    /// Nanoseconds from one new flow to the next; 0 for no limit.
+    pub(crate) new_flow_ns: u32,
     pub(crate) vtep_v4: [u8; 4],
     pub(crate) vtep_v6: [u8; 16],
     pub(crate) mac_v4: [u8; 6],

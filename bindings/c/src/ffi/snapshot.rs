@@ -89,6 +89,7 @@ impl<'a> Owned<'a> {
             masquerade: snapshot::Masquerade::NONE,
             selector_seed: raw.selector_seed,
             timeouts: convert::timeouts(&raw.timeouts),
+            admission: snapshot::Admission::default(),
         };
         // SAFETY: the caller vouches for every array.
         unsafe {

@@ -1,13 +1,13 @@
 //! Adopting a table that an earlier process wrote in the same memory.
 //!
 //! Of what lies there only the entries' tuples, states, times and link addresses are taken over, each
-//! entry after a test of its own. Buckets, queues and the list of vacant entries are made anew: no index
+//! entry after a test of its own. Buckets, queues, counts and the list of vacant entries are made anew: no index
 //! in the memory is followed. The queues begin in the order of the entries; who came first is not known.
 
 use core::fmt;
 use core::mem::offset_of;
 
-use super::{Bucket, Header, MAGIC, NONE, Owner, Parts, Queue, Table, TableError, VERSION, split_plain};
+use super::{Bucket, ClientCounts, Header, MAGIC, NONE, Owner, Parts, Queue, Table, TableError, VERSION, split_plain};
 use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_HOP, State, Tuple, raw};
 use crate::hash::HashKey;
 use crate::net::{Protocol, WorkerId};
@@ -92,6 +92,8 @@ pub(super) const fn layout<A: Address>() -> u32 {
         size_of::<Entry<A>>(),
         size_of::<FlowTraffic>(),
         size_of::<Bucket>(),
+        size_of::<ClientCounts>(),
+        Table::<A>::client_lines(1 << 20),
         Table::<A>::bucket_count(1 << 20) as usize,
         State::ALL.len(),
         offset_of!(Entry<A>, original),
@@ -167,11 +169,14 @@ impl<'m, A: Address> Table<'m, A> {
     /// # Errors
     /// [`AttachError`]; the memory is then as it was.
     pub fn attach(capacity: u32, owner: Owner, memory: &'m mut [u8]) -> Result<(Self, Adopted), AttachError> {
-        let Parts { header, entries, traffic, buckets } = Self::split(capacity, memory).map_err(AttachError::Table)?;
+        let Parts { header, entries, traffic, buckets, clients } =
+            Self::split(capacity, memory).map_err(AttachError::Table)?;
         header.check::<A>(capacity, owner)?;
         buckets.fill(Bucket::VACANT);
+        clients.fill(ClientCounts::NONE);
         let key = HashKey::new(header.secret);
-        let mut table = Self { entries, traffic, buckets, key, live: 0, vacant: NONE, hand: 0, queues: Queue::NONE };
+        let mut table =
+            Self { entries, traffic, buckets, clients, key, live: 0, vacant: NONE, hand: 0, queues: Queue::NONE };
         let mut damaged = 0;
         // From the last entry to the first, so that the list of vacant ones begins with the first.
         let mut end = capacity;

@@ -37,11 +37,10 @@ impl<A: Address> Table<'_, A> {
 
     /// Puts a flow that stands in no queue last in that of its state.
     ///
-    /// Work: two entries.
+    /// Work: two entries, and the count of a client.
     pub(super) fn enqueue(&mut self, index: u32) {
-        let Some(queue) = self.queue_of(index) else { return };
+        let Some(queue) = self.enter_queue(index) else { return };
         let before = core::mem::replace(&mut queue.last, index);
-        queue.len += 1;
         if before == NONE {
             queue.first = index;
         }
@@ -51,9 +50,8 @@ impl<A: Address> Table<'_, A> {
 
     /// Puts a flow that stands in no queue first in that of its state.
     pub(super) fn enqueue_first(&mut self, index: u32) {
-        let Some(queue) = self.queue_of(index) else { return };
+        let Some(queue) = self.enter_queue(index) else { return };
         let behind = core::mem::replace(&mut queue.first, index);
-        queue.len += 1;
         if behind == NONE {
             queue.last = index;
         }
@@ -67,6 +65,9 @@ impl<A: Address> Table<'_, A> {
     pub(super) fn dequeue(&mut self, index: u32, state: u8) {
         let Some(worth) = Worth::of(state) else { return };
         let Some([before, behind]) = self.get(index).map(|entry| entry.queued) else { return };
+        if worth == Worth::HalfOpen {
+            self.count_client(index, false);
+        }
         let queue = &mut self.queues[worth as usize];
         queue.len -= 1;
         if before == NONE {
@@ -91,9 +92,15 @@ impl<A: Address> Table<'_, A> {
         }
     }
 
-    fn queue_of(&mut self, index: u32) -> Option<&mut Queue> {
+    /// The queue of what a flow is worth, one longer than before.
+    fn enter_queue(&mut self, index: u32) -> Option<&mut Queue> {
         let worth = self.get(index).and_then(Entry::worth)?;
-        Some(&mut self.queues[worth as usize])
+        if worth == Worth::HalfOpen {
+            self.count_client(index, true);
+        }
+        let queue = &mut self.queues[worth as usize];
+        queue.len += 1;
+        Some(queue)
     }
 
     fn link(&mut self, index: u32, before: u32, behind: u32) {

@@ -74,9 +74,22 @@ pub(super) fn assert_whole(table: &Table<'_, V4>) {
         next = entry.seen;
     }
     assert_eq!((next, vacant), (NONE, table.capacity() - live));
+    assert_clients_counted(table);
     assert_eq!(Worth::ALL.map(|worth| queue(table, worth).len()).iter().sum::<usize>(), {
         table.iter().filter(|(entry, _)| entry.worth().is_some()).count()
     });
+}
+
+/// The counts of half-open flows by client are what counting anew gives.
+fn assert_clients_counted(table: &Table<'_, V4>) {
+    let mut counts = vec![[0_u32; 16]; table.clients.len()];
+    for (entry, _) in table.iter().filter(|(entry, _)| entry.worth() == Some(Worth::HalfOpen)) {
+        let (line, counters) = table.place_of(entry.original.source, entry.mode != 0);
+        assert_ne!(counters[0], counters[1]);
+        counters.iter().for_each(|counter| counts[line][*counter] += 1);
+        assert!(table.half_open_of(entry.original.source, entry.mode != 0) > 0);
+    }
+    assert!(table.clients.iter().map(ClientCounts::all).eq(&counts), "counts by client");
 }
 
 /// The flows of a class, the first one first.

@@ -146,7 +146,8 @@ fn an_entry_that_no_bucket_has_a_place_for_is_dropped() {
 fn regions(capacity: usize) -> [core::ops::Range<usize>; 2] {
     let entries = size_of::<Header>() + capacity * size_of::<Entry<V4>>();
     let index = Table::<V4>::memory_bytes(capacity as u32)
-        - Table::<V4>::bucket_count(capacity as u32) as usize * size_of::<Bucket>();
+        - Table::<V4>::bucket_count(capacity as u32) as usize * size_of::<Bucket>()
+        - Table::<V4>::client_lines(capacity as u32) * size_of::<ClientCounts>();
     [size_of::<Header>()..entries, index..Table::<V4>::memory_bytes(capacity as u32)]
 }
 

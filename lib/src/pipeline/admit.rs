@@ -1,0 +1,76 @@
+//! Whether another flow may begin: how many half-open ones its client has, and how fast new ones come.
+
+use super::{Context, Wire};
+use crate::flow::State;
+use crate::time::{Instant, Span};
+use crate::verdict::DropReason;
+
+/// How much of the time that passes a limit on new flows lends in advance.
+const AT_ONCE: Span = Span::from_millis(100);
+
+/// Keeps things apart by a span on average (the virtual scheduling of ITU-T I.371's generic cell rate
+/// algorithm: a token bucket without division).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pacer {
+    /// When the next one would be due if all came evenly.
+    next: Instant,
+}
+
+impl Pacer {
+    pub(super) const fn new() -> Self {
+        Self { next: Instant::ZERO }
+    }
+
+    /// Whether one may come now that is due `apart` after the last.
+    fn take(&mut self, now: Instant, apart: Span) -> bool {
+        let due = self.next.max(now);
+        let may = due - now <= AT_ONCE;
+        if may {
+            self.next = due + apart;
+        }
+        may
+    }
+}
+
+/// Whether a flow in this state may begin that `client` asks for; `is_pod`: whether that is inside.
+pub(super) fn admit<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    client: A,
+    is_pod: bool,
+    state: State,
+) -> Result<(), DropReason> {
+    let globals = cx.snapshot.globals;
+    let limit = globals.half_open_per_client;
+    if limit != 0 && state.is_half_open() && A::flows(cx.worker).half_open_of(client, is_pod) >= limit {
+        return Err(DropReason::HalfOpenLimit);
+    }
+    let apart = Span(globals.new_flow_ns.into());
+    if apart != Span(0) && !cx.worker.new_flows.take(cx.worker.now, apart) {
+        return Err(DropReason::NewFlowLimit);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pacer_lends_a_tenth_of_a_second_and_then_keeps_the_pace() {
+        for (start, apart) in [(Instant::ZERO, 1_000_000), (Instant::from_secs(77), 1_000_000), (Instant(5), 100)] {
+            let mut pacer = Pacer::new();
+            let at_once = (0..10_000_000).take_while(|_| pacer.take(start, Span(apart))).count() as u64;
+            assert_eq!(at_once, AT_ONCE.0 / apart + 1);
+            // Whatever is refused is not owed.
+            let mut taken = 0;
+            for step in 1..=1000 {
+                let now = start + Span(step * apart / 2);
+                taken += u64::from(pacer.take(now, Span(apart)));
+            }
+            assert_eq!(taken, 500);
+            let later = start + Span::from_secs(1000);
+            let at_once = (0..10_000_000).take_while(|_| pacer.take(later, Span(apart))).count() as u64;
+            assert_eq!(at_once, AT_ONCE.0 / apart + 1, "idle time is not saved up");
+        }
+    }
+}
