@@ -8,7 +8,7 @@ use std::path::Path;
 use weirgate::frame::{Frame, HEADROOM_MAX};
 use weirgate::net::{Mac, PortId, Vni};
 use weirgate::overlay::{self, Headers, Link, Passage, Tunnel};
-use weirgate::snapshot::Vtep;
+use weirgate::snapshot::{OuterDscp, Vtep};
 use weirgate::wire::checksum::Sum;
 use weirgate::wire::packet::{self, Ip, Transport};
 use weirgate::wire::{Ecn, ethernet, ipv4, ipv6, udp, vxlan};
@@ -178,7 +178,12 @@ fn every_recorded_frame_is_rebuilt_but_for_source_port_and_checksum() {
             let inner_ethertype = recorded.opened(overlay).ethertype;
             let (source, destination) = recorded.outer_addresses();
             let link = Link { destination: recorded.link.destination, source: recorded.link.source };
-            let tunnel = Tunnel { vni: Vni::new(overlay.vni).unwrap(), port: overlay.port, inner: inner_ethertype };
+            let tunnel = Tunnel {
+                vni: Vni::new(overlay.vni).unwrap(),
+                port: overlay.port,
+                inner: inner_ethertype,
+                dscp: OuterDscp::default(),
+            };
             let headers = match (source, destination) {
                 (IpAddr::V4(own), IpAddr::V4(peer)) => {
                     let own = Vtep { public: own, mac: overlay.vtep(source) };
@@ -208,7 +213,7 @@ fn every_recorded_frame_is_rebuilt_but_for_source_port_and_checksum() {
             let mut buffer = vec![0xaa; HEADROOM_MAX + received.len()];
             buffer[HEADROOM_MAX..].copy_from_slice(&received);
             let mut frame = Frame::new(&mut buffer, HEADROOM_MAX, received.len(), PortId(0)).unwrap();
-            let passage = Passage { entropy: 0x1234_5678_9abc_def0, identification, ecn };
+            let passage = Passage { entropy: 0x1234_5678_9abc_def0, identification, tos: ecn as u8 };
             headers.encapsulate(&mut frame, ethernet::HEADER_LEN, passage).expect("room for the headers");
 
             let rebuilt = Recorded::read(frame.bytes(), overlay.port).expect("a frame of VXLAN");

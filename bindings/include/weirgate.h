@@ -151,6 +151,8 @@ enum weirgate_status
     WEIRGATE_STATUS_TOO_MANY_MEMBERS = 30,
     // VXLAN without the flag that says its VNI is valid.
     WEIRGATE_STATUS_VXLAN_FLAGS = 31,
+    // A maximum segment size below that of who announces none.
+    WEIRGATE_STATUS_MSS_TOO_SMALL = 32,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

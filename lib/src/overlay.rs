@@ -8,11 +8,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::frame::Frame;
 use crate::hash::reduce;
 use crate::net::{Mac, Protocol, Vni};
-use crate::snapshot::Vtep;
+use crate::snapshot::{OuterDscp, Vtep};
 use crate::verdict::DropReason;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::ethernet::{self, EtherType};
-use crate::wire::{Ecn, ipv4, ipv6, udp, vxlan};
+use crate::wire::{Dscp, Ecn, ipv4, ipv6, udp, vxlan};
 
 /// The most bytes that stand before an inner IP header: Ethernet, IPv6, UDP, VXLAN, Ethernet.
 const HEADERS_MAX: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN + TUNNEL_LEN;
@@ -59,6 +59,8 @@ pub struct Tunnel {
     pub port: u16,
     /// The family of the packets inside.
     pub inner: EtherType,
+    /// What the outer header is marked with.
+    pub dscp: OuterDscp,
 }
 
 /// All headers before a packet, ready but for lengths, identification, checksums and source port.
@@ -70,7 +72,16 @@ pub struct Headers {
     carrier: u8,
     /// The outer IPv4 header's checksum as it stands.
     checksum: [u8; 2],
+    /// The outer header's codepoint where it is marked, or [`COPY`].
+    dscp: u8,
+    reserved: u8,
 }
+
+/// Stands for the codepoint of the packet inside.
+const COPY: u8 = u8::MAX;
+
+/// Above the number of a carrier whose outer header is to be marked: the usual ones cost nothing for it.
+const MARKED: u8 = 2;
 
 /// What differs from packet to packet.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +90,9 @@ pub struct Passage {
     pub entropy: u64,
     /// The outer IPv4 identification.
     pub identification: u16,
-    /// The inner packet's ECN, which the outer one repeats (RFC 6040 §4.1, normal mode).
-    pub ecn: Ecn,
+    /// The inner packet's type of service or traffic class. Its ECN the outer one repeats (RFC 6040 §4.1,
+    /// normal mode).
+    pub tos: u8,
 }
 
 impl Headers {
@@ -140,8 +152,8 @@ impl Headers {
     #[inline]
     pub const fn carrier(&self) -> Carrier {
         match self.carrier {
-            1 => Carrier::VxlanV4,
-            2 => Carrier::VxlanV6,
+            1 | 3 => Carrier::VxlanV4,
+            2 | 4 => Carrier::VxlanV6,
             _ => Carrier::Direct,
         }
     }
@@ -169,48 +181,77 @@ impl Headers {
         }
         let outer_len = u16::try_from(frame.len() - OUTER).map_err(|_| DropReason::TooBig)?;
         let bytes = frame.bytes_mut();
-        match self.carrier() {
-            Carrier::Direct => {
+        match self.carrier {
+            1 => self.write_v4(bytes, outer_len, passage),
+            2 => self.write_v6(bytes, outer_len, passage),
+            3.. => self.write_marked(bytes, outer_len, passage),
+            0 => {
                 const LEN: usize = ethernet::HEADER_LEN;
                 let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
                     return Err(DropReason::NoRoom);
                 };
                 *place = *own;
-            }
-            Carrier::VxlanV4 => {
-                const LEN: usize = OUTER + ipv4::HEADER_LEN + TUNNEL_LEN;
-                let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
-                    return Err(DropReason::NoRoom);
-                };
-                *place = *own;
-                let tos = passage.ecn.mark(0);
-                let id = passage.identification.to_be_bytes();
-                let total = outer_len.to_be_bytes();
-                let delta = Delta::NONE.replace4([0x45, 0, 0, 0], [0x45, tos, total[0], total[1]]).replace2([0; 2], id);
-                place[OUTER + 1] = tos;
-                [place[OUTER + 2], place[OUTER + 3]] = total;
-                [place[OUTER + 4], place[OUTER + 5]] = id;
-                [place[OUTER + 10], place[OUTER + 11]] = delta.apply(self.checksum);
-                const UDP: usize = OUTER + ipv4::HEADER_LEN;
-                [place[UDP], place[UDP + 1]] = source_port(passage.entropy);
-                [place[UDP + 4], place[UDP + 5]] = (outer_len - ipv4::HEADER_LEN as u16).to_be_bytes();
-            }
-            Carrier::VxlanV6 => {
-                const LEN: usize = OUTER + ipv6::HEADER_LEN + TUNNEL_LEN;
-                let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
-                    return Err(DropReason::NoRoom);
-                };
-                *place = *own;
-                let payload = outer_len - ipv6::HEADER_LEN as u16;
-                // The low two bits of the traffic class are the middle of the second byte.
-                place[OUTER + 1] = passage.ecn.mark(0) << 4;
-                [place[OUTER + 4], place[OUTER + 5]] = payload.to_be_bytes();
-                const UDP: usize = OUTER + ipv6::HEADER_LEN;
-                [place[UDP], place[UDP + 1]] = source_port(passage.entropy);
-                [place[UDP + 4], place[UDP + 5]] = payload.to_be_bytes();
-                self.fill_checksum_v6(bytes, payload);
+                Ok(())
             }
         }
+    }
+
+    /// As the usual ones, and then the codepoint.
+    #[cold]
+    #[inline(never)]
+    fn write_marked(&self, bytes: &mut [u8], outer_len: u16, passage: Passage) -> Result<(), DropReason> {
+        let dscp = Dscp::new(self.dscp).unwrap_or(Dscp::of(passage.tos));
+        match self.carrier() {
+            Carrier::VxlanV6 => {
+                self.write_v6(bytes, outer_len, passage)?;
+                let header = bytes.get_mut(OUTER..).and_then(ipv6::HeaderMut::at_front);
+                header.ok_or(DropReason::NoRoom)?.set_dscp(dscp);
+            }
+            _ => {
+                self.write_v4(bytes, outer_len, passage)?;
+                let header = bytes.get_mut(OUTER..).and_then(ipv4::HeaderMut::at_front);
+                header.ok_or(DropReason::NoRoom)?.set_dscp(dscp);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write_v4(&self, bytes: &mut [u8], outer_len: u16, passage: Passage) -> Result<(), DropReason> {
+        const LEN: usize = OUTER + ipv4::HEADER_LEN + TUNNEL_LEN;
+        let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
+            return Err(DropReason::NoRoom);
+        };
+        *place = *own;
+        let tos = Ecn::of(passage.tos).mark(0);
+        let id = passage.identification.to_be_bytes();
+        let total = outer_len.to_be_bytes();
+        let delta = Delta::NONE.replace4([0x45, 0, 0, 0], [0x45, tos, total[0], total[1]]).replace2([0; 2], id);
+        place[OUTER + 1] = tos;
+        [place[OUTER + 2], place[OUTER + 3]] = total;
+        [place[OUTER + 4], place[OUTER + 5]] = id;
+        [place[OUTER + 10], place[OUTER + 11]] = delta.apply(self.checksum);
+        const UDP: usize = OUTER + ipv4::HEADER_LEN;
+        [place[UDP], place[UDP + 1]] = source_port(passage.entropy);
+        [place[UDP + 4], place[UDP + 5]] = (outer_len - ipv4::HEADER_LEN as u16).to_be_bytes();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write_v6(&self, bytes: &mut [u8], outer_len: u16, passage: Passage) -> Result<(), DropReason> {
+        const LEN: usize = OUTER + ipv6::HEADER_LEN + TUNNEL_LEN;
+        let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
+            return Err(DropReason::NoRoom);
+        };
+        *place = *own;
+        let payload = outer_len - ipv6::HEADER_LEN as u16;
+        // The low two bits of the traffic class are the middle of the second byte.
+        place[OUTER + 1] = Ecn::of(passage.tos).mark(0) << 4;
+        [place[OUTER + 4], place[OUTER + 5]] = payload.to_be_bytes();
+        const UDP: usize = OUTER + ipv6::HEADER_LEN;
+        [place[UDP], place[UDP + 1]] = source_port(passage.entropy);
+        [place[UDP + 4], place[UDP + 5]] = payload.to_be_bytes();
+        self.fill_checksum_v6(bytes, payload);
         Ok(())
     }
 
@@ -296,7 +337,7 @@ impl Writer {
             Carrier::VxlanV4 => 1,
             Carrier::VxlanV6 => 2,
         };
-        Self { headers: Headers { bytes: [0; HEADERS_MAX], len: 0, carrier, checksum: [0; 2] } }
+        Self { headers: Headers { bytes: [0; HEADERS_MAX], len: 0, carrier, checksum: [0; 2], dscp: 0, reserved: 0 } }
     }
 
     fn put(&mut self, part: &[u8]) {
@@ -314,6 +355,10 @@ impl Writer {
     }
 
     fn tunnel(&mut self, own: Mac, peer: Mac, tunnel: Tunnel) {
+        if tunnel.dscp != OuterDscp::default() {
+            self.headers.carrier += MARKED;
+            self.headers.dscp = if let OuterDscp::Fixed(dscp) = tunnel.dscp { dscp.number() } else { COPY };
+        }
         self.put(&udp::emit([0; 2], tunnel.port.to_be_bytes(), 0, [0; 2]));
         self.put(&vxlan::emit(tunnel.vni));
         self.ethernet(Link { destination: peer, source: own }, tunnel.inner);

@@ -89,10 +89,10 @@ pub(crate) const LISTED: &[Difference] = &[
     // overlay or let them choose a way through it (docs/rfc.md, RFC 791).
     differs("headers with more over IPv4: option record route", "forwarded to pod", "forwarded to pod"),
     differs("headers with more over IPv4: option loose source route", "dropped", "forwarded to pod"),
-    differs("headers with more over IPv4: option a broken length", "error 12/0 to client", "forwarded to pod"),
-    // Sources are judged against the overlay and the groups. The uplink's own address is the kernel's: an answer to it
-    // goes back to the link it came from, never into the host.
-    differs("source gateway over IPv4: request", "dropped", "forwarded to pod"),
+    // A header that contradicts itself is dropped, whichever field does, and its sender hears nothing (docs/decisions.md).
+    differs("headers with more over IPv4: option a broken length", "error 12/0 to client", "dropped"),
+    // Nobody else sends from an address of the gateway's own. The kernel sees to that over IPv4 alone.
+    differs("source gateway over IPv6: request", "forwarded to pod", "dropped"),
     // Parts are sent on as they come. The kernel puts them together first, so that what is not whole goes nowhere, and
     // cuts anew (docs/decisions.md).
     differs("fragments in order over IPv6: sent", "forwarded to pod", "forwarded to pod"),

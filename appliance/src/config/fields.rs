@@ -51,8 +51,12 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A whole number between these, both included.
     Number(u64, u64),
+    /// One of these words, or a whole number between these, both included.
+    Either(&'static [&'static str], u64, u64),
     /// A transport port other than 0.
     Port,
+    /// Transport ports from a first to a last one.
+    Ports,
     /// An absolute path that fits a socket address.
     SocketPath,
     /// The absolute path of a directory.
@@ -82,7 +86,12 @@ impl Kind {
         match self {
             Self::Word(words) => alternatives(words),
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Either(words, min, max) => {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                format!("{} or a whole number from {min} to {max}", words.join(", "))
+            }
             Self::Port => "a port".into(),
+            Self::Ports => "a range of ports".into(),
             Self::SocketPath => "an absolute path of at most 107 bytes".into(),
             Self::Directory => "the absolute path of a directory".into(),
             Self::Interface => "an interface name".into(),
@@ -101,6 +110,7 @@ impl Kind {
     pub const fn form(self) -> Option<&'static str> {
         match self {
             Self::Port => Some("1 to 65535"),
+            Self::Ports => Some("FIRST-LAST, each 1 to 65535"),
             Self::Interface => Some("1 to 15 bytes without blanks, slashes and colons"),
             Self::Name => Some("1 to 63 letters, digits, '-', '_', '.', '/' or ':'"),
             Self::Subnet => Some("ADDRESS/LENGTH"),
@@ -140,7 +150,7 @@ const fn list(name: &'static str, kind: Kind, absent: Absent, example: &'static 
 
 /// Every section, in the order of the documentation.
 pub const SECTIONS: &[Section] =
-    &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, MASQUERADE, FLOWS, FRAGMENTS, TIMEOUTS, SELECTOR];
+    &[GATEWAY, UPLINK, UNDERLAY, OVERLAY, PEER, SERVICE, POLICY, MASQUERADE, FLOWS, FRAGMENTS, TIMEOUTS, SELECTOR];
 
 use Absent::{Default, Error, ErrorIf};
 
@@ -197,6 +207,14 @@ pub const UPLINK: Section = Section {
             Default("the interface's own addresses, followed as they change"),
             "[\"192.0.2.1\", \"2001:db8:1::1\"]",
             "The addresses on which node ports answer. Outside the overlay's networks, each once.",
+        ),
+        field(
+            "node_ports",
+            Kind::Ports,
+            Default("`\"30000-32767\"`"),
+            "\"30000-32767\"",
+            "The cluster's `--service-node-port-range`. Where services listen at an address that stands for others, \
+             nobody is given a port of this range there. A service's `node_port` outside of it is warned of.",
         ),
     ],
 };
@@ -378,6 +396,13 @@ pub const SERVICE: Section = Section {
              onlink`), and no peer may have the backend `\"host-gw\"`, over which answers to clients cannot be told \
              from other traffic. Pods that use the service through the gateway are translated all the same.",
         ),
+        field(
+            "dscp",
+            Kind::Number(0, 63),
+            Default("that of `[policy]`"),
+            "46",
+            "The differentiated services codepoint of packets towards the service's backends, in the packet itself.",
+        ),
         list(
             "backends",
             Kind::Endpoint,
@@ -385,6 +410,42 @@ pub const SERVICE: Section = Section {
             "[\"10.77.74.10:80\", \"[fd77:0:0:74::10]:80\"]",
             "The pods that answer: each inside a peer's subnet, in a family that clients can reach the service by, \
              each once, fewer than `table_size`.",
+        ),
+    ],
+};
+
+/// `[policy]`
+pub const POLICY: Section = Section {
+    name: "policy",
+    repeated: false,
+    required: false,
+    meaning: "What is done to packets beyond translating them.",
+    fields: &[
+        field(
+            "mss",
+            Kind::Either(&["off", "auto"], 536, 65_495),
+            Default("`\"off\"`"),
+            "\"auto\"",
+            "How far the maximum segment size that either end of a TCP connection announces in its SYN is lowered: \
+             `\"auto\"` to what the smaller of the two ways takes, to pods and to clients, as `TCPMSS \
+             --clamp-mss-to-pmtu` has it; or to a number of bytes, for a path that is narrower behind them. It is \
+             never raised, and none is added where there is none.",
+        ),
+        field(
+            "dscp",
+            Kind::Number(0, 63),
+            Default("as the client has it"),
+            "0",
+            "The differentiated services codepoint of packets towards pods, of services that do not name their own. \
+             Congestion marks stay as they are.",
+        ),
+        field(
+            "outer_dscp",
+            Kind::Either(&["copy"], 0, 63),
+            Default("`0`"),
+            "\"copy\"",
+            "The codepoint of VXLAN's outer header: that of the packet inside, or always this one. What comes out of \
+             VXLAN keeps its own (RFC 2983, pipe model).",
         ),
     ],
 };

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{Admission, Policy, Timeouts};
+use weirgate::snapshot::{Admission, MssLimit, OuterDscp, Policy, Timeouts};
 
 pub use problem::{Position, Problem};
 pub use reference::reference;
@@ -52,6 +52,12 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// The services, in the order of the file.
     pub services: Vec<Service>,
+    /// The first and last node port of the cluster.
+    pub node_ports: (u16, u16),
+    /// How far maximum segment sizes are lowered.
+    pub mss: MssLimit,
+    /// The codepoint of VXLAN's outer headers.
+    pub outer_dscp: OuterDscp,
     /// Pods' own connections to the outside.
     pub masquerade: Masquerade,
     /// Flows over IPv4 for each worker.

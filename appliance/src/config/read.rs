@@ -267,6 +267,43 @@ impl Value for u64 {
     }
 }
 
+/// A word of a field that takes a number as well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Either {
+    Word(String),
+    Number(u64),
+}
+
+impl Value for Either {
+    fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
+        let Kind::Either(words, min, max) = field.kind else { return Err(refusal(field, value)) };
+        match value.as_str() {
+            Some(text) if words.contains(&text) => Ok(Self::Word(text.to_owned())),
+            Some(_) => Err(refusal(field, value)),
+            None => {
+                let number = u64::read(field, value)?;
+                if (min..=max).contains(&number) { Ok(Self::Number(number)) } else { Err(refusal(field, value)) }
+            }
+        }
+    }
+}
+
+/// The first and the last port of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ports(pub(super) u16, pub(super) u16);
+
+impl Value for Ports {
+    fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
+        let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
+        let ends = text(field, value)?.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?)));
+        match ends {
+            Some((first, last)) if first <= last => Ok(Self(first, last)),
+            Some((first, last)) => Err(format!("{} ends before it begins; use \"{last}-{first}\"", shown(value))),
+            None => Err(refusal(field, value)),
+        }
+    }
+}
+
 impl Value for u16 {
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
         Self::try_from(u64::read(field, value)?).map_err(|_| refusal(field, value))

@@ -65,7 +65,12 @@ fn kind(field: &Field) -> String {
     let one = match field.kind {
         Kind::Word(words) => alternatives(words),
         Kind::Number(min, max) => format!("number, {min} to {max}"),
+        Kind::Either(words, min, max) => {
+            let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            format!("{} or number, {min} to {max}", words.join(", "))
+        }
         Kind::Port => "port, 1 to 65535".into(),
+        Kind::Ports => "ports, `FIRST-LAST`".into(),
         Kind::SocketPath => "absolute path, at most 107 bytes".into(),
         Kind::Directory => "absolute path".into(),
         Kind::Interface => "interface name".into(),

@@ -6,12 +6,13 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{Admission, ClientAddress, Policy, Timeouts};
+use weirgate::snapshot::{Admission, ClientAddress, MssLimit, NODE_PORTS, OuterDscp, Policy, Timeouts};
 use weirgate::time::Span;
+use weirgate::wire::Dscp;
 
 use super::fields;
 use super::problem::{Findings, Located};
-use super::read::{List, Table, refuse_unknown_tables};
+use super::read::{Either, List, Ports, Table, refuse_unknown_tables};
 use super::{Backend, CONTROL_SOCKET, Config, Masquerade, Overlay, Peer, Poll, Service};
 
 /// How many addresses of each own subnet stand for clients by default.
@@ -25,10 +26,14 @@ pub(super) struct Sections<'t> {
     control_socket: String,
     uplink: Option<String>,
     pub(super) uplink_addresses: Option<List<IpAddr>>,
+    pub(super) node_ports: (u16, u16),
     underlay: Option<String>,
     pub(super) overlay: OverlaySection<'t>,
     pub(super) peers: Vec<PeerSection<'t>>,
     pub(super) services: Vec<ServiceSection<'t>>,
+    mss: MssLimit,
+    dscp: Option<Dscp>,
+    outer_dscp: OuterDscp,
     pub(super) masquerade: MasqueradeSection<'t>,
     flows_v4: u64,
     flows_v6: u64,
@@ -78,6 +83,7 @@ pub(super) struct ServiceSection<'t> {
     pub(super) node_port: Option<Located<u16>>,
     pub(super) external: Option<List<IpAddr>>,
     pub(super) client_address: Option<Located<ClientAddress>>,
+    dscp: Option<Dscp>,
     pub(super) backends: Option<List<Endpoint>>,
 }
 
@@ -119,12 +125,22 @@ fn backend(table: &Table<'_>, default: Backend, findings: &mut Findings<'_>) -> 
     }
 }
 
+/// The codepoint of a number that has been checked.
+fn codepoint(number: u64) -> Dscp {
+    u8::try_from(number).ok().and_then(Dscp::new).unwrap_or_default()
+}
+
+fn dscp(table: &Table<'_>, findings: &mut Findings<'_>) -> Option<Dscp> {
+    table.one::<u64>("dscp", findings).map(|located| codepoint(located.value))
+}
+
 /// Reads every table; `end` is the length of the file.
 pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Findings<'_>) -> Sections<'t> {
     refuse_unknown_tables(document, findings);
     let gateway = Table::single(document, &fields::GATEWAY, end, findings);
     let uplink = Table::single(document, &fields::UPLINK, end, findings);
     let underlay = Table::single(document, &fields::UNDERLAY, end, findings);
+    let policy = Table::single(document, &fields::POLICY, end, findings);
     let masquerade = Table::single(document, &fields::MASQUERADE, end, findings);
     let flows = Table::single(document, &fields::FLOWS, end, findings);
     let fragments = Table::single(document, &fields::FRAGMENTS, end, findings);
@@ -154,6 +170,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
                 value: if word.value == "keep" { ClientAddress::Keep } else { ClientAddress::Translate },
                 place: word.place,
             }),
+            dscp: dscp(&table, findings),
             backends: table.many("backends", findings),
             table,
         })
@@ -170,10 +187,24 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
             .map_or_else(|| CONTROL_SOCKET.to_owned(), |located| located.value),
         uplink: uplink.one("interface", findings).map(|located| located.value),
         uplink_addresses: uplink.many("addresses", findings),
+        node_ports: uplink
+            .one::<Ports>("node_ports", findings)
+            .map_or(NODE_PORTS, |ports| (ports.value.0, ports.value.1)),
         underlay: underlay.one("interface", findings).map(|located| located.value),
         overlay,
         peers,
         services,
+        mss: match policy.one("mss", findings).map(|located| located.value) {
+            Some(Either::Word(word)) if word == "auto" => MssLimit::Path,
+            Some(Either::Number(most)) => u16::try_from(most).map_or(MssLimit::Off, MssLimit::Bytes),
+            _ => MssLimit::Off,
+        },
+        dscp: dscp(&policy, findings),
+        outer_dscp: match policy.one("outer_dscp", findings).map(|located| located.value) {
+            Some(Either::Word(_)) => OuterDscp::Copy,
+            Some(Either::Number(number)) => OuterDscp::Fixed(codepoint(number)),
+            None => OuterDscp::default(),
+        },
         masquerade: MasqueradeSection {
             addresses: masquerade.many("addresses", findings),
             first_port: number(&masquerade, "first_port", 1024, findings),
@@ -282,6 +313,7 @@ impl Sections<'_> {
                 external: service.external.iter().flat_map(List::values).copied().collect(),
                 policy: Policy {
                     client_address: service.client_address.as_ref().map_or_else(Default::default, |word| word.value),
+                    dscp: service.dscp.or(self.dscp),
                 },
                 backends: service.backends.as_ref()?.values().copied().collect(),
             })
@@ -322,6 +354,9 @@ impl Sections<'_> {
             },
             peers: peers.collect::<Option<_>>()?,
             services: services.collect::<Option<_>>()?,
+            node_ports: self.node_ports,
+            mss: self.mss,
+            outer_dscp: self.outer_dscp,
             masquerade: self.masquerade.assemble(networks)?,
             flows_v4: u32::try_from(self.flows_v4).ok()?,
             flows_v6: u32::try_from(self.flows_v6).ok()?,

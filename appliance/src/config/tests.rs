@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
+use weirgate::wire::Dscp;
 
 use super::fields::SECTIONS;
 use super::*;
@@ -62,13 +63,17 @@ fn sentences(problems: &[Problem]) -> Vec<String> {
 }
 
 /// The findings after each `(from, to)` has been replaced in the right file: errors, then warnings.
-fn findings(edits: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+fn edited(edits: &[(&str, &str)]) -> String {
     let mut text = RIGHT.to_owned();
     for (from, to) in edits {
         assert!(text.contains(from), "the right file has no {from:?}");
         text = text.replacen(from, to, 1);
     }
-    match check("w.toml", &text) {
+    text
+}
+
+fn findings(edits: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    match check("w.toml", &edited(edits)) {
         Ok(checked) => (Vec::new(), sentences(&checked.warnings)),
         Err(refused) => (sentences(&refused.errors), sentences(&refused.warnings)),
     }
@@ -438,6 +443,39 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
         "w.toml:32:1: masquerade: 2000 to 2010 is too few for 64 workers; use a range such as 1024 to 65535",
     ),
     (
+        "[[service]]\nname = \"web\"",
+        "[policy]\nmss = \"atuo\"\n[[service]]\nname = \"web\"",
+        "w.toml:33:7: policy.mss: \"atuo\" is not \"off\", \"auto\" or a whole number from 536 to 65495; use one such as \
+         \"auto\"",
+    ),
+    (
+        "[[service]]\nname = \"web\"",
+        "[policy]\nmss = 500\n[[service]]\nname = \"web\"",
+        "w.toml:33:7: policy.mss: 500 is not \"off\", \"auto\" or a whole number from 536 to 65495; use one such as \
+         \"auto\"",
+    ),
+    (
+        "[[service]]\nname = \"web\"",
+        "[policy]\nouter_dscp = 64\n[[service]]\nname = \"web\"",
+        "w.toml:33:14: policy.outer_dscp: 64 is not \"copy\" or a whole number from 0 to 63; use one such as \"copy\"",
+    ),
+    (
+        "port = 80\n",
+        "port = 80\ndscp = 64\n",
+        "w.toml:36:8: service[0].dscp: 64 is not a whole number from 0 to 63; use one such as 46",
+    ),
+    (
+        "\n[underlay]",
+        "node_ports = \"30000\"\n[underlay]",
+        "w.toml:8:14: uplink.node_ports: \"30000\" is not a range of ports; use FIRST-LAST, each 1 to 65535, such as \
+         \"30000-32767\"",
+    ),
+    (
+        "\n[underlay]",
+        "node_ports = \"32767-30000\"\n[underlay]",
+        "w.toml:8:14: uplink.node_ports: \"32767-30000\" ends before it begins; use \"30000-32767\"",
+    ),
+    (
         "port = 80\n",
         "port = 80\nclient_address = \"keeps\"\n",
         "w.toml:36:18: service[0].client_address: \"keeps\" is not \"translate\" or \"keep\"; did you mean \"keep\"?",
@@ -507,6 +545,40 @@ fn all_errors_come_at_once_in_the_order_of_the_file() {
     ]);
     let lines: Vec<&str> = errors.iter().map(|error| error.split(':').nth(1).unwrap()).collect();
     assert_eq!(lines, ["3", "10", "38"], "{errors:#?}");
+}
+
+#[test]
+fn a_service_has_its_own_codepoint_or_that_of_all() {
+    let policies = |policy: &str, service: &str| {
+        let text = edited(&[
+            ("[[service]]\nname = \"web\"", &format!("{policy}[[service]]\nname = \"web\"")),
+            ("port = 80\n", &format!("port = 80\n{service}")),
+        ]);
+        let config = check("w.toml", &text).unwrap_or_else(|refused| panic!("{:#?}", refused.errors)).config;
+        let dscp: Vec<_> = config.services.iter().map(|service| service.policy.dscp.map(Dscp::number)).collect();
+        (config.mss, config.outer_dscp, dscp)
+    };
+    let off = (MssLimit::Off, OuterDscp::Fixed(Dscp::DEFAULT));
+    assert_eq!(policies("", ""), (off.0, off.1, vec![None, None]));
+    assert_eq!(policies("[policy]\ndscp = 10\nmss = \"off\"\n", ""), (off.0, off.1, vec![Some(10), Some(10)]));
+    assert_eq!(policies("[policy]\ndscp = 10\nmss = 1300\n", "dscp = 46\n").2, [Some(46), Some(10)]);
+    let all = policies("[policy]\nmss = \"auto\"\nouter_dscp = \"copy\"\n", "dscp = 0\n");
+    assert_eq!(all, (MssLimit::Path, OuterDscp::Copy, vec![Some(0), None]));
+    let (mss, outer, _) = policies("[policy]\nmss = 1300\nouter_dscp = 63\n", "");
+    assert_eq!((mss, outer), (MssLimit::Bytes(1300), OuterDscp::Fixed(Dscp::new(63).unwrap())));
+}
+
+#[test]
+fn a_node_port_outside_of_the_clusters_is_warned_of() {
+    let (errors, warnings) = findings(&[("\n[underlay]", "node_ports = \"30000-30060\"\n[underlay]")]);
+    assert_eq!(errors, [""; 0]);
+    assert_eq!(
+        warnings,
+        [
+            "w.toml:36:13: service[0].node_port: 30080 is outside of the node ports (30000 to 30060), so the cluster does \
+          not keep it for this service"
+        ]
+    );
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weirgate::net::{Endpoint, PortId, Prefix, Protocol};
 use weirgate::snapshot::{
-    Backend, CompileError, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Port,
-    Route, RouteTarget, Service, Vtep,
+    Backend, CompileError, Description, Encapsulation, Gateway, Masquerade, Neighbour, NextHop, Peer, Port, Route,
+    RouteTarget, Service, Vtep,
 };
 
 use super::netlink::{self, Model};
@@ -27,6 +27,8 @@ pub struct World {
     peers: Vec<Peer>,
     routes: Vec<Route>,
     neighbours: Vec<Neighbour>,
+    /// The gateway's own addresses on its links.
+    local: Vec<IpAddr>,
     /// The frontends of each service, in the order of the configuration.
     frontends: Vec<Vec<Endpoint>>,
 }
@@ -56,6 +58,7 @@ impl World {
             peers: config.peers.iter().flat_map(|peer| peers(peer, kernel)).collect(),
             routes: routes.collect(),
             neighbours: neighbours.collect(),
+            local: local(config, kernel),
             frontends: frontends(config, kernel),
         }
     }
@@ -103,12 +106,15 @@ impl World {
                 subnets: &subnets,
                 pool: &overlay.snat_pool,
                 pool_ports: POOL_PORTS,
-                node_ports: NODE_PORTS,
+                node_ports: config.node_ports,
                 masquerade: Masquerade {
                     addresses: &config.masquerade.addresses,
                     ports: config.masquerade.ports,
                     exempt: &exempt,
                 },
+                local: &self.local,
+                mss: config.mss,
+                outer_dscp: config.outer_dscp,
                 selector_seed: config.seed,
                 timeouts: config.timeouts,
                 admission: config.admission,
@@ -184,6 +190,15 @@ fn peers(peer: &config::Peer, kernel: &Model) -> impl Iterator<Item = Peer> {
             .and_then(|way| Some(NextHop { port: way.port, mac: kernel.station(way.port, way.station).mac()? }));
         Some(Peer { subnet: (*subnet).into(), public, encapsulation, next_hop })
     })
+}
+
+/// The gateway's own addresses on its links, in order.
+fn local(config: &Config, kernel: &Model) -> Vec<IpAddr> {
+    let of_links = kernel.ports.iter().flat_map(|port| &port.addresses).copied();
+    let mut all: Vec<IpAddr> = of_links.chain(config.uplink_addresses.iter().flatten().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// The addresses on which node ports answer.

@@ -79,6 +79,8 @@ pub enum Status {
     TooManyMembers = 30,
     /// VXLAN without the flag that says its VNI is valid.
     VxlanFlags = 31,
+    /// A maximum segment size below that of who announces none.
+    MssTooSmall = 32,
 }
 
 impl Status {
@@ -116,6 +118,7 @@ impl Status {
         Self::NotPrime,
         Self::TooManyMembers,
         Self::VxlanFlags,
+        Self::MssTooSmall,
     ];
 
     /// A few words for a log, without an offending value.
@@ -154,6 +157,7 @@ impl Status {
             Self::NotPrime => c"the selector's number of slots is not a prime that it may have",
             Self::TooManyMembers => c"more members than a selector can tell apart",
             Self::VxlanFlags => c"VXLAN without the flag that says its VNI is valid",
+            Self::MssTooSmall => c"a maximum segment size is below that of who announces none",
         }
     }
 }
@@ -263,6 +267,10 @@ impl From<CompileError> for Problem {
             CompileError::MtuTooSmall { mtu } => {
                 (Status::MtuTooSmall, format!("MTU {mtu} is too small for the encapsulation of a peer behind it"))
             }
+            CompileError::MssTooSmall(most) => (
+                Status::MssTooSmall,
+                format!("maximum segment size {most}; it takes {} or more", weirgate::wire::tcp::MSS_DEFAULT),
+            ),
             CompileError::DuplicateFrontend(endpoint, protocol) => {
                 (Status::DuplicateFrontend, format!("two services listen at {endpoint} over {protocol}"))
             }

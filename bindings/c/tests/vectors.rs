@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Policy, Port,
-    Route, RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
+    Backend, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS, Neighbour, NextHop, OuterDscp,
+    Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
 };
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, in_vxlan, tunnelled};
@@ -60,6 +60,9 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
             node_ports: NODE_PORTS,
             masquerade: Masquerade::NONE,
             admission: weirgate::snapshot::Admission::default(),
+            local: &[],
+            mss: MssLimit::default(),
+            outer_dscp: OuterDscp::default(),
             selector_seed: 42,
             // What C's five timeouts come to: one for both openings, one for all that end.
             timeouts: Timeouts {

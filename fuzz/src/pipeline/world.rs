@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Admission, Backend, Description, Encapsulation, Gateway, Masquerade, NODE_PORTS, Neighbour, NextHop, Peer, Policy,
-    Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep, bytes_required, compile,
+    Admission, Backend, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS, Neighbour, NextHop,
+    OuterDscp, Peer, Policy, Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep, bytes_required, compile,
 };
 
 pub(crate) const WORKERS: usize = 2;
@@ -192,6 +192,9 @@ fn compiled(moment: u32) -> Aligned {
             pool: &pool,
             pool_ports: (32768, 32799),
             node_ports: NODE_PORTS,
+            local: &[],
+            mss: MssLimit::Path,
+            outer_dscp: OuterDscp::Copy,
             masquerade: Masquerade::NONE,
             selector_seed: 7,
             timeouts: Timeouts::default(),

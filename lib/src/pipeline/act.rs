@@ -1,16 +1,15 @@
 //! Third pass: find the packet's flow, translate it, send it on.
 
 use super::error::{self, Kind};
-use super::{Context, Item, Recorder, Way, Wire, bind, explain, icmp, pods};
+use super::{Context, Item, Recorder, Way, Wire, bind, explain, icmp, pods, policy};
 use core::net::Ipv6Addr;
 
-use crate::flow::{Direction, Entry, Found, Mode, NO_HOP, NO_SERVICE, State, Step, Table, Tuple, are_legal, step};
+use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE, State, Step, Table, Tuple, are_legal, step};
 use crate::frame::Frame;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::{Passage, begin_before};
 use crate::snapshot::{HopRecord, PortRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::Ecn;
 use crate::wire::ethernet;
 use crate::wire::packet::Transport;
 
@@ -125,6 +124,7 @@ fn begin<A: Wire, R: Recorder>(
 ) -> Result<Verdict, DropReason> {
     match bind::bind(cx, frame, item)? {
         bind::Bound::Flow(found) => {
+            policy::lower_mss(cx, frame, item, found);
             let hit = unchanged(A::flows(cx.worker), found);
             follow(cx, frame, item, hit)
         }
@@ -132,7 +132,8 @@ fn begin<A: Wire, R: Recorder>(
     }
 }
 
-/// A packet that ends its flow, or changes nothing about it, or does not belong to it.
+/// A packet of a handshake, or one that ends its flow, or changes nothing about it, or does not belong
+/// to it.
 #[cold]
 #[inline(never)]
 fn aside<A: Wire, R: Recorder>(
@@ -148,8 +149,9 @@ fn aside<A: Wire, R: Recorder>(
             cx.worker.counters.flows_reopened.add(1);
             return begin(cx, frame, item);
         }
-        Step::DELETE | Step::IGNORE => {}
-        _ if let Some(state) = step.requeued() => {
+        Step::DELETE | Step::IGNORE => policy::lower_mss(cx, frame, item, found),
+        _ if let Some(state) = step.state() => {
+            policy::lower_mss(cx, frame, item, found);
             return requeueing::<A, R>(cx, found, |cx| follow(cx, frame, item, Hit { found, state }));
         }
         _ if item.packet.protocol == Protocol::TCP && !are_legal(item.packet.flags) => {
@@ -235,8 +237,7 @@ fn to_backend<A: Wire, R: Recorder>(
     let (entry, _) = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
     let hop = match snapshot.hop(entry.hop) {
         Some(hop) if entry.generation == snapshot.generation() => hop,
-        _ if entry.mode != Mode::Inward as u8 => return pods::follow(cx, frame, item, hit),
-        _ => look_up_again(snapshot, entry)?,
+        _ => return look_up_again(cx, frame, item, hit),
     };
     entry.port = frame.port().0;
     entry.link = item.station.0;
@@ -246,19 +247,35 @@ fn to_backend<A: Wire, R: Recorder>(
     finish(cx, frame, item, hit, &to, leave)
 }
 
-/// Makes what the flow remembers of a snapshot that of this one; the hop to its backend.
+/// As [`to_backend`], and makes what the flow remembers of a snapshot that of this one. A flow whose
+/// packets are to be marked remembers no hop, so that all of them come by here.
 #[cold]
-fn look_up_again<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &mut Entry<A>) -> Result<&'s HopRecord, DropReason> {
-    let (source, service) = (entry.reply.source, entry.original);
+#[inline(never)]
+fn look_up_again<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    hit: Hit,
+) -> Result<Verdict, DropReason> {
+    let snapshot = cx.snapshot;
+    let (entry, _) = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
+    if entry.mode != Mode::Inward as u8 {
+        return pods::follow(cx, frame, item, hit);
+    }
+    let (to, service) = (entry.reply.inverted(), entry.original);
+    let selector = snapshot.selector(service.destination.mapped(), service.destination_port, Protocol(entry.protocol));
     if entry.hop == NO_HOP {
-        // The flow was adopted: another process may have numbered its service.
-        let selector =
-            snapshot.selector(service.destination.mapped(), service.destination_port, Protocol(entry.protocol));
+        // The flow may have been adopted, and another process have numbered its service.
         entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
     }
-    entry.hop = A::overlay_hop(snapshot, source).ok_or(DropReason::NoRoute)?;
+    let index = A::overlay_hop(snapshot, to.destination).ok_or(DropReason::NoRoute)?;
+    let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
+    entry.hop = if is_marked { NO_HOP } else { index };
     entry.generation = snapshot.generation();
-    snapshot.hop(entry.hop).ok_or(DropReason::NoRoute)
+    (entry.port, entry.link, entry.vlan) = (frame.port().0, item.station.0, item.vlan);
+    let way = to_peer(snapshot, index)?;
+    policy::mark(cx, frame, item, selector, way);
+    finish(cx, frame, item, hit, &to, way)
 }
 
 /// From the backend: to the client, from the address that it wrote to.
@@ -422,7 +439,7 @@ pub(super) fn leave<A: Wire, R: Recorder>(
         Leave::Peer(hop) => {
             cx.worker.identification = cx.worker.identification.wrapping_add(1);
             let passage =
-                Passage { entropy: item.hash, identification: cx.worker.identification, ecn: Ecn::of(item.packet.tos) };
+                Passage { entropy: item.hash, identification: cx.worker.identification, tos: item.packet.tos };
             hop.headers.encapsulate(frame, at, passage)?;
             cx.explain(explain::Step::ToPeer(PortId(hop.port)));
             Ok(Verdict::Transmit(PortId(hop.port)))

@@ -54,7 +54,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         Way::Link => is_pod,
         Way::Underlay => false,
     };
-    if is_spoofed || A::is_own(cx.snapshot, packet.source) {
+    if is_spoofed || A::is_own(cx.snapshot, packet.source) || A::is_local(cx.snapshot, packet.source) {
         return Err(DropReason::SpoofedSource);
     }
     // A backend would answer a pod directly, from an address that the pod has not asked.
@@ -94,7 +94,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         entry.port = port;
         entry.seen = tick;
         entry.service = selector.service;
-        entry.hop = if is_pod { NO_HOP } else { hop };
+        entry.hop = if is_pod || selector.dscp().is_some() { NO_HOP } else { hop };
         entry.generation = generation;
     })?;
     if let Some(service) = cx.worker.services.get(selector.service as usize) {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::flow::Direction;
 use crate::net::{Endpoint, Mac, PortId};
 use crate::verdict::Verdict;
+use crate::wire::Dscp;
 
 /// One thing that the pipeline found or did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +20,10 @@ pub enum Step {
     Selected(Endpoint),
     /// Towards the backend the client shall have this address and port.
     Bound(Endpoint),
+    /// The maximum segment size that a handshake announces was lowered to this.
+    MssLowered(u16),
+    /// The packet was given this differentiated services codepoint, as its service has it.
+    Marked(Dscp),
     /// Addresses and ports were replaced: the source and destination now.
     Translated(Endpoint, Endpoint),
     /// Sent to a peer's node, through this port.

@@ -20,6 +20,7 @@ mod explain;
 mod icmp;
 mod parts;
 mod pods;
+mod policy;
 mod sort;
 mod translate;
 mod worker;
@@ -30,9 +31,9 @@ use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ParseError;
 use crate::wire::packet::Packet;
 use crate::wire::quote::Quote;
+use crate::wire::{Dscp, ParseError};
 
 pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
@@ -214,6 +215,9 @@ trait Wire: Family {
 
     /// Replaces addresses and ports by those of `to`, takes one hop off, keeps all checksums right.
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason>;
+
+    /// Replaces the differentiated services codepoint.
+    fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()>;
 
     /// Whether a packet from this address may be forwarded.
     fn may_send(address: Self) -> bool;

@@ -8,7 +8,7 @@
 use super::act::{self, Hit, Leave, Seen};
 use super::admit::admit;
 use super::bind::{self, Bound};
-use super::{Context, Item, Recorder, Step, Way, Wire};
+use super::{Context, Item, Recorder, Step, Way, Wire, policy};
 use crate::flow::{Address, Direction, Entry, Mode, NO_HOP, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
@@ -133,6 +133,7 @@ fn follow_hairpin<A: Wire, R: Recorder>(
             let to = entry.reply.inverted();
             let hop = A::overlay_hop(cx.snapshot, to.destination).ok_or(DropReason::NoRoute)?;
             let way = act::to_peer(cx.snapshot, hop)?;
+            policy::mark(cx, frame, item, selector, way);
             act::finish(cx, frame, item, hit, &to, way)
         }
         Direction::Reply if item.way != Way::Link => {

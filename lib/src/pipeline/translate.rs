@@ -9,7 +9,7 @@ use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::packet::{Packet, Transport};
 use crate::wire::quote::{self, Quote};
-use crate::wire::{ParseError, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
+use crate::wire::{Dscp, ParseError, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
 
 /// The time to live and hop limit of packets of the gateway's own.
 const OWN_TTL: u8 = 64;
@@ -45,6 +45,11 @@ impl Wire for [u8; 4] {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses)
+    }
+
+    fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()> {
+        ipv4::HeaderMut::at_front(ip)?.set_dscp(dscp);
+        Some(())
     }
 
     /// Not from this network, loopback, a group or broadcast (RFC 1812 §5.3.7).
@@ -154,6 +159,11 @@ impl Wire for [u8; 16] {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses)
+    }
+
+    fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()> {
+        ipv6::HeaderMut::at_front(ip)?.set_dscp(dscp);
+        Some(())
     }
 
     /// Not unspecified, loopback, link-local or a group (RFC 4291 §2.5).

@@ -4,10 +4,12 @@ use core::net::IpAddr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::description::{ClientAddress, Description, Encapsulation, Gateway, Peer, Port, RouteTarget, Service, Vtep};
+use super::description::{
+    ClientAddress, Description, Encapsulation, Gateway, MssLimit, Peer, Port, RouteTarget, Service, Vtep,
+};
 use super::layout::{
-    ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
-    PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
+    ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, KEEP_DSCP, MAGIC, NONE,
+    NeighbourRecord, PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
 };
 use super::ranges::{Prefix, Range, flatten, ranges_max};
 use super::view::{frontend_place, mapped, neighbour_place};
@@ -17,6 +19,7 @@ use crate::maglev::{self, FillError, Member};
 use crate::net::{self, Endpoint, Mac, POOL_MAX, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
 use crate::overlay::{Carrier, Headers, Link, Tunnel};
 use crate::wire::ethernet::EtherType;
+use crate::wire::{Dscp, tcp};
 
 /// Why a description cannot be compiled. What the memory held is then lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +52,8 @@ pub enum CompileError {
         /// The link's MTU.
         mtu: u16,
     },
+    /// A maximum segment size below that of who announces none (RFC 9293 §3.7.1).
+    MssTooSmall(u16),
     /// Two services listen at the same place.
     DuplicateFrontend(Endpoint, Protocol),
     /// A service that is neither TCP nor UDP.
@@ -83,6 +88,14 @@ fn of_family<'d>(service: &Service<'d>, v4: bool) -> impl Iterator<Item = &'d su
 /// Whether the service's backends see their clients.
 fn keeps_client(service: &Service<'_>) -> bool {
     service.policy.client_address == ClientAddress::Keep
+}
+
+/// The gateway's own addresses outside the overlay, in any order and some of them more than once.
+fn local<'d>(d: &Description<'d>) -> impl Iterator<Item = IpAddr> + use<'d> {
+    let Gateway { local, masquerade, v4, v6, .. } = d.gateway;
+    let frontends = d.services.iter().flat_map(|service| service.frontends).map(|frontend| frontend.address);
+    let vteps = [v4.map(|vtep| IpAddr::V4(vtep.public)), v6.map(|vtep| IpAddr::V6(vtep.public))];
+    local.iter().chain(masquerade.addresses).copied().chain(frontends).chain(vteps.into_iter().flatten())
 }
 
 fn slots_of(service: &Service<'_>, v4: bool) -> usize {
@@ -130,6 +143,8 @@ impl Plan {
             (Section::MasqueradeV6, masquerade.addresses.len() - masquerade_v4),
             (Section::ExemptV4, ranges_max(exempt.0)),
             (Section::ExemptV6, ranges_max(exempt.1)),
+            (Section::LocalV4, local(d).filter(IpAddr::is_ipv4).count()),
+            (Section::LocalV6, local(d).filter(IpAddr::is_ipv6).count()),
         ] {
             counts[section as usize] = count;
         }
@@ -150,8 +165,18 @@ impl Plan {
             s if s == Section::Hops as usize => sized::<HopRecord>(count),
             s if s == Section::RouteTargets as usize => sized::<RouteRecord>(count),
             s if s == Section::Neighbours as usize => sized::<NeighbourRecord>(count),
-            s if s == Section::PoolV4 as usize || s == Section::MasqueradeV4 as usize => sized::<[u8; 4]>(count),
-            s if s == Section::PoolV6 as usize || s == Section::MasqueradeV6 as usize => sized::<[u8; 16]>(count),
+            s if s == Section::PoolV4 as usize
+                || s == Section::MasqueradeV4 as usize
+                || s == Section::LocalV4 as usize =>
+            {
+                sized::<[u8; 4]>(count)
+            }
+            s if s == Section::PoolV6 as usize
+                || s == Section::MasqueradeV6 as usize
+                || s == Section::LocalV6 as usize =>
+            {
+                sized::<[u8; 16]>(count)
+            }
             s if s == Section::OverlayV4 as usize
                 || s == Section::RoutesV4 as usize
                 || s == Section::SubnetsV4 as usize
@@ -267,6 +292,11 @@ impl<'d, 'm> Writer<'d, 'm> {
                 return Err(CompileError::TooManyPoolAddresses(count));
             }
         }
+        if let MssLimit::Bytes(most) = gateway.mss
+            && most < tcp::MSS_DEFAULT
+        {
+            return Err(CompileError::MssTooSmall(most));
+        }
         let own = |v4| gateway.subnets.iter().map(net::Prefix::network).find(|address| address.is_ipv4() == v4);
         let record = Globals {
             selector: HashKey::from_seed(selector_seed),
@@ -292,6 +322,9 @@ impl<'d, 'm> Writer<'d, 'm> {
             pool_ports: PortRange { first: pool_ports.0, last: pool_ports.1 },
             node_ports: PortRange { first: node_ports.0, last: node_ports.1 },
             masquerade_ports: PortRange { first: masquerade.ports.0, last: masquerade.ports.1 },
+            mss_max: if let MssLimit::Bytes(most) = gateway.mss { most } else { u16::MAX },
+            mss_of_path: (gateway.mss == MssLimit::Path).into(),
+            reserved: [0; 5],
             own_v4: if let Some(IpAddr::V4(own)) = own(true) { own.octets() } else { [0; 4] },
             own_v6: if let Some(IpAddr::V6(own)) = own(false) { own.octets() } else { [0; 16] },
         };
@@ -345,7 +378,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             source: own.map_or(Mac::ZERO, |port| port.mac),
         };
         let inner = if peer.subnet.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-        let tunnel = Tunnel { vni: gateway.vni, port: gateway.vxlan_port, inner };
+        let tunnel = Tunnel { vni: gateway.vni, port: gateway.vxlan_port, inner, dscp: gateway.outer_dscp };
         let headers = match (peer.encapsulation, peer.public) {
             (Encapsulation::Direct, _) => Headers::direct(link, inner),
             (Encapsulation::Vxlan { mac }, IpAddr::V4(public)) => {
@@ -470,6 +503,20 @@ impl<'d, 'm> Writer<'d, 'm> {
         self.addresses(masquerade.addresses, Section::MasqueradeV4, Section::MasqueradeV6)?;
         self.ranges::<RangeV4>(Section::ExemptV4, (0..).zip(masquerade.exempt))?;
         self.ranges::<RangeV6>(Section::ExemptV6, (0..).zip(masquerade.exempt))?;
+        self.local()
+    }
+
+    fn local(&mut self) -> Result<(), CompileError> {
+        let (v4, v6) = (self.take::<[u8; 4]>(Section::LocalV4)?, self.take::<[u8; 16]>(Section::LocalV6)?);
+        let (mut v4_left, mut v6_left) = (v4.iter_mut(), v6.iter_mut());
+        for address in local(self.d) {
+            match address {
+                IpAddr::V4(address) => v4_left.next().map(|place| *place = address.octets()),
+                IpAddr::V6(address) => v6_left.next().map(|place| *place = address.octets()),
+            };
+        }
+        v4.sort_unstable();
+        v6.sort_unstable();
         Ok(())
     }
 
@@ -511,7 +558,8 @@ impl<'d, 'm> Writer<'d, 'm> {
                         slots_first: slots_used as u32,
                         slots: table.len() as u32,
                         keeps_client: keeps_client(service).into(),
-                        reserved: [0; 3],
+                        dscp: service.policy.dscp.map_or(KEEP_DSCP, Dscp::number),
+                        reserved: [0; 2],
                     };
                 }
                 if !table.is_empty() {

@@ -6,6 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{Endpoint, Mac, PortId, Prefix, Protocol, Vni};
+use crate::wire::Dscp;
 
 /// Everything that a snapshot is compiled from.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,12 @@ pub struct Gateway<'a> {
     pub node_ports: (u16, u16),
     /// Pods' own connections to the outside.
     pub masquerade: Masquerade<'a>,
+    /// The gateway's own addresses on its links, beside those above: nobody else sends from them.
+    pub local: &'a [IpAddr],
+    /// How far the maximum segment sizes that TCP's ends announce are lowered.
+    pub mss: MssLimit,
+    /// What the outer headers of VXLAN are marked with.
+    pub outer_dscp: OuterDscp,
     /// Seed of the selector: equal on all gateways that shall pick the same backends.
     pub selector_seed: u64,
     /// Idle times after which a flow is forgotten.
@@ -107,6 +114,36 @@ impl Admission {
 impl Default for Admission {
     fn default() -> Self {
         Self { half_open_per_client: 4096, new_flows_per_second: 0 }
+    }
+}
+
+/// How far the maximum segment size that either end of a TCP connection announces is lowered (RFC 9293
+/// §3.7.1). It is never raised, and none is put where there was none: its absence stands for 536 bytes
+/// over IPv4 and 1220 over IPv6, which every way takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MssLimit {
+    /// Not at all.
+    #[default]
+    Off,
+    /// To what the smaller of the two ways takes: that to the segment's receiver, and that back.
+    Path,
+    /// To this many bytes: 536 or more.
+    Bytes(u16),
+}
+
+/// The differentiated services codepoint of VXLAN's outer headers. On the way out of VXLAN, the inner
+/// one stays as it is (RFC 2983 §3.1, pipe model).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OuterDscp {
+    /// This one, whatever is inside.
+    Fixed(Dscp),
+    /// That of the packet inside.
+    Copy,
+}
+
+impl Default for OuterDscp {
+    fn default() -> Self {
+        Self::Fixed(Dscp::DEFAULT)
     }
 }
 
@@ -254,6 +291,8 @@ pub struct Service<'a> {
 pub struct Policy {
     /// Whom backends see.
     pub client_address: ClientAddress,
+    /// What its packets towards backends are marked with; `None`: as the client has it.
+    pub dscp: Option<Dscp>,
 }
 
 /// Whom backends see as the sender of a client's packets.

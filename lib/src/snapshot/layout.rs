@@ -3,7 +3,7 @@
 //! ```text
 //! | Header | Globals | ports | frontends | kept | selectors | backends | slots | hops |
 //!          | overlay ranges v4, v6 | routes v4, v6 | route targets | neighbours | pool v4, v6 | subnets |
-//!          | masquerade v4, v6 | exempt ranges v4, v6 |
+//!          | masquerade v4, v6 | exempt ranges v4, v6 | local v4, v6 |
 //! ```
 //!
 //! Records are in the machine's byte order, except addresses and ports, which stay in wire order.
@@ -16,15 +16,19 @@ use crate::flow::State;
 use crate::hash::HashKey;
 use crate::net::{Mac, Vni};
 use crate::overlay::Headers;
+use crate::wire::Dscp;
 
 /// The first eight bytes of a snapshot.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
+
+/// Stands for the codepoint that a packet has.
+pub(super) const KEEP_DSCP: u8 = u8::MAX;
 
 /// Names no record.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -57,10 +61,13 @@ pub(super) enum Section {
     /// Where no pod's packet leaves to.
     ExemptV4,
     ExemptV6,
+    /// The gateway's own addresses outside the overlay, in order.
+    LocalV4,
+    LocalV6,
 }
 
 /// How many sections there are.
-pub(super) const SECTIONS: usize = Section::ExemptV6 as usize + 1;
+pub(super) const SECTIONS: usize = Section::LocalV6 as usize + 1;
 
 /// Where a section lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -111,6 +118,11 @@ pub(crate) struct Globals {
     /// Ports that are kept out on pool addresses that services listen at.
     pub(crate) node_ports: PortRange,
     pub(crate) masquerade_ports: PortRange,
+    /// The most that a maximum segment size may be.
+    pub(crate) mss_max: u16,
+    /// Whether it may be no more than its way takes.
+    pub(crate) mss_of_path: u8,
+    pub(super) reserved: [u8; 5],
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],
@@ -171,7 +183,17 @@ pub(crate) struct SelectorRecord {
     pub(crate) slots: u32,
     /// Whether backends see the client's own address.
     pub(crate) keeps_client: u8,
-    pub(super) reserved: [u8; 3],
+    /// What packets for the backends are marked with, or [`KEEP_DSCP`].
+    pub(crate) dscp: u8,
+    pub(super) reserved: [u8; 2],
+}
+
+impl SelectorRecord {
+    /// What packets for the backends are marked with.
+    #[inline]
+    pub(crate) const fn dscp(&self) -> Option<Dscp> {
+        Dscp::new(self.dscp)
+    }
 }
 
 /// One who answers.

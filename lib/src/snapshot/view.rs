@@ -42,6 +42,8 @@ pub struct Snapshot<'a> {
     masquerade_v6: &'a [[u8; 16]],
     exempt_v4: &'a [RangeV4],
     exempt_v6: &'a [RangeV6],
+    local_v4: &'a [[u8; 4]],
+    local_v6: &'a [[u8; 16]],
 }
 
 /// Why bytes are not a snapshot that this version can read.
@@ -107,6 +109,8 @@ impl<'a> Snapshot<'a> {
             masquerade_v6: sections.get(Section::MasqueradeV6)?,
             exempt_v4: sections.get(Section::ExemptV4)?,
             exempt_v6: sections.get(Section::ExemptV6)?,
+            local_v4: sections.get(Section::LocalV4)?,
+            local_v6: sections.get(Section::LocalV6)?,
         })
     }
 
@@ -198,6 +202,9 @@ pub(crate) trait Family: Address {
     fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// What the gateway calls itself towards pods.
     fn own(snapshot: &Snapshot<'_>) -> Self;
+    /// Whether an address is one of the gateway's own outside the overlay: of its links, of its services,
+    /// or one that stands for pods.
+    fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// Whether an address is in one of the gateway's own overlay subnets.
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// The address in sixteen bytes, IPv4 in mapped form.
@@ -236,6 +243,10 @@ impl Family for [u8; 4] {
 
     fn own(snapshot: &Snapshot<'_>) -> Self {
         snapshot.globals.own_v4
+    }
+
+    fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool {
+        snapshot.local_v4.binary_search(&address).is_ok()
     }
 
     #[inline]
@@ -286,6 +297,10 @@ impl Family for [u8; 16] {
 
     fn own(snapshot: &Snapshot<'_>) -> Self {
         snapshot.globals.own_v6
+    }
+
+    fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool {
+        snapshot.local_v6.binary_search(&address).is_ok()
     }
 
     #[inline]

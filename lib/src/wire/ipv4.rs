@@ -10,7 +10,7 @@
 //! ```
 
 use super::checksum::{self, Delta};
-use super::{Ecn, Fragment, Layer, ParseError, field, set_field};
+use super::{Dscp, Ecn, Fragment, Layer, ParseError, field, set_field};
 use crate::net::Protocol;
 
 /// Bytes of the header without options.
@@ -81,6 +81,25 @@ impl<'a> Header<'a> {
     #[must_use]
     pub const fn options(&self) -> &'a [u8] {
         self.options
+    }
+
+    /// Whether every option's length lies inside the options (RFC 791 §3.1).
+    ///
+    /// # Errors
+    /// [`ParseError::BadLength`] with the length of one that does not.
+    pub fn check_options(&self) -> Result<(), ParseError> {
+        let mut rest = self.options;
+        loop {
+            rest = match rest {
+                [] | [option::END, ..] => return Ok(()),
+                [option::NONE, rest @ ..] => rest,
+                [_, len, ..] => match rest.get(usize::from(*len)..).filter(|_| *len >= 2) {
+                    Some(rest) => rest,
+                    None => return Err(ParseError::length(Layer::Ipv4, usize::from(*len))),
+                },
+                [_] => return Err(ParseError::length(Layer::Ipv4, 1)),
+            }
+        }
     }
 
     /// The type of service: six bits of differentiated services code point, two of [`Ecn`].
@@ -344,6 +363,14 @@ impl<'a> HeaderMut<'a> {
     pub fn set_ecn(&mut self, ecn: Ecn) {
         let [first, tos] = [self.0[0], self.0[1]];
         let new = ecn.mark(tos);
+        self.update(Delta::NONE.replace2([first, tos], [first, new]));
+        self.0[1] = new;
+    }
+
+    /// Replaces the differentiated services codepoint.
+    pub fn set_dscp(&mut self, dscp: Dscp) {
+        let [first, tos] = [self.0[0], self.0[1]];
+        let new = dscp.mark(tos);
         self.update(Delta::NONE.replace2([first, tos], [first, new]));
         self.0[1] = new;
     }

@@ -8,7 +8,7 @@
 //! ```
 
 use super::checksum::Delta;
-use super::{Ecn, Fragment, Layer, ParseError, field, set_field};
+use super::{Dscp, Ecn, Fragment, Layer, ParseError, field, set_field};
 use crate::net::Protocol;
 
 /// Bytes of the header.
@@ -338,6 +338,12 @@ impl<'a> HeaderMut<'a> {
     #[inline]
     pub const fn set_ecn(&mut self, ecn: Ecn) {
         self.0[1] = self.0[1] & 0b1100_1111 | (ecn as u8) << 4;
+    }
+
+    /// Replaces the differentiated services codepoint.
+    pub const fn set_dscp(&mut self, dscp: Dscp) {
+        self.0[0] = self.0[0] & 0xf0 | dscp.number() >> 2;
+        self.0[1] = self.0[1] & 0x3f | dscp.number() << 6;
     }
 }
 

@@ -196,6 +196,43 @@ impl Ecn {
     }
 }
 
+/// A differentiated services codepoint: the upper six bits of the IPv4 type of service and of the IPv6
+/// traffic class (RFC 2474 §3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Dscp(u8);
+
+impl Dscp {
+    /// Nothing in particular (RFC 2474 §4.1).
+    pub const DEFAULT: Self = Self(0);
+
+    /// The codepoint of this number; `None` past 63.
+    #[must_use]
+    pub const fn new(number: u8) -> Option<Self> {
+        if number < 64 { Some(Self(number)) } else { None }
+    }
+
+    /// The codepoint in the upper six bits of `tos`.
+    #[inline]
+    #[must_use]
+    pub const fn of(tos: u8) -> Self {
+        Self(tos >> 2)
+    }
+
+    /// Its number, 0 to 63.
+    #[inline]
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// `tos` with this codepoint in its upper six bits.
+    #[inline]
+    #[must_use]
+    pub const fn mark(self, tos: u8) -> u8 {
+        self.0 << 2 | tos & 0b11
+    }
+}
+
 /// What an IP header says of its fragment. A whole datagram has none of this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Fragment {

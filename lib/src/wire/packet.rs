@@ -131,6 +131,7 @@ fn aside_v4(ip: &[u8]) -> Result<V4, ParseError> {
         return Err(ParseError::truncated(Layer::Ipv4, ipv4::HEADER_LEN, ip.len()));
     };
     let (header, _) = ipv4::Header::parse_quoted(ip)?;
+    header.check_options()?;
     let sum = checksum::sum20(head).bytes(header.options());
     read_v4(ip, head, header.header_len(), sum, header.fragment())
 }

@@ -9,6 +9,7 @@
 //! | options, to a multiple of four bytes                 |
 //! ```
 
+use super::checksum::Delta;
 use super::{Layer, ParseError, field};
 use core::fmt;
 
@@ -187,6 +188,9 @@ pub(crate) const fn data_offset(fixed: &[u8; HEADER_LEN]) -> usize {
     (fixed[12] >> 4) as usize * 4
 }
 
+/// The maximum segment size over IPv4 of who announces none (RFC 9293 §3.7.1).
+pub const MSS_DEFAULT: u16 = 536;
+
 /// Option kinds.
 pub mod kind {
     /// The list ends here.
@@ -232,6 +236,13 @@ pub struct Options<'a> {
     offset: usize,
 }
 
+impl Options<'_> {
+    /// Whether what is left is the list's end and no option that breaks off.
+    const fn is_whole(&self) -> bool {
+        matches!(self.rest, [] | [kind::END, ..])
+    }
+}
+
 impl<'a> Iterator for Options<'a> {
     type Item = TcpOption<'a>;
 
@@ -251,6 +262,39 @@ impl<'a> Iterator for Options<'a> {
         self.offset += option.len();
         Some(TcpOption { kind, data, offset })
     }
+}
+
+/// Lowers each maximum segment size that a segment announces to `most`, and brings the checksum up to
+/// date (RFC 1624 §3): true where there was one to lower.
+///
+/// A list of options that breaks off is left as it is: what its receiver makes of it nobody knows.
+///
+/// Work: twice a walk over at most 40 bytes.
+pub fn lower_mss(segment: &mut [u8], most: u16) -> bool {
+    let Ok((header, _)) = Header::parse(segment) else { return false };
+    let mut options = header.options();
+    let lowers = |option: &TcpOption<'_>| {
+        option.kind == kind::MSS && matches!(option.data, &[high, low] if u16::from_be_bytes([high, low]) > most)
+    };
+    let found = options.by_ref().filter(lowers).count();
+    if found == 0 || !options.is_whole() {
+        return false;
+    }
+    let mut delta = Delta::NONE;
+    for _ in 0..found {
+        let Ok((header, _)) = Header::parse(segment) else { return false };
+        let Some(offset) = header.options().find(lowers).map(|option| option.offset + 2) else { return false };
+        let Some(place) = segment.get_mut(offset..).and_then(<[u8]>::first_chunk_mut::<2>) else { return false };
+        let (old, new) = (*place, most.to_be_bytes());
+        *place = new;
+        // A value at an odd place lies across two words of the sum: its bytes count the other way round.
+        let turned = |[high, low]: [u8; 2]| if offset % 2 == 0 { [high, low] } else { [low, high] };
+        delta = delta.replace2(turned(old), turned(new));
+    }
+    if let Some(field) = segment.get_mut(CHECKSUM_OFFSET..).and_then(<[u8]>::first_chunk_mut::<2>) {
+        *field = delta.apply(*field);
+    }
+    true
 }
 
 /// What a header without options says, to write one. Ports in wire order.

@@ -67,6 +67,14 @@ fn frontends(
             let text = format!("{} is the overlay's VXLAN port; use another such as 30080", port.value);
             findings.error(&port.place, text);
         }
+        let (first, last) = sections.node_ports;
+        if !(first..=last).contains(&port.value) {
+            let text = format!(
+                "{} is outside of the node ports ({first} to {last}), so the cluster does not keep it for this service",
+                port.value
+            );
+            findings.warning(&port.place, text);
+        }
         if let Some(first) = claimed.node_ports.claim((protocol, port.value), &port.place) {
             let text = format!("{} is also {first} for {protocol}; give each service its own", port.value);
             findings.error(&port.place, text);

@@ -7,6 +7,7 @@
 //! 9260 §4 and §5.
 
 use super::{ASSURED, Direction, NUMBER, State, Worth};
+use crate::net::Protocol;
 use crate::wire::tcp::Flags;
 
 /// The types of SCTP chunks that change a state (RFC 9260 §3.2).
@@ -40,8 +41,9 @@ impl Step {
     /// The packet goes on and changes nothing, not even how long the flow has idled.
     pub(crate) const IGNORE: Self = Self(0x43);
 
-    /// Beside a state to write: the flow is worth more, or less, than before.
-    const REQUEUE: u8 = 0x80;
+    /// Beside a state to write, there is more to do: the flow is worth more, or less, than before, or the
+    /// segment is one of a handshake.
+    const BESIDE: u8 = 0x80;
 
     /// The state to write, where that is all.
     #[inline(always)]
@@ -49,18 +51,11 @@ impl Step {
         if self.0 < Self::ASIDE { Some(self.0) } else { None }
     }
 
-    /// The state to write.
+    /// The state to write, where there is one. Where it is not [`plain`](Self::plain), the flow has to be
+    /// requeued after that ([`Table::requeue`](crate::flow::Table::requeue)).
     pub(crate) const fn state(self) -> Option<u8> {
-        match self.plain() {
-            None => self.requeued(),
-            state => state,
-        }
-    }
-
-    /// The state to write, where the flow has to be requeued after that
-    /// ([`Table::requeue`](crate::flow::Table::requeue)).
-    pub(crate) const fn requeued(self) -> Option<u8> {
-        if self.0 & Self::REQUEUE != 0 { Some(self.0 & !Self::REQUEUE) } else { None }
+        let state = self.0 & !Self::BESIDE;
+        if state < Self::ASIDE { Some(state) } else { None }
     }
 }
 
@@ -241,7 +236,8 @@ const STEPS: [u8; 64 * 2 * 64] = {
                 // Once assured, always.
                 let next = next | byte & ASSURED;
                 let is_worth_the_same = Worth::index_of(byte) == Worth::index_of(next);
-                if is_worth_the_same { next } else { next | Step::REQUEUE }
+                let is_syn = state.is_of(Protocol::TCP) && index as u8 & Flags::SYN.0 != 0;
+                if is_worth_the_same && !is_syn { next } else { next | Step::BESIDE }
             } else {
                 next
             };
