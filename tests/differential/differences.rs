@@ -35,19 +35,13 @@ impl Difference {
     }
 }
 
-/// All of them.
-pub(crate) const LISTED: &[Difference] = &[
+/// Whether clients' addresses are translated or kept.
+pub(crate) const COMMON: &[Difference] = &[
     // Not summed up again in the middle: a wrong sum stays wrong, and whoever the data is for finds it (RFC 1624;
     // docs/rfc.md).
     differs("datagrams over IPv*: wrong sum", "dropped", "forwarded to pod"),
-    differs("datagrams over IPv*: wrong sum from pod", "dropped", "forwarded to client"),
     differs("wrong TCP sum over IPv*: S with a wrong sum", "dropped", "forwarded to pod"),
     differs("wrong TCP sum in a connection over IPv*: data with a wrong sum", "dropped", "forwarded to pod"),
-    differs(
-        "wrong TCP sum in a connection over IPv*: data from pod with a wrong sum",
-        "dropped",
-        "forwarded to client",
-    ),
     // RFC 8200 section 8.1: UDP over IPv6 without a sum is discarded; nobody behind the gateway would take it.
     differs("datagrams over IPv6: not summed", "forwarded to pod", "dropped"),
     differs("datagrams over IPv6: not summed from pod", "forwarded to client", "dropped"),
@@ -65,17 +59,10 @@ pub(crate) const LISTED: &[Difference] = &[
     differs("without flow no flags over IPv*", "reset to client", "dropped"),
     differs("without flow SF over IPv*", "reset to client", "dropped"),
     differs("without flow FPU over IPv*", "reset to client", "dropped"),
-    // What a pod sends to a pool address without a flow is dropped by name. The kernel knows no pool: the address is
-    // one without a host.
-    differs("pod without flow over IPv4*", "error 3/0 to pod", "dropped"),
-    differs("pod without flow over IPv6*", "error 1/0 to pod", "dropped"),
-    differs("pod's datagram without flow over IPv4*", "error 3/0 to pod", "dropped"),
-    differs("pod's datagram without flow over IPv6*", "error 1/0 to pod", "dropped"),
     // No windows are kept: replies may take another way, and a flow that was adopted has none. A segment out of its
     // window is for the host to answer (RFC 9293 section 3.10.7.4, RFC 5961).
     differs("out of window over IPv*: R far off", "dropped", "forwarded to pod"),
     differs("out of window over IPv*: data far off", "reset to client", "forwarded to pod"),
-    differs("out of window over IPv*: data from pod far off", "reset to pod", "forwarded to client"),
     // Without windows a reset ends a connection wherever its number lies, and a SYN after that begins another, whose
     // pod has not answered yet. Whoever can forge both has guessed the client's port.
     differs("out of window over IPv*: data in order after that", "forwarded to pod", "dropped"),
@@ -85,6 +72,30 @@ pub(crate) const LISTED: &[Difference] = &[
     differs("odd flags in a connection over IPv*: SF from client", "reset to client", "dropped"),
     differs("odd flags in a connection over IPv*: F from client", "reset to client", "dropped"),
     differs("odd flags in a connection over IPv*: FPU from client", "reset to client", "dropped"),
+    // Parts are sent on as they come. The kernel puts them together first, so that what is not whole goes nowhere, and
+    // cuts anew (docs/decisions.md).
+    differs("fragments in order over IPv6: sent", "forwarded to pod", "forwarded to pod"),
+    differs("fragments in reverse over IPv6: sent", "forwarded to pod", "forwarded to pod"),
+    differs("fragments with one twice over IPv6: sent", "forwarded to pod", "forwarded to pod"),
+    differs("fragments without the last over IPv*: sent", "dropped", "forwarded to pod"),
+];
+
+/// Where clients' addresses are translated.
+pub(crate) const CLIENTS: &[Difference] = &[
+    // As what clients send: sums are left to those whom the data is for, and no windows are kept.
+    differs("datagrams over IPv*: wrong sum from pod", "dropped", "forwarded to client"),
+    differs(
+        "wrong TCP sum in a connection over IPv*: data from pod with a wrong sum",
+        "dropped",
+        "forwarded to client",
+    ),
+    differs("out of window over IPv*: data from pod far off", "reset to pod", "forwarded to client"),
+    // What a pod sends to a pool address without a flow is dropped by name. The kernel knows no pool: the address is
+    // one without a host.
+    differs("pod without flow over IPv4*", "error 3/0 to pod", "dropped"),
+    differs("pod without flow over IPv6*", "error 1/0 to pod", "dropped"),
+    differs("pod's datagram without flow over IPv4*", "error 3/0 to pod", "dropped"),
+    differs("pod's datagram without flow over IPv6*", "error 1/0 to pod", "dropped"),
     // Options go along unchanged and unread; routes are neither recorded nor followed, which would tell clients of the
     // overlay or let them choose a way through it (docs/rfc.md, RFC 791).
     differs("headers with more over IPv4: option record route", "forwarded to pod", "forwarded to pod"),
@@ -93,10 +104,50 @@ pub(crate) const LISTED: &[Difference] = &[
     differs("headers with more over IPv4: option a broken length", "error 12/0 to client", "dropped"),
     // Nobody else sends from an address of the gateway's own. The kernel sees to that over IPv4 alone.
     differs("source gateway over IPv6: request", "forwarded to pod", "dropped"),
-    // Parts are sent on as they come. The kernel puts them together first, so that what is not whole goes nowhere, and
-    // cuts anew (docs/decisions.md).
-    differs("fragments in order over IPv6: sent", "forwarded to pod", "forwarded to pod"),
-    differs("fragments in reverse over IPv6: sent", "forwarded to pod", "forwarded to pod"),
-    differs("fragments with one twice over IPv6: sent", "forwarded to pod", "forwarded to pod"),
-    differs("fragments without the last over IPv*: sent", "dropped", "forwarded to pod"),
+];
+
+/// Where clients' addresses are kept.
+pub(crate) const KEPT: &[Difference] = &[
+    // As what clients send: sums are left to those whom the data is for, and no windows are kept. The kernel does not
+    // drop what it cannot track; it lets it leave with the pod's own address, which the client has not asked.
+    differs("datagrams over IPv*: wrong sum from pod", "forwarded to client", "forwarded to client"),
+    differs(
+        "wrong TCP sum in a connection over IPv*: data from pod with a wrong sum",
+        "forwarded to client",
+        "forwarded to client",
+    ),
+    differs("out of window over IPv*: data from pod far off", "forwarded to client", "forwarded to client"),
+    // What a backend sends without a flow is dropped by name: nobody outside has asked it. The kernel forwards it as any
+    // router would.
+    differs("pod without flow over IPv*", "forwarded to client", "dropped"),
+    differs("pod's datagram without flow over IPv*", "forwarded to client", "dropped"),
+    // The same of errors that do not sum up or that are about none of its packets (RFC 5508 REQ-3, REQ-4).
+    differs("errors about * over IPv4: wrong sum", "error 3/3 to client", "dropped"),
+    differs("errors about * over IPv6: wrong sum", "error 1/4 to client", "dropped"),
+    differs("errors about * over IPv4: about an error", "error 3/3 to client", "dropped"),
+    differs("errors about * over IPv6: about an error", "error 1/4 to client", "dropped"),
+];
+
+/// In what pods begin.
+pub(crate) const PODS: &[Difference] = &[
+    // As towards services: sums of others are left to those whom the data is for. The kernel does not drop what it
+    // cannot track; it lets it leave with the pod's own address.
+    differs("pod: datagrams over IPv*: wrong sum", "forwarded to client", "forwarded to client"),
+    // RFC 8200 section 8.1, as towards services.
+    differs("pod: datagrams over IPv6: not summed", "forwarded to client", "dropped"),
+    // Parts are sent on as they come, as towards services.
+    differs("pod: fragments over IPv6: an answer in *", "forwarded to pod", "forwarded to pod"),
+    // What the address that stands for pods has not asked for is dropped by name. The kernel takes it for its own host,
+    // which answers; whoever probes the address learns nothing from weirgate.
+    differs("pod: nobody asked for A over IPv*: A from client", "reset to client", "dropped"),
+    differs("pod: nobody asked for S over IPv*: S from client", "reset to client", "dropped"),
+    differs("pod: nobody asked for SA over IPv*: SA from client", "reset to client", "dropped"),
+    differs("pod: nobody asked over IPv4: answer", "error 3/3 to client", "dropped"),
+    differs("pod: nobody asked over IPv6: answer", "error 1/4 to client", "dropped"),
+    // Of ICMP's questions pings alone begin a flow (RFC 5508 REQ-1; docs/rfc.md); RFC 6918 has done away with others.
+    differs("pod: nobody asked over IPv4: timestamp request", "forwarded to client", "dropped"),
+    // A reply that answers to nothing belongs to no flow. The kernel lets it leave with the pod's own address.
+    differs("pod: ping over IPv*: reply from pod", "forwarded to client", "dropped"),
+    // A connection begins with a SYN, as towards services.
+    differs("pod: without flow A over IPv*: A from pod", "forwarded to client", "dropped"),
 ];

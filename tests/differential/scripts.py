@@ -1,6 +1,9 @@
 """Plays scripts of packets against whatever gateway is there, and prints what became of each.
 
-scripts.py CLIENT_NAMESPACE SWITCH_NAMESPACE UPLINK_MAC UNDERLAY_MAC
+scripts.py CLIENT_NAMESPACE SWITCH_NAMESPACE UPLINK_MAC UNDERLAY_MAC MODE
+
+MODE is `clients` (whose addresses are translated), `kept` (clients whose addresses are not) or `pods` (that begin
+connections to the client).
 
 Client and pod are this program: it writes frames to the client's `cl0`, and to the switch's port of the gateway frames
 as node n2 would encapsulate them, and reads what arrives at both. After every step a datagram of another flow goes
@@ -19,7 +22,7 @@ import sys
 import time
 
 from scapy.all import (
-    ICMP, IP, TCP, UDP, VXLAN, Ether, ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
+    ICMP, IP, TCP, UDP, VXLAN, Ether, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
     IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, PadN, Raw, bind_layers, checksum, fragment, fragment6,
 )
 
@@ -27,7 +30,10 @@ CLIENT = {4: "192.0.2.10", 6: "2001:db8:1::10"}
 GATEWAY = {4: "192.0.2.1", 6: "2001:db8:1::1"}
 POD = {4: "10.77.4.10", 6: "fd77:0:0:4::10"}
 ROUTER = {4: "10.77.4.0", 6: "fd77:0:0:4::"}
-POOL = ("10.77.200.", "fd77:0:0:200:")
+# What stands for clients, and for pods.
+POOL = ("10.77.200.", "fd77:0:0:200:", "198.51.100.7", "2001:db8:7::7")
+OUT = {4: "198.51.100.7", 6: "2001:db8:7::7"}
+FAR_ROUTER = {4: "192.0.2.99", 6: "2001:db8:1::99"}
 UNDERLAY = {4: ("10.99.0.12", "10.99.0.50"), 6: ("fd99::12", "fd99::50")}
 VTEP = {4: ("0a:b5:b9:10:98:4c", "0a:58:0a:4d:c8:00"), 6: ("0a:b5:b9:10:98:4e", "0a:58:0a:4d:c8:06")}
 NODE_MAC = "02:00:00:00:00:02"
@@ -89,6 +95,7 @@ class Play:
         self.name = ""
         self.seen = None
         self.sent_reset = False
+        self.mode = "clients"
 
     def from_client(self, packet):
         self.client.send(Ether(src=self.client_mac, dst=self.client.gateway, type=TYPES[packet.version]) / Raw(bytes(packet)))
@@ -148,8 +155,9 @@ class Play:
         for packet in packets:
             send(packet)
         at_pod, at_client = self.settle()
-        for ip in at_pod:
-            if ip.src.startswith(POOL) and (TCP in ip or UDP in ip) and not self.is_reset(ip):
+        for ip in at_client if self.mode == "pods" else at_pod:
+            chosen = CLIENT.values() if self.mode == "kept" else POOL
+            if ip.src.startswith(tuple(chosen)) and (TCP in ip or UDP in ip or is_request(ip)) and not self.is_reset(ip):
                 self.seen = ip
         lines = [("pod", self.describe(ip)) for ip in at_pod] + [("client", self.describe(ip)) for ip in at_client]
         kinds = sorted({f"{kind} to {side}" for side, (kind, _) in lines}) or ["dropped"]
@@ -162,13 +170,15 @@ class Play:
         port = lambda at, number: "PORT" if at.startswith(POOL) else number
         ip = ip.__class__(bytes(ip)[: ip.len if ip.version == 4 else 40 + ip.plen])
         again = ip.copy()
+        # A ping's answer has an identification and a flow label of the answerer's choice.
+        answers = echo_of(ip) is not None and not is_request(ip)
         if ip.version == 4:
             # Parts of a datagram have a number of the gateway's own choice.
-            number = "CHOSEN" if ip.frag or ip.flags.MF else ip.id
+            number = "CHOSEN" if ip.frag or ip.flags.MF or answers else ip.id
             line = [f"tos={ip.tos:#x} id={number} flags={ip.flags} frag={ip.frag} ttl={ip.ttl} len={ip.len} options={bytes(ip)[20:ip.ihl * 4].hex()}"]
             del again.chksum
         else:
-            line = [f"tc={ip.tc:#x} label={ip.fl} hlim={ip.hlim} len={ip.plen} next={ip.nh}"]
+            line = [f"tc={ip.tc:#x} label={'CHOSEN' if answers else ip.fl} hlim={ip.hlim} len={ip.plen} next={ip.nh}"]
         line.append(f"{place(ip.src)} > {place(ip.dst)}")
         for layer in (TCP, UDP):
             if layer in ip:
@@ -197,6 +207,15 @@ class Play:
             line.append(f"udp {port(ip.src, udp.sport)} > {port(ip.dst, udp.dport)} len={udp.len} summed={udp.chksum != 0}")
             line.append(f"data={bytes(udp.payload).hex()[:64]}")
             right = right or udp.chksum == 0
+        elif (echo := echo_of(ip)) is not None:
+            data = bytes(ip.payload)
+            sum_at = 20 if ip.version == 4 else 40
+            if ip.version == 4:
+                right = checksum(data) == 0
+            else:
+                right = bytes(ip.__class__(bytes(ip)[:sum_at] + data[:2] + self.sum_of(ip, data) + data[4:])) == bytes(ip)
+            number = "ID" if ip.src.startswith(POOL) or ip.dst.startswith(POOL) else echo.id
+            line.append(f"echo {echo.type}/{echo.code} id={number} seq={echo.seq} data={data[8:].hex()[:64]}")
         else:
             body = bytearray(bytes(ip.payload))
             if IPv6ExtHdrFragment in ip:
@@ -206,6 +225,12 @@ class Play:
         line.append("fragment" if is_part else "right" if right else "WRONG SUM")
         return "reset" if self.is_reset(ip) else "forwarded", " ".join(line)
 
+    def sum_of(self, ip, data):
+        """The checksum that an ICMPv6 message should have."""
+        again = ip.__class__(bytes(ip)[:40] + data[:2] + bytes(2) + data[4:])
+        echo_of(again).cksum = None
+        return bytes(again)[42:44]
+
     def is_reset(self, ip):
         """Whether this is a reset of the gateway's own."""
         return TCP in ip and "R" in ip[TCP].flags and not self.sent_reset
@@ -213,6 +238,19 @@ class Play:
 
 def open_mac(namespace, interface):
     return os.popen(f"ip netns exec {namespace} cat /sys/class/net/{interface}/address").read().strip()
+
+
+def echo_of(ip):
+    """The echo that a packet is, if it is one."""
+    for layer in (ICMPv6EchoRequest, ICMPv6EchoReply):
+        if layer in ip and ip.nh == 58:
+            return ip[layer]
+    return ip[ICMP] if ICMP in ip and ip.proto == 1 and ip[ICMP].type in (0, 8) else None
+
+
+def is_request(ip):
+    echo = echo_of(ip)
+    return echo is not None and echo.type in (8, 128)
 
 
 class Flow:
@@ -230,7 +268,8 @@ class Flow:
         if side == "client":
             source, destination = CLIENT[self.family], GATEWAY[self.family]
         else:
-            source, destination = POD[self.family], seen.src if seen else {4: "10.77.200.2", 6: "fd77:0:0:200::2"}[self.family]
+            nobody = CLIENT if self.play.mode == "kept" else {4: "10.77.200.2", 6: "fd77:0:0:200::2"}
+            source, destination = POD[self.family], seen.src if seen else nobody[self.family]
         if self.family == 4:
             return IP(src=source, dst=destination, **{"id": 4242, **fields})
         names = {"ttl": "hlim", "tos": "tc", "nh": "nh"}
@@ -468,30 +507,31 @@ class Raw4:
         return self.data
 
 
-def parts(play, family):
-    def cut(packet, size):
-        if family == 4:
-            return fragment(IP(bytes(packet)), size)
-        head, rest = packet.copy(), packet.payload
-        number = packet[UDP].sport + packet[UDP].dport
-        head.remove_payload()
-        del head.plen, head.nh
-        whole = head / IPv6ExtHdrFragment(id=number, nh=17) / rest.__class__(bytes(packet)[40:])
-        return fragment6(whole, size + 48)
+def cut(packet, size, family):
+    if family == 4:
+        return fragment(IP(bytes(packet)), size)
+    head, rest = packet.copy(), packet.payload
+    number = packet[UDP].sport + packet[UDP].dport
+    head.remove_payload()
+    del head.plen, head.nh
+    whole = head / IPv6ExtHdrFragment(id=number, nh=17) / rest.__class__(bytes(packet)[40:])
+    return fragment6(whole, size + 48)
 
+
+def parts(play, family):
     def play_parts(name, order, size=512, length=1300):
         flow = Flow(play, f"fragments {name}", family, "udp")
         # A number for each, lest one completes what another left.
         packet = flow.udp("client", bytes(n & 255 for n in range(length)), id=flow.port)
         packet = packet.__class__(bytes(packet))
-        pieces = cut(packet, size)
+        pieces = cut(packet, size, family)
         flow.step("sent", "client", order(pieces))
         return flow
 
     flow = play_parts("in order", lambda pieces: pieces)
     flow.step("a whole answer", "pod", flow.udp("pod"))
     answer = flow.udp("pod", bytes(n & 255 for n in range(1300)))
-    flow.step("an answer in fragments", "pod", cut(answer.__class__(bytes(answer)), 512))
+    flow.step("an answer in fragments", "pod", cut(answer.__class__(bytes(answer)), 512, family))
     play_parts("in reverse", lambda pieces: pieces[::-1])
     play_parts("without the first", lambda pieces: pieces[1:])
     play_parts("without the last", lambda pieces: pieces[:-1])
@@ -499,13 +539,167 @@ def parts(play, family):
     play_parts("too large together", lambda pieces: pieces, size=1400 if family == 4 else 1300, length=4000)
 
 
+class PodFlow(Flow):
+    """A pod's port towards one of the client's; what the client knows the pod by is in `play.seen`."""
+
+    service = 443
+
+    def __init__(self, play, name, family, protocol="tcp"):
+        super().__init__(play, f"pod: {name}", family, protocol)
+        self.service = self.target = 443
+
+    def ip(self, side, **fields):
+        seen = self.play.seen
+        source, destination = POD[self.family], CLIENT[self.family]
+        if side == "client":
+            source, destination = destination, seen.src if seen else OUT[self.family]
+        if self.family == 4:
+            return IP(src=source, dst=destination, **{"id": 4242, **fields})
+        names = {"ttl": "hlim", "tos": "tc", "nh": "nh"}
+        return IPv6(src=source, dst=destination, **{names[k]: v for k, v in fields.items() if k in names})
+
+    def ports(self, side):
+        if side == "pod":
+            return dict(sport=self.port, dport=self.service)
+        seen = self.play.seen
+        layer = TCP if self.protocol == "tcp" else UDP
+        return dict(sport=self.service, dport=seen[layer].sport if seen and layer in seen else 45678)
+
+    def ping(self, side, kind="request", seq=1, ident=None, data=b"echo", **fields):
+        seen = self.play.seen
+        if ident is None:
+            ident = self.port if side == "pod" else echo_of(seen).id if seen and echo_of(seen) else 4567
+        if self.family == 4:
+            return self.ip(side, **fields) / ICMP(type=8 if kind == "request" else 0, id=ident, seq=seq) / Raw(data)
+        layer = ICMPv6EchoRequest if kind == "request" else ICMPv6EchoReply
+        return self.ip(side, **fields) / layer(id=ident, seq=seq, data=data)
+
+
+def pods_connections(play, family):
+    flow = PodFlow(play, "life", family)
+    flow.pod("S")
+    flow.client("SA")
+    flow.pod("A")
+    flow.pod("PA", data=b"request")
+    flow.client("PA", data=b"answer")
+    flow.pod("FA")
+    flow.client("FA")
+    flow.pod("A", name="last A")
+    flow = PodFlow(play, "refused", family)
+    flow.pod("S")
+    flow.client("RA")
+    flow.pod("S", name="S again")
+    for flags in ("S", "SA", "A", "R"):
+        flow = PodFlow(play, f"nobody asked for {flags}", family)
+        flow.client(flags)
+    flow = PodFlow(play, "without flow A", family)
+    flow.pod("A")
+
+
+def pods_datagrams(play, family):
+    flow = PodFlow(play, "datagrams", family, "udp")
+    flow.step("request", "pod", flow.udp("pod"))
+    flow.step("answer", "client", flow.udp("client"))
+    flow.step("request after it", "pod", flow.udp("pod"))
+    flow.step("empty", "pod", flow.udp("pod", b""))
+    flow.step("not summed", "pod", flow.udp("pod", chksum=0))
+    flow.step("wrong sum", "pod", flow.udp("pod", chksum=0x1234))
+    for ttl in (0, 1, 2):
+        flow.step(f"ttl {ttl}", "pod", flow.udp("pod", ttl=ttl))
+        flow.step(f"ttl {ttl} from client", "client", flow.udp("client", ttl=ttl))
+    flow = PodFlow(play, "nobody asked", family, "udp")
+    flow.step("answer", "client", flow.udp("client"))
+
+
+def pods_pings(play, family):
+    flow = PodFlow(play, "ping", family, "echo")
+    flow.step("request", "pod", flow.ping("pod"))
+    flow.step("reply", "client", flow.ping("client", "reply"))
+    flow.step("second request", "pod", flow.ping("pod", seq=2))
+    flow.step("second reply", "client", flow.ping("client", "reply", seq=2))
+    flow.step("the same reply", "client", flow.ping("client", "reply", seq=2))
+    flow.step("as large as fits", "pod", flow.ping("pod", seq=3, data=bytes(1422 if family == 4 else 1382)))
+    flow.step("reply to another", "client", flow.ping("client", "reply", ident=(echo_of(play.seen).id if play.seen else 1) ^ 1))
+    flow.step("ttl 1", "pod", flow.ping("pod", seq=4, ttl=1))
+    flow.step("reply from pod", "pod", flow.ping("pod", "reply", seq=5))
+    other = PodFlow(play, "nobody asked", family, "echo")
+    other.step("reply", "client", other.ping("client", "reply"))
+    other.step("request", "client", other.ping("client"))
+    if family == 4:
+        timestamp = flow.ip("pod") / ICMP(type=13, id=77, seq=1)
+        other.step("timestamp request", "pod", timestamp)
+
+
+def pods_errors(play, family):
+    for protocol in ("tcp", "udp", "echo"):
+        flow = PodFlow(play, f"errors about {protocol}", family, protocol)
+        make = {"tcp": lambda: flow.tcp("pod", "S"), "udp": lambda: flow.udp("pod"), "echo": lambda: flow.ping("pod")}[protocol]
+        flow.step("request", "pod", make())
+        outer = play.seen
+        back = {
+            "tcp": lambda: flow.tcp("client", "SA"), "udp": lambda: flow.udp("client"), "echo": lambda: flow.ping("client", "reply"),
+        }[protocol]()
+        flow.step("answer", "client", back)
+        # The answer as the pod has it.
+        inner = back.copy()
+        inner.dst = POD[family]
+        if protocol == "echo":
+            echo_of(inner).id = flow.port
+        else:
+            inner[TCP if protocol == "tcp" else UDP].dport = flow.port
+        out = outer.src if outer else OUT[family]
+        for kind, mtu in (("unreachable", 0), ("port", 0), ("too big", 1400), ("time", 0)):
+            flow.step(f"{kind} from client", "client", flow.error(kind, outer or inner, CLIENT[family], out, mtu))
+            flow.step(f"{kind} from a router", "client", flow.error(kind, outer or inner, FAR_ROUTER[family], out, mtu))
+            flow.step(f"{kind} from pod", "pod", flow.error(kind, inner, POD[family], CLIENT[family], mtu))
+        flow.step("wrong sum", "client", flow.error("port", outer or inner, CLIENT[family], out, chksum=0x1234))
+        flow.step("request after them", "pod", make())
+
+
+def pods_parts(play, family):
+    flow = PodFlow(play, "fragments", family, "udp")
+    packet = flow.udp("pod", bytes(n & 255 for n in range(1300)), id=flow.port)
+    flow.step("a request in order", "pod", cut(packet.__class__(bytes(packet)), 512, family))
+    answer = flow.udp("client", bytes(n & 255 for n in range(1300)), id=flow.port + 1)
+    flow.step("an answer in order", "client", cut(answer.__class__(bytes(answer)), 512, family))
+    answer = flow.udp("client", bytes(n & 255 for n in range(1200)), id=flow.port + 2)
+    flow.step("an answer in reverse", "client", cut(answer.__class__(bytes(answer)), 512, family)[::-1])
+
+
+def echoes(play, family):
+    """Pings for the gateway itself: its host's answers, or its own."""
+    flow = Flow(play, "echoes", family, "udp")
+    flow.step("request", "client", flow.udp("client"))
+    pool = play.seen.src if play.seen else {4: "10.77.200.2", 6: "fd77:0:0:200::2"}[family]
+    member = {4: "10.77.200.0", 6: "fd77:0:0:200::"}[family]
+
+    def ping(source, destination, kind):
+        if family == 4:
+            return IP(src=source, dst=destination, id=1) / ICMP(type=8 if kind == "request" else 0, id=99, seq=1) / Raw(b"echo")
+        layer = ICMPv6EchoRequest if kind == "request" else ICMPv6EchoReply
+        return IPv6(src=source, dst=destination) / layer(id=99, seq=1, data=b"echo")
+
+    flow.step("ping from client", "client", ping(CLIENT[family], GATEWAY[family], "request"))
+    flow.step("reply from client", "client", ping(CLIENT[family], GATEWAY[family], "reply"))
+    flow.step("ping from pod", "pod", ping(POD[family], member, "request"))
+    flow.step("reply from pod", "pod", ping(POD[family], pool, "reply"))
+
+
+SCENES = {
+    "clients": (connections, datagrams, errors, headers, parts, echoes),
+    "kept": (connections, datagrams, errors, parts),
+    "pods": (pods_connections, pods_datagrams, pods_pings, pods_errors, pods_parts),
+}
+
+
 def main():
     # One CPU, so that what is written first is received first.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     play = Play(*sys.argv[1:5])
     play.warm_up()
+    play.mode = sys.argv[5]
     for family in (4, 6):
-        for scene in (connections, datagrams, errors, headers, parts):
+        for scene in SCENES[play.mode]:
             scene(play, family)
 
 

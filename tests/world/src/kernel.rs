@@ -21,10 +21,22 @@ impl World {
     /// # Errors
     /// The first command that failed.
     pub fn start_kernel_gateway(&self, pick: Option<usize>) -> Result<KernelGateway<'_>, WorldError> {
+        self.start_kernel_gateway_with(pick, "")
+    }
+
+    /// The same, with rules of nftables that sources are translated by before the usual one.
+    ///
+    /// # Errors
+    /// The first command that failed.
+    pub fn start_kernel_gateway_with(
+        &self,
+        pick: Option<usize>,
+        postrouting: &str,
+    ) -> Result<KernelGateway<'_>, WorldError> {
         let gateway = KernelGateway { world: self };
         let backend = self.options().backend;
         script(&self.namespace(Host::Gateway), &member(backend, &GATEWAY, "un0", NODES.iter()))?;
-        script(&self.namespace(Host::Gateway), &format!("nft -f - <<'END'\n{}END", rules(backend, pick)))?;
+        script(&self.namespace(Host::Gateway), &format!("nft -f - <<'END'\n{}END", rules(backend, pick, postrouting)))?;
         Ok(gateway)
     }
 }
@@ -43,7 +55,7 @@ impl Drop for KernelGateway<'_> {
     }
 }
 
-fn rules(backend: Backend, pick: Option<usize>) -> String {
+fn rules(backend: Backend, pick: Option<usize>, postrouting: &str) -> String {
     let services = [("tcp", WEB_NODE_PORT, 80), ("udp", DNS_NODE_PORT, 53), ("udp", ECHO_NODE_PORT, 7)];
     let pods: Vec<(String, String)> =
         NODES.iter().flat_map(|node| (0..POD_SUFFIXES.len()).map(|pod| (node.pod_v4(pod), node.pod_v6(pod)))).collect();
@@ -76,7 +88,7 @@ fn rules(backend: Backend, pick: Option<usize>) -> String {
     let _ = writeln!(
         text,
         "chain prerouting {{ type nat hook prerouting priority dstnat;\n{entry}}}
-         chain postrouting {{ type nat hook postrouting priority srcnat; {source} }}
+         chain postrouting {{ type nat hook postrouting priority srcnat; {postrouting} {source} }}
          }}"
     );
     text
