@@ -34,3 +34,8 @@ fn parsing_survives_every_known_input() {
 fn the_pipeline_survives_every_known_input() {
     each_input("pipeline", pipeline::run);
 }
+
+#[test]
+fn a_gateway_survives_every_known_input() {
+    each_input("gateway", pipeline::gateway::run);
+}

@@ -5,13 +5,16 @@ use std::sync::OnceLock;
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Admission, Backend, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS, Neighbour, NextHop,
-    OuterDscp, Peer, Policy, Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep, bytes_required, compile,
+    Admission, Backend, ClientAddress, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
+    Neighbour, NextHop, OuterDscp, Peer, Policy, Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep,
+    bytes_required, compile,
 };
 
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const SERVICES: usize = 4;
 pub(crate) const SNAPSHOTS: usize = 3;
+/// As many again, of a cluster whose pods talk to the outside and whose backends see their clients.
+pub(crate) const SNAPSHOTS_OF_BOTH: usize = 2 * SNAPSHOTS;
 
 pub(crate) const VXLAN_PORT: u16 = 8472;
 pub(crate) const VTEP_V4: [u8; 4] = [10, 99, 0, 50];
@@ -81,7 +84,7 @@ pub(crate) const ADDRESSES_V6: &[[u8; 16]] = &[
 pub(crate) const PORT_NUMBERS: &[u16] =
     &[30080, 80, 30053, 30099, 30081, VXLAN_PORT, 40000, 40001, 40002, 40003, 32768, 32769, 32783, 32784, 0, 53];
 
-/// Snapshots of this cluster at three moments.
+/// Snapshots of this cluster at three moments, and of another at three more.
 pub(crate) struct World {
     snapshots: Vec<Aligned>,
 }
@@ -95,7 +98,7 @@ struct Aligned {
 impl World {
     pub(crate) fn get() -> &'static Self {
         static WORLD: OnceLock<World> = OnceLock::new();
-        WORLD.get_or_init(|| Self { snapshots: (0..SNAPSHOTS as u32).map(compiled).collect() })
+        WORLD.get_or_init(|| Self { snapshots: (0..SNAPSHOTS_OF_BOTH as u32).map(compiled).collect() })
     }
 
     pub(crate) fn snapshot(&self, index: usize) -> Snapshot<'_> {
@@ -154,7 +157,8 @@ fn compiled(moment: u32) -> Aligned {
         service(3, Protocol::TCP, &lost_frontends, &lost),
     ];
     let [mut uplink, mut underlay] = PORTS.map(|(mac, mtu)| Port { mac, mtu });
-    match moment {
+    let is_other = moment as usize >= SNAPSHOTS;
+    match moment % SNAPSHOTS as u32 {
         0 => {}
         1 => {
             peers[0].next_hop = None;
@@ -179,6 +183,17 @@ fn compiled(moment: u32) -> Aligned {
     let neighbours = [Neighbour { port: PortId(0), address: address("192.0.2.254"), mac: STATION }];
     let subnets = [net("10.77.200.0/24"), net("fd77:0:0:200::/64")];
     let pool = [address("10.77.200.2"), address("10.77.200.3"), address("fd77:0:0:200::2")];
+    let stand_for_pods = [address("192.0.2.77"), address("2001:db8:1::77")];
+    let exempt = [net("10.77.0.0/16"), net("fd77::/48")];
+    let mut masquerade = Masquerade::NONE;
+    let admission = match moment as usize {
+        0..=SNAPSHOTS => Admission::default(),
+        _ => Admission { half_open_per_client: 4, new_flows_per_second: 20 },
+    };
+    if is_other {
+        masquerade = Masquerade { addresses: &stand_for_pods, ports: (32768, 32799), exempt: &exempt };
+        services[..2].iter_mut().for_each(|service| service.policy.client_address = ClientAddress::Keep);
+    }
     let description = Description {
         generation: moment + 1,
         gateway: Gateway {
@@ -195,10 +210,10 @@ fn compiled(moment: u32) -> Aligned {
             local: &[],
             mss: MssLimit::Path,
             outer_dscp: OuterDscp::Copy,
-            masquerade: Masquerade::NONE,
+            masquerade,
             selector_seed: 7,
             timeouts: Timeouts::default(),
-            admission: Admission::default(),
+            admission,
         },
         ports: &[uplink, underlay],
         peers: &peers,

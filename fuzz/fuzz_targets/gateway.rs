@@ -1,0 +1,8 @@
+//! Bytes as a script for a whole gateway: frames and their parts, two workers, time, restarts.
+
+#![no_main]
+
+#[path = "../src/pipeline/mod.rs"]
+mod pipeline;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pipeline::gateway::run(data));
