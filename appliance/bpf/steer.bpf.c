@@ -5,7 +5,7 @@
 // answers for the gateway. All else passes to the kernel as it came.
 //
 //   the gateway's                                        recognised by
-//   TCP or UDP to a frontend, VXLAN to the own VTEP      `endpoints` (address, port, protocol)
+//   TCP, UDP, SCTP to a frontend, VXLAN to the own VTEP  `endpoints` (address, port, protocol)
 //   plain IP into the own overlay subnets                `subnets`
 //   later fragments of either                            `fragments`, written by the first one; one
 //                                                        that comes before its own, by the first of
@@ -60,6 +60,7 @@ enum protocol {
 	FRAGMENT = 44,
 	ICMPV6 = 58,
 	DESTINATION_OPTIONS = 60,
+	SCTP = 132,
 };
 
 // IPv4 addresses are kept as IPv4-mapped IPv6 ones (RFC 4291 §2.5.5.2).
@@ -219,6 +220,12 @@ INLINE int is_endpoint(struct address *address, __be16 port, __u8 protocol)
 	return map_lookup(&endpoints, &key) != 0;
 }
 
+// Protocols whose header begins with a source and a destination port.
+INLINE int has_ports(__u8 protocol)
+{
+	return protocol == TCP || protocol == UDP || protocol == SCTP;
+}
+
 INLINE int is_ours_by_port(struct packet *packet, void *end)
 {
 	if (!HAS(packet->transport, 4, end))
@@ -248,7 +255,7 @@ INLINE int is_error_about_ours(struct packet *error, void *end)
 		if (!parse_ipv6(icmp + ICMP_LEN, end, &quoted))
 			return 0;
 	}
-	if (quoted.protocol != TCP && quoted.protocol != UDP)
+	if (!has_ports(quoted.protocol))
 		return 0;
 	if (quoted.is_later_part || !HAS(quoted.transport, 4, end))
 		return 0;
@@ -301,7 +308,7 @@ INLINE int is_ours(struct packet *packet, void *end)
 	if (packet->is_later_part) {
 		if (is_later_part_ours(packet))
 			return 1;
-	} else if (packet->protocol == TCP || packet->protocol == UDP) {
+	} else if (has_ports(packet->protocol)) {
 		if (is_ours_by_port(packet, end)) {
 			if (packet->is_fragment)
 				remember_first_part(packet, 1);

@@ -104,7 +104,7 @@ type NextHop struct {
 type Service struct {
 	// ID stays the same while the service exists; its counters are found by it.
 	ID uint32
-	// Protocol is TCP or UDP.
+	// Protocol is TCP, UDP or SCTP.
 	Protocol uint8
 	// TableSize is the number of slots of its selector's table: a prime,
 	// TableSize unless there is a reason.

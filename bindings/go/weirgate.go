@@ -31,8 +31,9 @@ const (
 
 // Protocols of services.
 const (
-	TCP = C.WEIRGATE_PROTOCOL_TCP
-	UDP = C.WEIRGATE_PROTOCOL_UDP
+	TCP  = C.WEIRGATE_PROTOCOL_TCP
+	UDP  = C.WEIRGATE_PROTOCOL_UDP
+	SCTP = C.WEIRGATE_PROTOCOL_SCTP
 )
 
 // A Status is what a call of the library answered. As an error it is never StatusOK.

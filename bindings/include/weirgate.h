@@ -47,6 +47,9 @@
 // The protocol number of UDP.
 #define WEIRGATE_PROTOCOL_UDP 17
 
+// The protocol number of SCTP.
+#define WEIRGATE_PROTOCOL_SCTP 132
+
 // `weirgate_address.family` where there is no address.
 #define WEIRGATE_FAMILY_NONE 0
 
@@ -240,7 +243,7 @@ typedef struct weirgate_service {
     uint32_t id;
     // Slots of its selector's table: a prime, `WEIRGATE_TABLE_SIZE` unless there is a reason.
     uint32_t table_size;
-    // `WEIRGATE_PROTOCOL_TCP` or `WEIRGATE_PROTOCOL_UDP`.
+    // `WEIRGATE_PROTOCOL_TCP`, `WEIRGATE_PROTOCOL_UDP` or `WEIRGATE_PROTOCOL_SCTP`.
     uint8_t protocol;
     // Not read.
     uint8_t reserved[7];

@@ -2,7 +2,7 @@
 
 use weirgate::wire::checksum::{self, Sum};
 use weirgate::wire::packet::{self, Ip, Packet, Transport};
-use weirgate::wire::{Ecn, ethernet, icmpv4, icmpv6, ipv4, ipv6, quote, tcp, udp, vxlan};
+use weirgate::wire::{Ecn, ethernet, icmpv4, icmpv6, ipv4, ipv6, quote, sctp, tcp, udp, vxlan};
 
 pub(crate) fn run(data: &[u8]) {
     if let Ok((header, payload)) = ethernet::Header::parse(data) {
@@ -82,6 +82,12 @@ fn check<A>(packet: &Packet<A>, bytes: &[u8]) {
             assert_eq!(header.destination_port(), packet.destination_port);
             assert!(packet.fragment.is_some() || udp::Header::parse(segment).is_ok());
         }
+        Transport::Sctp => {
+            let (header, mut chunks) = sctp::Header::parse_first(segment).expect("an SCTP header");
+            assert_eq!(header.destination_port(), packet.destination_port);
+            assert_eq!(chunks.next().map(|chunk| tcp::Flags::of_chunk(chunk.kind)), Some(packet.flags));
+            assert!(packet.fragment.is_some() || sctp::Header::parse(segment).is_ok());
+        }
         Transport::EchoRequest | Transport::EchoReply | Transport::IcmpError | Transport::IcmpOther => {
             assert_eq!(segment[..2], packet.icmp);
             assert!(segment.len() >= icmpv4::HEADER_LEN);
@@ -113,6 +119,13 @@ fn read_transport(bytes: &[u8]) {
     }
     if let Ok((header, data)) = udp::Header::parse(bytes) {
         assert_eq!(usize::from(header.len()), udp::HEADER_LEN + data.len());
+    }
+    if let Ok((_, chunks)) = sctp::Header::parse(bytes) {
+        let len: usize = chunks.map(|chunk| (sctp::CHUNK_HEADER_LEN + chunk.value.len()).next_multiple_of(4)).sum();
+        assert_eq!((sctp::HEADER_LEN + len).next_multiple_of(4), bytes.len().next_multiple_of(4));
+        let mut packet = bytes.to_vec();
+        assert!(sctp::seal(&mut packet));
+        assert_eq!(sctp::checksum(&packet).as_ref().map(|sum| &sum[..]), packet.get(8..12));
     }
     if let Ok((header, _)) = icmpv4::Header::parse(bytes) {
         let _ = (header.next_hop_mtu(), header.quoted_len());

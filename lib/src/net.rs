@@ -121,6 +121,7 @@ impl fmt::Display for Protocol {
             Self::TCP => f.pad("tcp"),
             Self::UDP => f.pad("udp"),
             Self::ICMPV6 => f.pad("icmpv6"),
+            Self::SCTP => f.pad("sctp"),
             Self(other) => write!(f, "protocol-{other}"),
         }
     }

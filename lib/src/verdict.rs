@@ -101,10 +101,12 @@ drop_reasons! {
     NeighbourUnresolved = "neighbour-unresolved",
     /// Belongs to none of the gateway's flows.
     NoFlow = "no-flow",
-    /// A new TCP flow that does not begin with SYN.
+    /// A new flow that does not begin as its protocol does: TCP with SYN, SCTP with INIT.
     NotSyn = "not-syn",
     /// TCP flags that no segment has together.
     TcpFlags = "tcp-flags",
+    /// SCTP chunks that no packet has together, or whose packet cannot have its tag (RFC 9260 §6.10, §8.5.1).
+    SctpChunks = "sctp-chunks",
     /// A packet that the state of its flow does not allow.
     OutOfState = "out-of-state",
     /// The flow table has no room for another flow.

@@ -368,7 +368,7 @@ pub const SERVICE: Section = Section {
               the uplink's addresses, or at `port` of the external addresses; it has at least one of these ways.",
     fields: &[
         field("name", Kind::Name, Error, "\"web\"", "What status and logs call it. Each name once."),
-        field("protocol", Kind::Word(&["tcp", "udp"]), Error, "\"tcp\"", "The transport protocol."),
+        field("protocol", Kind::Word(&["tcp", "udp", "sctp"]), Error, "\"tcp\"", "The transport protocol."),
         field("port", Kind::Port, ErrorIf("there are external addresses"), "80", "The port on the external addresses."),
         field(
             "node_port",

@@ -161,6 +161,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
             name: table.one("name", findings),
             protocol: table.one::<String>("protocol", findings).map(|word| match word.value.as_str() {
                 "udp" => Protocol::UDP,
+                "sctp" => Protocol::SCTP,
                 _ => Protocol::TCP,
             }),
             port: table.one("port", findings),

@@ -10,6 +10,7 @@ const CLIENT_V6: &str = "2001:db8:1::2";
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -77,7 +78,10 @@ pub(crate) fn cases() -> Vec<Case> {
         ("ssh, ipv6", to_v6(TCP, FRONTEND_V6, 22), Kernel),
         ("a frontend's port of another address", to_v4(TCP, other, 80), Kernel),
         ("a frontend's port of another address, ipv6", to_v6(TCP, other_v6, 80), Kernel),
-        ("another protocol", ethernet(0x0800, packet_v4(132, CLIENT_V4, FRONTEND_V4, ports(40_000, 80))), Kernel),
+        ("sctp to a frontend", to_v4(SCTP, FRONTEND_V4, 38), Ring),
+        ("sctp to a frontend, ipv6", to_v6(SCTP, FRONTEND_V6, 38), Ring),
+        ("sctp to a port that is a frontend of tcp", to_v4(SCTP, FRONTEND_V4, 80), Kernel),
+        ("another protocol", to_v4(33, FRONTEND_V4, 80), Kernel),
         ("ping", echo(FRONTEND_V4), Kernel),
         ("ping, ipv6", echo_v6(128, FRONTEND_V6), Kernel),
         ("neighbour solicitation", echo_v6(135, FRONTEND_V6), Kernel),
@@ -125,6 +129,11 @@ pub(crate) fn cases() -> Vec<Case> {
         ("unreachable, about a frontend's reply", error(3, reply(80)), Ring),
         ("time exceeded, about a frontend's reply", error(11, reply(80)), Ring),
         ("unreachable, cut to eight bytes of the quoted packet", error(3, reply(80)[..28].to_vec()), Ring),
+        (
+            "unreachable, about a frontend's sctp",
+            error(3, packet_v4(SCTP, FRONTEND_V4, CLIENT_V4, ports(38, 40_000))[..28].to_vec()),
+            Ring,
+        ),
         ("unreachable, about the host's own", error(3, reply(22)), Kernel),
         ("unreachable, quoting too little", error(3, reply(80)[..21].to_vec()), Kernel),
         ("a redirect, about a frontend's reply", error(5, reply(80)), Kernel),

@@ -34,6 +34,8 @@ fn table() -> SteerTable {
             (address(frames::FRONTEND_V4), 53, Protocol::UDP),
             (address(frames::FRONTEND_V6), 80, Protocol::TCP),
             (address(frames::FRONTEND_V6), 53, Protocol::UDP),
+            (address(frames::FRONTEND_V4), 38, Protocol::SCTP),
+            (address(frames::FRONTEND_V6), 38, Protocol::SCTP),
         ],
         vteps: vec![(address(frames::VTEP), 8472)],
         subnets: vec!["10.77.200.0/24".parse().unwrap(), "fd77:0:0:200::/64".parse().unwrap()],

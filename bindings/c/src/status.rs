@@ -152,7 +152,7 @@ impl Status {
             Self::NoVtep => c"a VXLAN peer of a family in which the gateway has no VTEP",
             Self::MtuTooSmall => c"a link too small for the encapsulation of a peer behind it",
             Self::DuplicateFrontend => c"two services listen at the same place",
-            Self::UnknownProtocol => c"a service that is neither TCP nor UDP",
+            Self::UnknownProtocol => c"a service that is none of TCP, UDP and SCTP",
             Self::NoWeight => c"no member of the selector has a weight above 0",
             Self::NotPrime => c"the selector's number of slots is not a prime that it may have",
             Self::TooManyMembers => c"more members than a selector can tell apart",
@@ -274,9 +274,10 @@ impl From<CompileError> for Problem {
             CompileError::DuplicateFrontend(endpoint, protocol) => {
                 (Status::DuplicateFrontend, format!("two services listen at {endpoint} over {protocol}"))
             }
-            CompileError::UnknownProtocol(protocol) => {
-                (Status::UnknownProtocol, format!("{protocol} cannot be the protocol of a service, only TCP and UDP"))
-            }
+            CompileError::UnknownProtocol(protocol) => (
+                Status::UnknownProtocol,
+                format!("{protocol} cannot be the protocol of a service, only TCP, UDP and SCTP"),
+            ),
             CompileError::Selector { service, error } => {
                 let text = match error {
                     FillError::TooManyMembers(members) => {

@@ -34,6 +34,9 @@ pub const WEIRGATE_PROTOCOL_TCP: u8 = 6;
 /// The protocol number of UDP.
 pub const WEIRGATE_PROTOCOL_UDP: u8 = 17;
 
+/// The protocol number of SCTP.
+pub const WEIRGATE_PROTOCOL_SCTP: u8 = 132;
+
 /// `weirgate_address.family` where there is no address.
 pub const WEIRGATE_FAMILY_NONE: u8 = 0;
 
@@ -77,6 +80,7 @@ const _: () = {
     assert!(WEIRGATE_TABLE_SIZE == maglev::TABLE_SIZE);
     assert!(WEIRGATE_VXLAN_HEADER_BYTES == wire::vxlan::HEADER_LEN);
     assert!(WEIRGATE_PROTOCOL_TCP == net::Protocol::TCP.0 && WEIRGATE_PROTOCOL_UDP == net::Protocol::UDP.0);
+    assert!(WEIRGATE_PROTOCOL_SCTP == net::Protocol::SCTP.0);
 };
 
 /// A network address. IPv4 stands in the first four bytes.
@@ -193,7 +197,7 @@ pub struct Service {
     pub id: u32,
     /// Slots of its selector's table: a prime, `WEIRGATE_TABLE_SIZE` unless there is a reason.
     pub table_size: u32,
-    /// `WEIRGATE_PROTOCOL_TCP` or `WEIRGATE_PROTOCOL_UDP`.
+    /// `WEIRGATE_PROTOCOL_TCP`, `WEIRGATE_PROTOCOL_UDP` or `WEIRGATE_PROTOCOL_SCTP`.
     pub protocol: u8,
     /// Not read.
     pub reserved: [u8; 7],

@@ -4,7 +4,7 @@ use weirgate::net::{Mac, Protocol};
 use weirgate::wire::checksum::Delta;
 use weirgate::wire::ethernet::{self, EtherType};
 use weirgate::wire::packet::{self, Ip, Transport};
-use weirgate::wire::{checksum, icmpv4, icmpv6, ipv4, ipv6, tcp, udp, vxlan};
+use weirgate::wire::{checksum, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp, vxlan};
 
 use super::script::Script;
 use super::world;
@@ -175,8 +175,26 @@ fn segment(script: &mut Script<'_>, len: usize, ends: Ends) -> (Protocol, Vec<u8
             (Protocol::UDP, segment)
         }
         6 => icmp(script, data, ends),
+        _ if kind >= 128 => (Protocol::SCTP, sctp_packet(script, source_port, destination_port, data)),
         _ => (Protocol(script.byte()), data),
     }
+}
+
+/// One chunk that moves states, perhaps with data behind it.
+fn sctp_packet(script: &mut Script<'_>, source_port: [u8; 2], destination_port: [u8; 2], data: Vec<u8>) -> Vec<u8> {
+    let kind = script.pick(&[1, 1, 1, 10, 7, 8, 14, 6, 0, 9, 255]);
+    let tag = if kind == sctp::kind::INIT { [0; 4] } else { [0, 0, 0, script.below(3) as u8] };
+    let mut value = vec![0, 0, 0, 1 + script.below(2) as u8];
+    value.resize(16, 0);
+    let mut packet = sctp::emit(source_port, destination_port, tag).to_vec();
+    packet.extend(sctp::emit_chunk(kind, script.below(2) as u8, value.len() as u16));
+    packet.extend(value);
+    if script.below(4) == 0 {
+        packet.extend(sctp::emit_chunk(sctp::kind::DATA, 3, data.len() as u16));
+        packet.extend(data);
+    }
+    assert!(sctp::seal(&mut packet));
+    packet
 }
 
 fn icmp(script: &mut Script<'_>, data: Vec<u8>, ends: Ends) -> (Protocol, Vec<u8>) {
@@ -423,6 +441,12 @@ fn turn_packet(frame: &mut [u8], at: usize, script: &mut Script<'_>) -> Option<u
             segment[13] = new;
             let sum = delta.apply([segment[16], segment[17]]);
             segment[tcp::CHECKSUM_OFFSET..][..2].copy_from_slice(&sum);
+        }
+        Transport::Sctp => {
+            turn(segment, 0, 2);
+            segment[sctp::HEADER_LEN] = script.pick(&[2, 11, 8, 14, 6, 0]);
+            segment[7] = 1 + script.below(2) as u8;
+            sctp::seal(segment);
         }
         _ => {}
     }

@@ -11,7 +11,7 @@ use weirgate::snapshot::{
 };
 
 pub(crate) const WORKERS: usize = 2;
-pub(crate) const SERVICES: usize = 4;
+pub(crate) const SERVICES: usize = 5;
 pub(crate) const SNAPSHOTS: usize = 3;
 /// As many again, of a cluster whose pods talk to the outside and whose backends see their clients.
 pub(crate) const SNAPSHOTS_OF_BOTH: usize = 2 * SNAPSHOTS;
@@ -155,6 +155,7 @@ fn compiled(moment: u32) -> Aligned {
         service(1, Protocol::UDP, &dns_frontends, &dns),
         service(2, Protocol::TCP, &empty, &[]),
         service(3, Protocol::TCP, &lost_frontends, &lost),
+        service(4, Protocol::SCTP, &web_frontends, &web),
     ];
     let [mut uplink, mut underlay] = PORTS.map(|(mac, mtu)| Port { mac, mtu });
     let is_other = moment as usize >= SNAPSHOTS;

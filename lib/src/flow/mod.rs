@@ -42,9 +42,9 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
 }
 
 impl Address for [u8; 4] {
-    type Spare = [u32; 1];
+    type Spare = [u32; 0];
 
-    const VACANT: Entry<Self> = Entry::vacant([0; 4], [0; 1]);
+    const VACANT: Entry<Self> = Entry::vacant([0; 4], [0; 0]);
 
     #[inline]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
@@ -61,9 +61,9 @@ impl Address for [u8; 4] {
 }
 
 impl Address for [u8; 16] {
-    type Spare = [u32; 5];
+    type Spare = [u32; 4];
 
-    const VACANT: Entry<Self> = Entry::vacant([0; 16], [0; 5]);
+    const VACANT: Entry<Self> = Entry::vacant([0; 16], [0; 4]);
 
     #[inline]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
@@ -108,6 +108,10 @@ impl<A: Copy> Tuple<A> {
     }
 }
 
+/// SCTP's verification tags, folded to sixteen bits: of packets of the original and of the reply direction.
+/// Zero is not known.
+pub(crate) type Tags = [u16; 2];
+
 /// One flow, both directions. Plain data; all zeroes is vacant.
 ///
 /// A packet of the original direction carries `original` and leaves as the inverse of `reply`; a
@@ -141,6 +145,8 @@ pub struct Entry<A: Address> {
     pub(crate) generation: u32,
     /// In a flow that may have to give way, the one before it and the one behind it in its queue.
     queued: [u32; 2],
+    /// What is kept of SCTP's verification tags.
+    pub(crate) tags: Tags,
     spare: A::Spare,
 }
 
@@ -164,9 +170,9 @@ pub(crate) const NO_HOP: u32 = u32::MAX;
 pub(crate) const NO_SERVICE: u32 = u32::MAX;
 
 /// The bytes of the fields that are the same in both families.
-const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4 + 8;
-const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 64 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON + 4 == 64);
-const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 128 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON + 20 == 128);
+const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4 + 8 + 4;
+const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 64 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON == 64);
+const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 128 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON + 16 == 128);
 
 impl<A: Address> Entry<A> {
     const fn vacant(address: A, spare: A::Spare) -> Self {
@@ -185,6 +191,7 @@ impl<A: Address> Entry<A> {
             hop: 0,
             generation: 0,
             queued: [0; 2],
+            tags: [0; 2],
             spare,
         }
     }

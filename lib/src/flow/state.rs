@@ -103,6 +103,11 @@ impl State {
     /// How many numbers there can be, 0 (no flow) included.
     pub const COUNT: usize = NUMBER as usize + 1;
 
+    /// The state whose number, perhaps with [`ASSURED`] beside it, this is.
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
+        Self::from_number(byte & !ASSURED)
+    }
+
     /// Whether flows of this protocol have this state.
     #[must_use]
     pub const fn is_of(self, protocol: Protocol) -> bool {
@@ -228,7 +233,7 @@ impl Flags {
     /// transitions do not know are one.
     #[must_use]
     pub const fn of_chunk(kind: u8) -> Self {
-        Self(if kind < transitions::chunk::OTHER { kind } else { transitions::chunk::OTHER })
+        Self(if kind < transitions::OTHER_CHUNK { kind } else { transitions::OTHER_CHUNK })
     }
 }
 

@@ -2,7 +2,8 @@
 //! their first one.
 //!
 //! Nothing is reassembled. The first part has the ports, and decides; each other part follows it, and
-//! one that comes early waits in a ring of bytes (RFC 4787 §11, REQ-14).
+//! one that comes early waits in a ring of bytes (RFC 4787 §11, REQ-14). Where the first one itself
+//! depends on the length of the whole, all wait until the last has come.
 //!
 //! Rules when full:
 //! - A datagram has eight places that it may take. Where all are taken, it takes the place of one
@@ -94,6 +95,10 @@ pub(crate) struct Key {
 pub(crate) enum Fate {
     /// Nothing: the first part has not come.
     Waiting,
+    /// Nothing: the first part has come, and waits in front of the others for the last.
+    Headed,
+    /// Nothing: the first part has waited, and can decide now.
+    Whole,
     /// It is translated, as its ports say.
     Forwarded,
     /// It is the host's.
@@ -208,6 +213,8 @@ impl Datagram {
             3 => Fate::Host,
             4 => Fate::Handed(self.worker),
             6 => Fate::Asked(self.worker),
+            7 => Fate::Headed,
+            8 => Fate::Whole,
             _ => Fate::Refused,
         }
     }
@@ -220,6 +227,8 @@ impl Datagram {
             Fate::Handed(worker) => (4, worker),
             Fate::Refused => (5, 0),
             Fate::Asked(worker) => (6, worker),
+            Fate::Headed => (7, 0),
+            Fate::Whole => (8, 0),
         };
         self.lingers |= matches!(fate, Fate::Asked(_)) as u8;
     }
@@ -233,15 +242,17 @@ impl Datagram {
         }
     }
 
-    /// Whether its parts go somewhere.
+    /// Whether its parts go somewhere, or are about to.
     const fn is_under_way(&self) -> bool {
-        matches!(self.fate(), Fate::Forwarded | Fate::Host | Fate::Handed(_) | Fate::Asked(_))
+        matches!(self.fate(), Fate::Whole | Fate::Forwarded | Fate::Host | Fate::Handed(_) | Fate::Asked(_))
     }
 }
 
 /// A part that has waited and can leave now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Released<'f> {
+    /// The place of its datagram.
+    pub(crate) index: u32,
     pub(crate) frame: &'f [u8],
     pub(crate) port: PortId,
     pub(crate) handovers: u8,
@@ -337,7 +348,7 @@ impl<'m> Fragments<'m> {
                 _ if is_it => 5_u64,
                 _ if datagram.is_vacant() => 4,
                 _ if is_over => 3,
-                Fate::Waiting | Fate::Refused => 2,
+                Fate::Waiting | Fate::Headed | Fate::Refused => 2,
                 _ => 1,
             };
             best = best.max_by_rank((place, rank << 32 | u64::from(silent)));
@@ -365,6 +376,11 @@ impl<'m> Fragments<'m> {
         self.datagrams
             .get(index as usize)
             .map_or((Fate::Refused, First::default()), |datagram| (datagram.fate(), datagram.first()))
+    }
+
+    /// Bytes of the whole datagram's data; `None` while its last part has not come.
+    pub(crate) fn total(&self, index: u32) -> Option<u32> {
+        self.datagrams.get(index as usize).map(|datagram| datagram.total).filter(|total| *total != 0)
     }
 
     /// Takes in where a part lies. What clashes, but for a repetition, ends the whole datagram.
@@ -411,6 +427,10 @@ impl<'m> Fragments<'m> {
     ///
     /// Work: gives up as many old parts as take the same room, and the rest of their datagrams.
     pub(crate) fn hold(&mut self, index: u32, frame: &[u8], port: PortId, handovers: u8) -> bool {
+        self.put(index, frame, port, handovers, false)
+    }
+
+    fn put(&mut self, index: u32, frame: &[u8], port: PortId, handovers: u8, is_first: bool) -> bool {
         let at = loop {
             match self.log.make_room(frame.len()) {
                 Room::At(at) => break at,
@@ -434,15 +454,40 @@ impl<'m> Fragments<'m> {
         }
         self.log.append(at, frame, index, port.0, handovers);
         if datagram.held_first == NONE {
+            (datagram.held_first, datagram.held_last) = (at, at);
+        } else if is_first {
+            self.log.link(at, datagram.held_first);
             datagram.held_first = at;
         } else {
             self.log.link(datagram.held_last, at);
+            datagram.held_last = at;
         }
-        datagram.held_last = at;
         if datagram.is_under_way() {
             self.queue(index);
         }
         true
+    }
+
+    /// Keeps the first part in front of those that came before it, until the last one comes.
+    ///
+    /// As [`hold`](Self::hold).
+    pub(crate) fn hold_first(&mut self, index: u32, frame: &[u8], port: PortId, handovers: u8) -> bool {
+        if let Some(datagram) = self.datagrams.get_mut(index as usize) {
+            datagram.set_fate(Fate::Headed);
+        }
+        self.put(index, frame, port, handovers, true)
+    }
+
+    /// Lets a datagram go on whose first part waits, where the last has come.
+    pub(crate) fn complete(&mut self, index: u32, tick: u32) {
+        if let Some(datagram) = self.datagrams.get_mut(index as usize)
+            && datagram.fate() == Fate::Headed
+            && datagram.total != 0
+        {
+            datagram.set_fate(Fate::Whole);
+            datagram.seen = tick;
+            self.queue(index);
+        }
     }
 
     /// The first part has come, and this is where the datagram goes.
@@ -489,7 +534,8 @@ impl<'m> Fragments<'m> {
     pub(crate) fn finish(&mut self, index: u32) {
         let is_over = |datagram: &Datagram| {
             let is_complete = datagram.total != 0 && datagram.received == datagram.total;
-            is_complete && datagram.is_under_way() && datagram.held_first == NONE && datagram.lingers == 0
+            let is_decided = datagram.fate() != Fate::Whole;
+            is_complete && is_decided && datagram.is_under_way() && datagram.held_first == NONE && datagram.lingers == 0
         };
         if self.datagrams.get(index as usize).is_some_and(is_over) {
             self.vacate(index);
@@ -516,7 +562,7 @@ impl<'m> Fragments<'m> {
         let note = self.log.note(at);
         datagram.held_first = note.map_or(NONE, |note| note.next);
         let (note, frame) = note.zip(self.log.frame(at))?;
-        let heard = hear(Released { frame, port: PortId(note.port), handovers: note.handovers, fate, first });
+        let heard = hear(Released { index, frame, port: PortId(note.port), handovers: note.handovers, fate, first });
         self.log.vacate(at);
         // The datagram may have been waiting for this one alone.
         self.next_ready();

@@ -70,7 +70,7 @@ pub(super) fn carry<A: Wire, R: Recorder>(
 #[derive(Clone, Copy)]
 pub(super) struct Hit {
     pub(super) found: Found,
-    state: u8,
+    pub(super) state: u8,
 }
 
 /// What a packet's flow says to it.
@@ -381,7 +381,7 @@ fn translate<A: Wire, R: Recorder>(
     to: &Tuple<A>,
 ) -> Result<(), DropReason> {
     let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
-    A::translate(ip, &item.packet, to)?;
+    A::translate(ip, &item.packet, to, &cx.whole_len)?;
     cx.explain(explain::Step::Translated(
         endpoint(to.source, to.source_port),
         endpoint(to.destination, to.destination_port),

@@ -3,7 +3,7 @@
 
 use super::act::{self, Leave, Seen};
 use super::bind::Bound;
-use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, pods};
+use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, pods, sctp};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
 use crate::net::{Mac, Protocol, WorkerId};
@@ -24,6 +24,8 @@ pub(super) fn act<A: Wire, R: Recorder>(
         Transport::EchoRequest if A::is_own(cx.snapshot, item.packet.destination) => answer_echo(cx, frame, item),
         Transport::EchoRequest | Transport::EchoReply => echo(cx, frame, item),
         Transport::IcmpError => translate_error(cx, frame, item),
+        Transport::Other if item.packet.protocol == Protocol::SCTP => sctp::read(cx, frame, item),
+        Transport::Sctp => sctp::act(cx, frame, item),
         Transport::Other => Err(DropReason::UnknownProtocol),
         _ => Err(DropReason::IcmpUnmatched),
     }
@@ -149,7 +151,10 @@ fn outside_elsewhere<A: Wire, R: Recorder>(
 
 /// Whether a quoted packet can be one of a flow's.
 const fn has_flow(transport: Transport) -> bool {
-    matches!(transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::EchoReply)
+    matches!(
+        transport,
+        Transport::Tcp | Transport::Udp | Transport::Sctp | Transport::EchoRequest | Transport::EchoReply
+    )
 }
 
 /// An error about a packet of a flow: both its own addresses and the packet that it quotes become

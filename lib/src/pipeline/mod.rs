@@ -21,6 +21,7 @@ mod icmp;
 mod parts;
 mod pods;
 mod policy;
+mod sctp;
 mod sort;
 mod translate;
 mod worker;
@@ -64,8 +65,16 @@ pub fn process_explained<R: Recorder>(
     worker.begin(now);
     let Burst { frames, spares, emitted } = burst;
     let mut spares = Spares { frames: spares.get_mut(*emitted..).unwrap_or_default(), taken: 0, first: frames.len() };
-    let mut cx =
-        Context { worker, snapshot, tick: tick(now), frame_index: 0, cut: None, spares_left: usize::MAX, recorder };
+    let mut cx = Context {
+        worker,
+        snapshot,
+        tick: tick(now),
+        frame_index: 0,
+        cut: None,
+        whole_len: 0,
+        spares_left: usize::MAX,
+        recorder,
+    };
     for (chunk, frames) in frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
         for frame in frames.iter() {
             // The headers of most packets lie in the first two cache lines.
@@ -187,6 +196,8 @@ struct Context<'c, 'm, 's, R> {
     /// With a packet that was dropped for its size alone, after its translation: the way that its
     /// pieces go.
     cut: Option<act::Leave<'s>>,
+    /// With the first part of an SCTP packet, bytes of all of it: its checksum depends on them.
+    whole_len: u16,
     /// How many spare frames there are, once one has been used.
     spares_left: usize,
     recorder: &'c mut R,
@@ -214,7 +225,9 @@ trait Wire: Family {
     fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self>;
 
     /// Replaces addresses and ports by those of `to`, takes one hop off, keeps all checksums right.
-    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason>;
+    ///
+    /// - `whole_len`: with the first part of an SCTP packet, bytes of all of it.
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason>;
 
     /// Replaces the differentiated services codepoint.
     fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()>;

@@ -12,7 +12,7 @@
 //! nothing goes round for ever; frames between two workers keep their order, so no later part
 //! overtakes its first.
 
-use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, sort};
+use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, sctp, sort};
 use crate::fragment::{Clash, Fate, First, Key, Part};
 use crate::frame::Frame;
 use crate::net::{Protocol, WorkerId};
@@ -66,6 +66,11 @@ fn take_in<A: Wire, R: Recorder>(
         Fate::Waiting if part.offset == 0 => begin(cx, frame, item, index),
         Fate::Asked(_) if part.offset == 0 && has_been_round => begin(cx, frame, item, index),
         Fate::Waiting => hold(cx, frame, index),
+        Fate::Headed | Fate::Whole => {
+            let verdict = hold(cx, frame, index);
+            cx.worker.fragments.complete(index, cx.tick);
+            verdict
+        }
         // It may have to be cut, and the burst before it has used up the spare frames.
         Fate::Forwarded if !item.packet.dont_fragment && cx.spares_left < spares_needed(frame.len()) => {
             hold(cx, frame, index)
@@ -104,9 +109,16 @@ fn begin<A: Wire, R: Recorder>(
     } else if let Some(next) = next_to_ask(cx, frame, item) {
         cx.worker.fragments.decide(index, Fate::Asked(next.0), first, cx.tick);
         return Ok(Verdict::Handover(next));
+    } else if !knows_its_whole(cx, frame, item, index) {
+        cx.explain(Step::Held);
+        let is_held = cx.worker.fragments.hold_first(index, frame.bytes(), frame.port(), frame.handovers());
+        return if is_held { Ok(Verdict::Held) } else { Err(DropReason::FragmentDisplaced) };
     } else {
         let old = renumber(frame, item, first.id);
-        let verdict = act::carry(cx, frame, item);
+        let verdict = match item.packet.transport {
+            Transport::Sctp => sctp::act(cx, frame, item),
+            _ => act::carry(cx, frame, item),
+        };
         if let (Ok(Verdict::Handover(_) | Verdict::Host), Some(old)) = (verdict, old) {
             // It leaves here as it came.
             renumber_exactly(frame, item, old);
@@ -126,6 +138,20 @@ fn begin<A: Wire, R: Recorder>(
     verdict
 }
 
+/// Whether the first part has all that its translation takes: of an SCTP packet the length of the whole,
+/// on which its checksum depends.
+fn knows_its_whole<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, item: &Item<A>, index: u32) -> bool {
+    if item.packet.transport != Transport::Sctp {
+        return true;
+    }
+    let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
+    let Some((total, here)) = cx.worker.fragments.total(index).zip(data_len(ip, item)) else { return false };
+    // Behind the first part's fragment header in IPv6 may stand others.
+    let headers = here.saturating_sub(item.packet.len - item.packet.transport_offset);
+    cx.whole_len = u16::try_from(total).unwrap_or(u16::MAX).saturating_sub(headers);
+    true
+}
+
 /// Whether a datagram may come in parts. VXLAN may not (RFC 7348 §4.3), and an echo that the gateway
 /// would have to answer whole neither.
 fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
@@ -137,7 +163,7 @@ fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
         && item.way != Way::Overlay;
     match packet.transport {
         Transport::Udp => !is_vxlan,
-        Transport::Tcp => true,
+        Transport::Tcp | Transport::Sctp => true,
         _ => false,
     }
 }
@@ -178,6 +204,8 @@ fn follow<A: Wire, R: Recorder>(
         Fate::Handed(worker) | Fate::Asked(worker) if frame.handovers() < cx.snapshot.globals.workers => {
             return Ok(Verdict::Handover(WorkerId(worker)));
         }
+        // The first one has been here.
+        Fate::Forwarded if item.packet.transport == Transport::Sctp => return Err(DropReason::FragmentRepeated),
         Fate::Forwarded => {}
         _ => return Err(DropReason::FragmentRefused),
     }
@@ -210,15 +238,17 @@ pub(super) fn release<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, spares: &mut
         let Some(spare) = spares.frames.first_mut() else { break };
         let released = cx.worker.fragments.release(|held| {
             let fits = spare.refill(held.frame, held.port, held.handovers);
-            (fits, held.fate, held.first)
+            (fits, held.index, held.fate, held.first)
         });
-        let Some((fits, fate, first)) = released else { break };
-        let Some((spare, index)) = spares.take() else { break };
-        cx.frame_index = index;
+        let Some((fits, index, fate, first)) = released else { break };
+        let Some((spare, number)) = spares.take() else { break };
+        cx.frame_index = number;
         let mut item = Sorted::Decided(Verdict::Drop(DropReason::NoRoom));
         let sorted = if fits { sort::sort(cx.worker, cx.snapshot, spare, &mut item) } else { Ok(()) };
         let verdict = match (sorted, &mut item) {
             (Err(reason), _) => Err(reason),
+            (_, Sorted::V4(item)) if fate == Fate::Whole => begin(cx, spare, item, index),
+            (_, Sorted::V6(item)) if fate == Fate::Whole => begin(cx, spare, item, index),
             (_, Sorted::V4(item)) => follow(cx, spare, item, fate, first),
             (_, Sorted::V6(item)) => follow(cx, spare, item, fate, first),
             (_, Sorted::Decided(verdict)) => Ok(*verdict),

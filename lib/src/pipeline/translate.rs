@@ -9,7 +9,10 @@ use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::packet::{Packet, Transport};
 use crate::wire::quote::{self, Quote};
-use crate::wire::{Dscp, ParseError, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
+use crate::wire::{Dscp, ParseError, crc32c, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
+
+/// Bytes of a source and a destination port.
+const PORTS_LEN: usize = 4;
 
 /// The time to live and hop limit of packets of the gateway's own.
 const OWN_TTL: u8 = 64;
@@ -41,10 +44,10 @@ impl Wire for [u8; 4] {
     }
 
     #[inline(always)]
-    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason> {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
-        translate_transport(ip, packet, to, addresses)
+        translate_transport(ip, packet, to, addresses, whole_len)
     }
 
     fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()> {
@@ -155,10 +158,10 @@ impl Wire for [u8; 16] {
     }
 
     #[inline(always)]
-    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>) -> Result<(), DropReason> {
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason> {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
-        translate_transport(ip, packet, to, addresses)
+        translate_transport(ip, packet, to, addresses, whole_len)
     }
 
     fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()> {
@@ -279,6 +282,7 @@ fn translate_transport<A: Copy>(
     packet: &Packet<A>,
     to: &Tuple<A>,
     addresses: Delta,
+    whole_len: &u16,
 ) -> Result<(), DropReason> {
     let transport = ip.get_mut(usize::from(packet.transport_offset)..).ok_or(DropReason::Malformed)?;
     let delta =
@@ -291,25 +295,60 @@ fn translate_transport<A: Copy>(
             let field = &mut head[tcp::CHECKSUM_OFFSET..];
             [field[0], field[1]] = delta.apply([field[0], field[1]]);
         }
-        Transport::EchoRequest | Transport::EchoReply => {
-            return translate_echo::<A>(transport, packet.source_port, to.source_port, addresses);
-        }
-        // Its transport header has gone before.
-        Transport::LaterFragment => {}
-        _ => {
+        Transport::Udp => {
             let head = transport.first_chunk_mut::<{ udp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
             [head[0], head[1]] = to.source_port;
             [head[2], head[3]] = to.destination_port;
             let field = &mut head[udp::CHECKSUM_OFFSET..];
             [field[0], field[1]] = delta.apply_udp([field[0], field[1]]);
         }
+        _ => return translate_aside(transport, packet, to, addresses, whole_len),
     }
+    Ok(())
+}
+
+/// What is off the fast path.
+#[cold]
+#[inline(never)]
+fn translate_aside<A: Copy>(
+    transport: &mut [u8],
+    packet: &Packet<A>,
+    to: &Tuple<A>,
+    addresses: Delta,
+    whole_len: &u16,
+) -> Result<(), DropReason> {
+    match packet.transport {
+        Transport::Sctp => {
+            let len = if packet.fragment.is_some() { *whole_len } else { packet.len - packet.transport_offset };
+            translate_sctp(transport, to.source_port, to.destination_port, len)
+        }
+        Transport::EchoRequest | Transport::EchoReply => {
+            translate_echo::<A>(transport, packet.source_port, to.source_port, addresses)
+        }
+        // The transport header of a later part has gone before; nothing else has a flow.
+        _ => Ok(()),
+    }
+}
+
+/// Replaces the ports of an SCTP packet of `len` bytes, of which the first are here. Its checksum covers
+/// no addresses, and changes by what the ports change in it (RFC 9260 §6.8).
+fn translate_sctp(
+    packet: &mut [u8],
+    source_port: [u8; 2],
+    destination_port: [u8; 2],
+    len: u16,
+) -> Result<(), DropReason> {
+    let (ports, rest) = packet.split_first_chunk_mut::<PORTS_LEN>().ok_or(DropReason::Malformed)?;
+    let field = rest.get_mut(sctp::CHECKSUM_OFFSET - PORTS_LEN..).and_then(<[u8]>::first_chunk_mut);
+    let (field, behind) = field.zip(len.checked_sub(PORTS_LEN as u16)).ok_or(DropReason::Malformed)?;
+    let ([s0, s1], [d0, d1]) = (source_port, destination_port);
+    let old = core::mem::replace(ports, [s0, s1, d0, d1]);
+    *field = crc32c::Difference::replace4(old, *ports, behind).apply(*field);
     Ok(())
 }
 
 /// Replaces the identifier of an echo, where it is behind the ICMP header's first four bytes
 /// (RFC 792, RFC 4443 §4.1). ICMPv6 alone has the addresses under its checksum.
-#[cold]
 fn translate_echo<A>(message: &mut [u8], old: [u8; 2], new: [u8; 2], addresses: Delta) -> Result<(), DropReason> {
     let head = message.first_chunk_mut::<{ icmpv4::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
     let covered = if size_of::<A>() == size_of::<[u8; 16]>() { addresses } else { Delta::NONE };

@@ -56,7 +56,7 @@ pub enum CompileError {
     MssTooSmall(u16),
     /// Two services listen at the same place.
     DuplicateFrontend(Endpoint, Protocol),
-    /// A service that is neither TCP nor UDP.
+    /// A service that is none of TCP, UDP and SCTP.
     UnknownProtocol(Protocol),
     /// The selector of this service cannot be filled.
     Selector {
@@ -537,7 +537,7 @@ impl<'d, 'm> Writer<'d, 'm> {
         let slots = self.take::<u16>(Section::Slots)?;
         let (mut backends_used, mut slots_used) = (0, 0);
         for (index, service) in self.d.services.iter().enumerate() {
-            if service.protocol != Protocol::TCP && service.protocol != Protocol::UDP {
+            if !matches!(service.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP) {
                 return Err(CompileError::UnknownProtocol(service.protocol));
             }
             self.frontends(service, index, frontends)?;

@@ -4,6 +4,7 @@
 //! again. Nothing here copies a payload, and no input panics.
 
 pub mod checksum;
+pub mod crc32c;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;
@@ -11,6 +12,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod packet;
 pub mod quote;
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 pub mod vxlan;
@@ -35,6 +37,10 @@ pub enum Layer {
     Tcp,
     /// UDP, or what its length announces.
     Udp,
+    /// SCTP's common header.
+    Sctp,
+    /// A chunk of SCTP, or what its length announces.
+    SctpChunk,
     /// ICMP for IPv4.
     Icmpv4,
     /// ICMP for IPv6.

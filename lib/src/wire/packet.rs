@@ -4,7 +4,7 @@
 //! IPv4 options, extension headers and fragments take a way of their own out of line.
 
 use super::checksum::{self, Sum};
-use super::{Fragment, Layer, ParseError, field, icmpv4, icmpv6, ipv4, ipv6, tcp, udp};
+use super::{Fragment, Layer, ParseError, field, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
 use crate::net::Protocol;
 
 /// What lies behind the IP headers.
@@ -15,6 +15,8 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
     /// An ICMP echo request of the family's.
     EchoRequest,
     /// An ICMP echo reply of the family's.
@@ -50,10 +52,11 @@ pub struct Packet<A> {
     /// What the upper layer is to us, and how much of it has been proved to be there.
     ///
     /// - `Tcp`: the header and its options. `Udp`: the header, and the data unless this is a fragment.
+    /// - `Sctp`: the common header and all chunks; of a fragment, the first chunk's header.
     /// - `EchoRequest`, `EchoReply`, `IcmpError`, `IcmpOther`: the first eight bytes.
     /// - `Other`, `LaterFragment`: nothing.
     pub transport: Transport,
-    /// TCP's control bits; none for others.
+    /// TCP's control bits; SCTP's first chunk, see [`tcp::Flags::of_chunk`]; none for others.
     pub flags: tcp::Flags,
     /// ICMP's type and code; zero for others.
     pub icmp: [u8; 2],
@@ -106,12 +109,13 @@ pub fn parse(ip: &[u8]) -> Result<Ip, ParseError> {
 #[inline]
 pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
     match parse_plain_v4(ip)? {
-        Some(packet) => Ok(packet),
+        Some(packet) => with_sctp(packet, ip),
         None => aside_v4(ip),
     }
 }
 
-/// As [`parse_v4`] for the fast path alone: `None` for a datagram with options or in fragments.
+/// As [`parse_v4`] for the fast path alone: `None` for a datagram with options or in fragments. SCTP is
+/// left as [`Transport::Other`], which costs the fast path nothing; see [`Packet::read_sctp`].
 #[inline(always)]
 pub(crate) fn parse_plain_v4(ip: &[u8]) -> Result<Option<V4>, ParseError> {
     let Some(head) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
@@ -133,7 +137,7 @@ fn aside_v4(ip: &[u8]) -> Result<V4, ParseError> {
     let (header, _) = ipv4::Header::parse_quoted(ip)?;
     header.check_options()?;
     let sum = checksum::sum20(head).bytes(header.options());
-    read_v4(ip, head, header.header_len(), sum, header.fragment())
+    with_sctp(read_v4(ip, head, header.header_len(), sum, header.fragment())?, ip)
 }
 
 #[inline(always)]
@@ -211,14 +215,15 @@ fn aside_v6(ip: &[u8]) -> Result<V6, ParseError> {
     let rest = payload.get(walked.offset..).unwrap_or_default();
     let Some(found) = walked.fragment else {
         let upper = Upper::read::<true>(walked.protocol, rest, true)?;
-        return Ok(read_v6(header, payload, upper, walked.protocol, walked.offset, None));
+        let packet = read_v6(header, payload, upper, walked.protocol, walked.offset, None);
+        return with_sctp(packet, ip);
     };
     // RFC 8200 §4.5 counts a fragment's length from behind its header.
     let len = payload.len() - found.at - ipv6::FRAGMENT_HEADER_LEN;
     let upper = Upper::read_fragment::<true>(walked.protocol, rest, (found.at, len), found.fragment)?;
     let atomic = found.fragment.is_first() && !found.fragment.more;
     let fragment = if atomic { None } else { Some(found.fragment) };
-    Ok(read_v6(header, payload, upper, walked.protocol, walked.offset, fragment))
+    with_sctp(read_v6(header, payload, upper, walked.protocol, walked.offset, fragment), ip)
 }
 
 #[inline(always)]
@@ -247,6 +252,14 @@ fn read_v6(
         dont_fragment: true,
         fragment,
     }
+}
+
+/// The packet, with what its SCTP header says if it has one here.
+fn with_sctp<A>(mut packet: Packet<A>, ip: &[u8]) -> Result<Packet<A>, ParseError> {
+    if packet.protocol == Protocol::SCTP && packet.transport == Transport::Other {
+        packet.read_sctp(ip)?;
+    }
+    Ok(packet)
 }
 
 /// What the transport header says.
@@ -366,15 +379,37 @@ impl Upper {
 }
 
 impl<A> Packet<A> {
+    /// Reads the SCTP header of a datagram that is whole, or the first part of one.
+    #[cold]
+    pub(crate) fn read_sctp(&mut self, ip: &[u8]) -> Result<(), ParseError> {
+        let payload = ip.get(usize::from(self.transport_offset)..usize::from(self.len)).unwrap_or_default();
+        let parsed = match self.fragment {
+            None => sctp::Header::parse(payload),
+            Some(_) => sctp::Header::parse_first(payload),
+        };
+        let (header, mut chunks) = parsed.map_err(|error| match error {
+            ParseError::Truncated { have, .. } if self.fragment.is_some() => ParseError::TinyFragment { have },
+            error => error,
+        })?;
+        self.transport = Transport::Sctp;
+        self.source_port = header.source_port();
+        self.destination_port = header.destination_port();
+        self.flags = tcp::Flags::of_chunk(chunks.next().map_or(0, |chunk| chunk.kind));
+        Ok(())
+    }
+
     /// Whether the datagram carries ports, or an identifier in their place.
     #[inline]
     #[must_use]
     pub const fn has_ports(&self) -> bool {
-        matches!(self.transport, Transport::Tcp | Transport::Udp | Transport::EchoRequest | Transport::EchoReply)
+        matches!(
+            self.transport,
+            Transport::Tcp | Transport::Udp | Transport::Sctp | Transport::EchoRequest | Transport::EchoReply
+        )
     }
 
-    /// Where the transport checksum lies, in bytes from the IP header's start; `None` where the
-    /// transport header is not here or not known.
+    /// Where the transport's Internet checksum lies, in bytes from the IP header's start; `None` where the
+    /// transport header is not here or not known, or has another sum, as SCTP's.
     #[inline]
     #[must_use]
     pub const fn checksum_offset(&self) -> Option<u16> {
@@ -408,6 +443,7 @@ impl V4 {
                 let covered = segment.get(..usize::from(header.len()))?;
                 header.checksum() == [0; 2] || self.pseudo_header(covered.len()).bytes(covered).is_valid()
             }
+            Transport::Sctp => return sctp_is_intact(segment),
             Transport::Other | Transport::LaterFragment => return None,
             _ => Sum::NONE.bytes(segment).is_valid(),
         })
@@ -429,6 +465,7 @@ impl V6 {
         let segment = self.segment(ip)?;
         let covered = match self.transport {
             Transport::Udp => segment.get(..usize::from(udp::Header::parse(segment).ok()?.0.len()))?,
+            Transport::Sctp => return sctp_is_intact(segment),
             Transport::Other | Transport::LaterFragment => return None,
             _ => segment,
         };
@@ -436,6 +473,12 @@ impl V6 {
         let pseudo = Sum::NONE.pseudo_v6(self.source, self.destination, self.protocol.0, covered.len() as u32);
         Some(pseudo.bytes(covered).is_valid())
     }
+}
+
+/// Whether the CRC32c of an SCTP packet is right.
+fn sctp_is_intact(packet: &[u8]) -> Option<bool> {
+    let (header, _) = sctp::Header::parse_first(packet).ok()?;
+    Some(sctp::checksum(packet)? == header.checksum())
 }
 
 #[inline]
@@ -446,7 +489,7 @@ pub(crate) const fn checksum_offset(transport: Transport) -> Option<u16> {
         Transport::EchoRequest | Transport::EchoReply | Transport::IcmpError | Transport::IcmpOther => {
             Some(icmpv4::CHECKSUM_OFFSET as u16)
         }
-        Transport::Other | Transport::LaterFragment => None,
+        Transport::Sctp | Transport::Other | Transport::LaterFragment => None,
     }
 }
 

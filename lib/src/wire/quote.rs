@@ -32,8 +32,8 @@ pub struct Quote<A> {
     /// What the upper layer is. [`Transport::IcmpError`] is an error about an error, which nobody
     /// may send (RFC 1122 §3.2.2, RFC 4443 §2.4 e).
     pub transport: Transport,
-    /// Where the transport checksum begins, in bytes from the quoted IP header's start; `None` where
-    /// it has been cut off.
+    /// Where the transport's Internet checksum begins, in bytes from the quoted IP header's start; `None`
+    /// where it has been cut off, and for SCTP, which has another.
     pub checksum_offset: Option<u16>,
     /// Which part of a datagram the quoted one is.
     pub fragment: Option<Fragment>,
@@ -107,6 +107,7 @@ impl<A> Quote<A> {
         let layer = match self.protocol {
             Protocol::TCP => Layer::Tcp,
             Protocol::UDP => Layer::Udp,
+            Protocol::SCTP => Layer::Sctp,
             Protocol::ICMP if !IS_V6 => Layer::Icmpv4,
             Protocol::ICMPV6 if IS_V6 => Layer::Icmpv6,
             _ => {
@@ -120,6 +121,7 @@ impl<A> Quote<A> {
         let (transport, ports) = match layer {
             Layer::Tcp => (Transport::Tcp, [[a, b], [c, d]]),
             Layer::Udp => (Transport::Udp, [[a, b], [c, d]]),
+            Layer::Sctp => (Transport::Sctp, [[a, b], [c, d]]),
             _ => match icmp_transport::<IS_V6>(a) {
                 echo @ (Transport::EchoRequest | Transport::EchoReply) => (echo, [[i0, i1]; 2]),
                 other => (other, [[0; 2]; 2]),

@@ -132,8 +132,8 @@ static void descriptions(void) {
     service.table_size = UINT32_MAX;
     refused(&description, WEIRGATE_STATUS_NOT_PRIME, "services[0]: 4294967295 slots");
     service.table_size = 1009;
-    service.protocol = 132;
-    refused(&description, WEIRGATE_STATUS_UNKNOWN_PROTOCOL, "protocol-132");
+    service.protocol = 47;
+    refused(&description, WEIRGATE_STATUS_UNKNOWN_PROTOCOL, "protocol-47");
     service.protocol = WEIRGATE_PROTOCOL_TCP;
     weirgate_service twice[] = {service, service};
     description.services = twice;

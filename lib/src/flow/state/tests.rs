@@ -2,7 +2,7 @@ use std::vec::Vec;
 
 use super::Direction::{Original, Reply};
 use super::State::*;
-use super::transitions::chunk;
+use super::transitions::OTHER_CHUNK;
 use super::*;
 
 /// What `conntrack` does with each kind of segment, state by state, as its own table has it (kernel,
@@ -153,7 +153,7 @@ fn every_tcp_state_direction_and_class() {
 fn every_sctp_state_direction_and_chunk() {
     assert_eq!(compare(SCTP, sctp_state, sctp_class), 2 * 64 * (7 + 4));
     for kind in 0..=255 {
-        assert_eq!(Flags::of_chunk(kind).0, kind.min(chunk::OTHER));
+        assert_eq!(Flags::of_chunk(kind).0, kind.min(OTHER_CHUNK));
     }
 }
 

@@ -8,21 +8,11 @@
 
 use super::{ASSURED, Direction, NUMBER, State, Worth};
 use crate::net::Protocol;
+pub(super) use crate::wire::sctp::kind as chunk;
 use crate::wire::tcp::Flags;
 
-/// The types of SCTP chunks that change a state (RFC 9260 §3.2).
-pub(super) mod chunk {
-    pub(in crate::flow) const INIT: u8 = 1;
-    pub(super) const ABORT: u8 = 6;
-    pub(super) const SHUTDOWN: u8 = 7;
-    pub(super) const SHUTDOWN_ACK: u8 = 8;
-    pub(super) const ERROR: u8 = 9;
-    pub(super) const COOKIE_ECHO: u8 = 10;
-    pub(super) const COOKIE_ACK: u8 = 11;
-    pub(super) const SHUTDOWN_COMPLETE: u8 = 14;
-    /// Every type that has no place in six bits.
-    pub(in crate::flow) const OTHER: u8 = 63;
-}
+/// Every type of SCTP chunk that has no place in six bits.
+pub(super) const OTHER_CHUNK: u8 = 63;
 
 /// What is to be done with a packet and its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

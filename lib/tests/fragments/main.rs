@@ -1,5 +1,7 @@
 //! Datagrams in parts: frames in, frames out, the exact counters.
 
+mod sctp;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
@@ -634,7 +636,7 @@ struct Cluster {
 
 impl Cluster {
     fn new(workers: u8) -> Self {
-        let world = World { workers, ..World::new() };
+        let world = World { workers, ..World::new().with_sctp() };
         let gateways = (0..workers)
             .map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 1024)))
             .collect();
@@ -783,6 +785,8 @@ fn parts_that_lost_their_first_between_workers_do_not_go_round_for_ever() {
 #[derive(Clone, Debug)]
 struct Plan {
     v6: bool,
+    /// An INIT of SCTP's in place of a datagram.
+    is_sctp: bool,
     len: usize,
     /// Units of eight bytes in each part.
     units: Vec<usize>,
@@ -798,9 +802,10 @@ fn plan() -> impl Strategy<Value = Plan> {
     let parts = proptest::collection::vec(1_usize..172, 1..20);
     let swaps = proptest::collection::vec((any::<usize>(), any::<usize>()), 0..20);
     let extra = proptest::option::weighted(0.3, (0_usize..2000, 1_usize..150));
-    (any::<bool>(), 1_usize..40_000, parts, swaps, extra, any::<bool>(), 1280_u16..1450).prop_map(
-        |(v6, len, units, swaps, extra, burst, mtu)| Plan {
+    (any::<[bool; 3]>(), 1_usize..40_000, parts, swaps, extra, 1280_u16..1450).prop_map(
+        |([v6, is_sctp, burst], len, units, swaps, extra, mtu)| Plan {
             v6,
+            is_sctp,
             len,
             units,
             swaps,
@@ -818,12 +823,18 @@ proptest! {
     /// or not all of it; and without a part too many it is all of it.
     #[test]
     fn parts_in_any_order_become_the_translated_datagram_or_nothing(plan in plan()) {
-        let mut gateway = World { overlay_mtu: Some(plan.overlay_mtu), ..World::new() }.gateway();
-        let request = if plan.v6 { query_v6(5000, plan.len) } else { query(5000, plan.len) };
+        let mut gateway = World { overlay_mtu: Some(plan.overlay_mtu), ..World::new().with_sctp() }.gateway();
+        let request = match (plan.is_sctp, plan.v6) {
+            (false, false) => query(5000, plan.len),
+            (false, true) => query_v6(5000, plan.len),
+            (true, v6) => sctp::long_init(v6, plan.len),
+        };
         let ip = request.bytes();
         let data = ip.len() - if plan.v6 { 40 } else { 20 };
         // No part may be larger than what the client's link carries.
-        let lens = plan.units.iter().map(|units| units * 8).chain(std::iter::repeat(1376));
+        let least = |place: usize| if place == 0 && plan.is_sctp { 32 } else { 8 };
+        let lens = plan.units.iter().enumerate().map(|(place, units)| (units * 8).max(least(place)));
+        let lens = lens.chain(std::iter::repeat(1376));
         let mut cut = parts(&ip, 7, lens);
         prop_assume!(cut.len() > 1);
         for (a, b) in &plan.swaps {

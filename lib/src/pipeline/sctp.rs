@@ -1,0 +1,159 @@
+//! SCTP: an association is followed chunk by chunk, and by the tags that its two ends chose.
+//!
+//! Read RFC 9260 §5, §8.5 and §9 first. The ends check tags themselves; here they keep a stranger who
+//! knows the ports from ending the flow of an association that goes on. So a packet with another tag
+//! goes its way and moves nothing, and an association that begins anew under its flow's tuple, with
+//! other tags, goes on as well (RFC 9260 §5.2.2).
+
+use super::act::{self, Hit};
+use super::bind::{self, Bound};
+use super::{Context, Item, Recorder, Wire};
+use crate::flow::{Direction, State, Step, Tags, step};
+use crate::frame::Frame;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::sctp::{Chunk, Chunks, Header, kind};
+use crate::wire::tcp::Flags;
+
+/// An SCTP packet of which only the IP header has been read.
+#[cold]
+pub(super) fn read<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+) -> Result<Verdict, DropReason> {
+    item.packet.read_sctp(frame.bytes().get(usize::from(item.at)..).unwrap_or_default())?;
+    item.hash = A::flows(cx.worker).hash(&item.tuple(), item.packet.protocol);
+    act(cx, frame, item)
+}
+
+/// An SCTP packet, whole or the first part of one.
+///
+/// Work: as of a TCP segment, and two steps for each chunk.
+#[cold]
+pub(super) fn act<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+) -> Result<Verdict, DropReason> {
+    let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
+    let packet = ip.get(usize::from(item.packet.transport_offset)..usize::from(item.packet.len));
+    let (header, chunks) = Header::parse_first(packet.unwrap_or_default())?;
+    if !may_stand_together(&header, chunks.clone()) {
+        return Err(DropReason::SctpChunks);
+    }
+    let initiate_tag = chunks.clone().next().and_then(|chunk| chunk.initiate_tag());
+    let tuple = item.tuple();
+    let flows = A::flows(cx.worker);
+    if let Some(found) = flows.lookup(item.hash, &tuple, item.packet.protocol) {
+        if act::has_idled(cx.tick, cx.snapshot, flows, found.index) {
+            act::expire::<A, R>(cx, found.index);
+        } else if let Some((entry, _)) = flows.get_mut(found.index) {
+            match advance(entry.state, entry.tags, found.direction, &header, chunks)? {
+                Next::Goes(state, tags) => {
+                    entry.tags = tags;
+                    let hit = Hit { found, state };
+                    return act::requeueing::<A, R>(cx, found, |cx| act::follow(cx, frame, item, hit));
+                }
+                Next::Reopens => {
+                    flows.remove(found.index);
+                    cx.worker.counters.flows_reopened.add(1);
+                }
+            }
+        }
+    }
+    match bind::bind(cx, frame, item)? {
+        Bound::Flow(found) => {
+            if let Some((entry, _)) = A::flows(cx.worker).get_mut(found.index) {
+                entry.tags = [0, initiate_tag.map_or(0, fold)];
+            }
+            let hit = act::unchanged(A::flows(cx.worker), found);
+            act::follow(cx, frame, item, hit)
+        }
+        Bound::Verdict(verdict) => Ok(verdict),
+    }
+}
+
+/// Whether these chunks may be one packet's, with this tag: INIT, INIT ACK and SHUTDOWN COMPLETE stand
+/// alone (RFC 9260 §6.10), COOKIE ECHO and COOKIE ACK come first (§5.1), INIT has a tag to tell and no
+/// other (§3.3.2, §8.5.1 A), and nothing else has none (§8.5).
+fn may_stand_together(header: &Header<'_>, chunks: Chunks<'_>) -> bool {
+    let mut stands_alone = false;
+    for (index, chunk) in chunks.enumerate() {
+        let comes_first = matches!(chunk.kind, kind::COOKIE_ECHO | kind::COOKIE_ACK);
+        stands_alone |= matches!(chunk.kind, kind::INIT | kind::INIT_ACK | kind::SHUTDOWN_COMPLETE);
+        let has_its_tag = match chunk.kind {
+            kind::INIT => header.tag() == [0; 4] && chunk.initiate_tag().is_some(),
+            kind::INIT_ACK => header.tag() != [0; 4] && chunk.initiate_tag().is_some(),
+            // One that answers to what had no tag may reflect that.
+            kind::ABORT | kind::SHUTDOWN_COMPLETE => header.tag() != [0; 4] || chunk.reflects_tag(),
+            _ => header.tag() != [0; 4],
+        };
+        if !has_its_tag || index != 0 && (comes_first || stands_alone) {
+            return false;
+        }
+    }
+    true
+}
+
+/// What a packet makes of its flow.
+enum Next {
+    /// It goes on, with this state's byte and these tags.
+    Goes(u8, Tags),
+    /// The flow is over, and the packet begins another.
+    Reopens,
+}
+
+/// Goes through the chunks of a packet for a flow in this state, with these tags.
+fn advance(
+    mut state: u8,
+    mut tags: Tags,
+    direction: Direction,
+    header: &Header<'_>,
+    chunks: Chunks<'_>,
+) -> Result<Next, DropReason> {
+    let own = direction as usize;
+    for chunk in chunks {
+        if !is_of_the_association(&chunk, header, tags, direction) {
+            continue;
+        }
+        let stage = State::from_byte(state);
+        match step(state, direction, Flags::of_chunk(chunk.kind)) {
+            Step::REOPEN => return Ok(Next::Reopens),
+            step => state = step.state().ok_or(DropReason::OutOfState)?,
+        }
+        // While it is being set up, the tags are what the cookie's two chunks have: whoever sends one has
+        // seen the other's choice (RFC 9260 §5.1).
+        match (direction, chunk.kind, stage) {
+            (Direction::Original, kind::INIT, Some(State::SctpCookieWait)) => {
+                tags = [0, chunk.initiate_tag().map_or(0, fold)];
+            }
+            (Direction::Original, kind::COOKIE_ECHO, Some(State::SctpCookieWait | State::SctpCookieEchoed))
+            | (Direction::Reply, kind::COOKIE_ACK, Some(State::SctpCookieEchoed)) => {
+                if let Some(tag) = tags.get_mut(own) {
+                    *tag = fold(header.tag());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Next::Goes(state, tags))
+}
+
+/// Whether the tag is the association's, as far as that is known; asked only of chunks that end something
+/// (RFC 9260 §8.5, §8.5.1).
+fn is_of_the_association(chunk: &Chunk<'_>, header: &Header<'_>, tags: Tags, direction: Direction) -> bool {
+    if !matches!(chunk.kind, kind::ABORT | kind::ERROR | kind::SHUTDOWN | kind::SHUTDOWN_ACK | kind::SHUTDOWN_COMPLETE)
+    {
+        return true;
+    }
+    let [original, reply] = tags;
+    let is_of_clients = (direction == Direction::Original) != chunk.reflects_tag();
+    let expected = if is_of_clients { original } else { reply };
+    expected == 0 || fold(header.tag()) == expected
+}
+
+/// What an entry keeps of a tag; never zero.
+const fn fold([a, b, c, d]: [u8; 4]) -> u16 {
+    let folded = u16::from_be_bytes([a, b]) ^ u16::from_be_bytes([c, d]);
+    if folded == 0 { 1 } else { folded }
+}
