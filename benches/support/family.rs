@@ -110,8 +110,9 @@ impl Family for [u8; 16] {
     fn client(number: u32) -> Tuple<Self> {
         let mut source = [0; 16];
         source[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
-        source[4] = 0x20;
-        source[12..].copy_from_slice(&(number / FLOWS_PER_CLIENT).to_be_bytes());
+        // Each client has a /64 of its own, as far as limits on clients go.
+        source[4..8].copy_from_slice(&(0x2000_0000 + number / FLOWS_PER_CLIENT).to_be_bytes());
+        source[15] = 1;
         let (source_port, destination_port) = ports(number);
         Tuple { source, destination: world::NODE_PORT_ADDRESS_V6.octets(), source_port, destination_port }
     }
