@@ -158,6 +158,8 @@ pub struct Counters {
     pub evicted_closing: Counter,
     /// As before: answered, but never assured.
     pub evicted_unassured: Counter,
+    /// Packets that went on without a flow, for want of room or by the limit on new ones.
+    pub placed_without_state: Counter,
     /// Pings that were answered.
     pub echoes_answered: Counter,
     /// ICMP errors of others about packets of flows, translated and sent on.

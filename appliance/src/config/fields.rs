@@ -534,6 +534,17 @@ pub const FLOWS: Section = Section {
              (`new-flow-limit`). `0` for no limit.",
         ),
         field(
+            "past_limit",
+            Kind::Word(&["drop", "place"]),
+            Default("`\"drop\"`"),
+            "\"drop\"",
+            "What becomes of a packet that would begin a flow past `new_per_second`, or in a table in which nothing gives \
+             way. `\"place\"`: it goes on without a flow to the backend that the hash gives, if its service has \
+             `client_address = \"keep\"`, one address and port in the packet's family, and backends that are no other \
+             service's; so does every TCP segment for such a service that belongs to no flow, and whatever such a \
+             backend sends from its port without a flow counts as an answer. All else is dropped.",
+        ),
+        field(
             "memory",
             Kind::Directory,
             Default("reserved huge pages in a mounted hugetlbfs where enough are free, otherwise `/dev/shm/weirgate`"),

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{Admission, ClientAddress, MssLimit, NODE_PORTS, OuterDscp, Policy, Timeouts};
+use weirgate::snapshot::{Admission, ClientAddress, MssLimit, NODE_PORTS, OuterDscp, PastLimit, Policy, Timeouts};
 use weirgate::time::Span;
 use weirgate::wire::Dscp;
 
@@ -254,6 +254,10 @@ fn read_admission(table: &Table<'_>, findings: &mut Findings<'_>) -> Admission {
     Admission {
         half_open_per_client: figure("half_open_per_client", default.half_open_per_client),
         new_flows_per_second: figure("new_per_second", default.new_flows_per_second),
+        past_limit: match table.one::<String>("past_limit", findings) {
+            Some(word) if word.value == "place" => PastLimit::Place,
+            _ => PastLimit::Drop,
+        },
     }
 }
 

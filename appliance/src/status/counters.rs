@@ -148,6 +148,11 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core(|counters| &counters.evicted_unassured),
     },
     Counter {
+        name: "placed-without-state",
+        meaning: "Packets that went on without a flow, for want of room or past the limit on new flows.",
+        source: Source::Core(|counters| &counters.placed_without_state),
+    },
+    Counter {
         name: "echoes-answered",
         meaning: "Pings of the gateway's overlay addresses that were answered.",
         source: Source::Core(|counters| &counters.echoes_answered),

@@ -189,7 +189,7 @@ fn compiled(moment: u32) -> Aligned {
     let mut masquerade = Masquerade::NONE;
     let admission = match moment as usize {
         0..=SNAPSHOTS => Admission::default(),
-        _ => Admission { half_open_per_client: 4, new_flows_per_second: 20 },
+        _ => Admission { half_open_per_client: 4, new_flows_per_second: 20, ..Admission::default() },
     };
     if is_other {
         masquerade = Masquerade { addresses: &stand_for_pods, ports: (32768, 32799), exempt: &exempt };

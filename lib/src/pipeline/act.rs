@@ -1,7 +1,7 @@
 //! Third pass: find the packet's flow, translate it, send it on.
 
 use super::error::{self, Kind};
-use super::{Context, Item, Recorder, Way, Wire, bind, explain, icmp, pods, policy};
+use super::{Context, Item, Recorder, Way, Wire, bind, explain, icmp, place, pods, policy};
 use core::net::Ipv6Addr;
 
 use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE, State, Step, Table, Tuple, are_legal, step};
@@ -128,6 +128,7 @@ fn begin<A: Wire, R: Recorder>(
             let hit = unchanged(A::flows(cx.worker), found);
             follow(cx, frame, item, hit)
         }
+        bind::Bound::Placed(placed) => place::follow(cx, frame, item, &placed),
         bind::Bound::Verdict(verdict) => Ok(verdict),
     }
 }
@@ -395,7 +396,9 @@ fn translate<A: Wire, R: Recorder>(
 fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, hit: Hit) {
     let tick = cx.tick;
     let bytes = u64::from(item.packet.len);
-    let Some((entry, traffic)) = A::flows(cx.worker).get_mut(hit.found.index) else { return };
+    let Some((entry, traffic)) = A::flows(cx.worker).get_mut(hit.found.index) else {
+        return place::count(cx, item, hit.found.direction);
+    };
     entry.seen = tick;
     entry.state = hit.state;
     let service = entry.service;

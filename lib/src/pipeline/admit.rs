@@ -32,13 +32,13 @@ impl Pacer {
     }
 }
 
-/// Whether a flow in this state may begin that `client` asks for; `is_pod`: whether that is inside.
+/// The state, if a flow in it may begin that `client` asks for; `is_pod`: whether that is inside.
 pub(super) fn admit<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     client: A,
     is_pod: bool,
     state: State,
-) -> Result<(), DropReason> {
+) -> Result<State, DropReason> {
     let globals = cx.snapshot.globals;
     let limit = globals.half_open_per_client;
     if limit != 0 && state.is_half_open() && A::flows(cx.worker).half_open_of(client, is_pod) >= limit {
@@ -48,7 +48,7 @@ pub(super) fn admit<A: Wire, R>(
     if apart != Span(0) && !cx.worker.new_flows.take(cx.worker.now, apart) {
         return Err(DropReason::NewFlowLimit);
     }
-    Ok(())
+    Ok(state)
 }
 
 #[cfg(test)]

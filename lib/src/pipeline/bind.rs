@@ -2,6 +2,7 @@
 
 use super::admit::admit;
 use super::error::{self, Kind};
+use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
 use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Tuple};
 use crate::frame::Frame;
@@ -14,9 +15,11 @@ use crate::verdict::{DropReason, Verdict};
 const KEPT_TRIES: u64 = 8;
 
 /// What came of it.
-pub(super) enum Bound {
+pub(super) enum Bound<A> {
     /// A flow that did not exist before.
     Flow(Found),
+    /// None, and yet it goes on.
+    Placed(Placed<A>),
     /// None; this is the frame's end.
     Verdict(Verdict),
 }
@@ -27,7 +30,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-) -> Result<Bound, DropReason> {
+) -> Result<Bound<A>, DropReason> {
     let packet = &item.packet;
     if A::is_own(cx.snapshot, packet.destination) {
         if item.way == Way::Link {
@@ -70,9 +73,14 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     if is_pod {
         cx.explain(Step::Hairpin);
     }
-    let state = act::first_state(item)?;
-    admit(cx, packet.source, is_pod, state)?;
     let original = item.tuple();
+    let admitted = act::first_state(item).and_then(|state| admit(cx, packet.source, is_pod, state));
+    let state = match admitted {
+        Err(reason @ (DropReason::NewFlowLimit | DropReason::NotSyn)) => {
+            return place::place(cx, &original, packet.protocol).map(Bound::Placed).ok_or(reason);
+        }
+        admitted => admitted?,
+    };
     let hash = A::hash(&cx.snapshot.globals.selector, &original, packet.protocol);
     let Some(backend) = cx.snapshot.select(selector, hash) else {
         return error::answer(cx, frame, item, Kind::NoBackend).map(Bound::Verdict);
@@ -89,14 +97,21 @@ pub(super) fn bind<A: Wire, R: Recorder>(
 
     let (tick, generation, way) = (cx.tick, cx.snapshot.generation(), item.way);
     let port = if way == Way::Overlay { pods::UNSEEN.port } else { frame.port().0 };
-    let found = enter(cx, (original, reply), packet.protocol, state, |entry| {
+    let entered = enter(cx, (original, reply), packet.protocol, state, |entry| {
         entry.mode = if is_pod { Mode::Hairpin } else { Mode::Inward } as u8;
         entry.port = port;
         entry.seen = tick;
         entry.service = selector.service;
         entry.hop = if is_pod || selector.dscp().is_some() { NO_HOP } else { hop };
         entry.generation = generation;
-    })?;
+    });
+    let found = match entered {
+        Err(DropReason::FlowTableFull) => {
+            let placed = place::place(cx, &original, packet.protocol);
+            return placed.map(Bound::Placed).ok_or(DropReason::FlowTableFull);
+        }
+        entered => entered?,
+    };
     if let Some(service) = cx.worker.services.get(selector.service as usize) {
         service.flows.add(1);
     }

@@ -30,6 +30,8 @@ pub enum Step {
     ToPeer(PortId),
     /// Sent to a station on a link: the next hop, and the link address it is known by.
     ToLink(PortId, IpAddr, Mac),
+    /// No flow may begin, and the packet goes on without one, as it would with one.
+    Placed(Direction),
     /// A ping was answered.
     Answered,
     /// An ICMP error of the gateway's own takes the packet's place.

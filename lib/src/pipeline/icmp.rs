@@ -3,7 +3,7 @@
 
 use super::act::{self, Leave, Seen};
 use super::bind::Bound;
-use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, pods, sctp};
+use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, place, pods, sctp};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
 use crate::net::{Mac, Protocol, WorkerId};
@@ -61,6 +61,8 @@ fn echo<A: Wire, R: Recorder>(
                 pods::follow(cx, frame, item, hit)
             }
             Bound::Verdict(verdict) => Ok(verdict),
+            // A backend's port has no pings.
+            Bound::Placed(_) => Err(DropReason::IcmpUnmatched),
         };
     }
     if !A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) || item.way == Way::Overlay {
@@ -194,7 +196,9 @@ fn translate_error<A: Wire, R: Recorder>(
     let flows = A::flows(cx.worker);
     let found = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol);
     let found = found.filter(|found| !act::has_idled(cx.tick, cx.snapshot, flows, found.index));
-    let Some(found) = found else {
+    let (entry, direction) = if let Some(found) = found {
+        (*flows.get(found.index).ok_or(DropReason::IcmpUnmatched)?, found.direction)
+    } else {
         let elsewhere = if A::is_own(cx.snapshot, item.packet.destination) {
             act::owner_elsewhere::<A, R>(cx, quote.source_port)
         } else if A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) {
@@ -204,10 +208,12 @@ fn translate_error<A: Wire, R: Recorder>(
         } else {
             outside_elsewhere(cx, frame, &answer, quote.protocol)
         };
-        return elsewhere.ok_or(DropReason::IcmpUnmatched);
+        if let Some(elsewhere) = elsewhere {
+            return Ok(elsewhere);
+        }
+        place::place(cx, &answer, quote.protocol).ok_or(DropReason::IcmpUnmatched)?.as_entry()
     };
-    let entry = *flows.get(found.index).ok_or(DropReason::IcmpUnmatched)?;
-    let (told_at, source, destination, quoted_now) = match found.direction {
+    let (told_at, source, destination, quoted_now) = match direction {
         Direction::Original => (entry.original.destination, entry.reply.destination, entry.reply.source, entry.reply),
         Direction::Reply => {
             (entry.reply.destination, entry.original.destination, entry.original.source, entry.original)
@@ -215,7 +221,7 @@ fn translate_error<A: Wire, R: Recorder>(
     };
     let is_outward = entry.mode == Mode::Outward as u8;
     let is_hairpin = entry.mode == Mode::Hairpin as u8;
-    let to_inside = (found.direction == Direction::Original) != is_outward;
+    let to_inside = (direction == Direction::Original) != is_outward;
     let source = if is_outward && to_inside { item.packet.source } else { source };
     let comes_from_its_side = if to_inside && !is_hairpin { item.way != Way::Overlay } else { item.way != Way::Link };
     if item.packet.destination != told_at || !comes_from_its_side {
@@ -233,6 +239,7 @@ fn translate_error<A: Wire, R: Recorder>(
     if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);
     }
+    let ip = frame.bytes_mut().get_mut(at..).unwrap_or_default();
     A::translate_error(ip, &item.packet, &quote, &quoted_now, (source, destination))?;
     cx.worker.counters.errors_translated.add(1);
     act::leave(cx, frame, item, way)

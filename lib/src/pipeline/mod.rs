@@ -19,6 +19,7 @@ mod error;
 mod explain;
 mod icmp;
 mod parts;
+mod place;
 mod pods;
 mod policy;
 mod sctp;

@@ -12,7 +12,7 @@
 //! nothing goes round for ever; frames between two workers keep their order, so no later part
 //! overtakes its first.
 
-use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, sctp, sort};
+use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, place, sctp, sort};
 use crate::fragment::{Clash, Fate, First, Key, Part};
 use crate::frame::Frame;
 use crate::net::{Protocol, WorkerId};
@@ -223,7 +223,11 @@ fn follow<A: Wire, R: Recorder>(
             renumber(frame, item, first.id);
             act::follow(cx, frame, item, hit)
         }
-        _ => Err(DropReason::NoFlow),
+        _ => {
+            let placed = place::place(cx, &tuple, item.packet.protocol).ok_or(DropReason::NoFlow)?;
+            renumber(frame, item, first.id);
+            place::follow(cx, frame, item, &placed)
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use super::act::{self, Hit, Leave, Seen};
 use super::admit::admit;
 use super::bind::{self, Bound};
-use super::{Context, Item, Recorder, Step, Way, Wire, policy};
+use super::{Context, Item, Recorder, Step, Way, Wire, place, policy};
 use crate::flow::{Address, Direction, Entry, Mode, NO_HOP, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
@@ -26,7 +26,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     item: &Item<A>,
     handovers: u8,
-) -> Result<Bound, DropReason> {
+) -> Result<Bound<A>, DropReason> {
     let packet = &item.packet;
     let original = item.tuple();
     // No client's answer begins as these do; and parts do not find their way back from who was asked.
@@ -37,6 +37,10 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     };
     if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol, handovers, begins) {
         return Ok(Bound::Verdict(elsewhere));
+    }
+    let is_syn = packet.transport == Transport::Tcp && act::first_state(item).is_ok();
+    if !is_syn && let Some(placed) = place::place(cx, &original, packet.protocol) {
+        return Ok(Bound::Placed(placed));
     }
     let snapshot = cx.snapshot;
     let pool = A::masquerade(snapshot);

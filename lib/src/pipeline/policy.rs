@@ -3,7 +3,7 @@
 
 use super::act::Leave;
 use super::{Context, Item, Recorder, Step, Way, Wire, pods};
-use crate::flow::{Direction, Found, Mode};
+use crate::flow::{Direction, Entry, Found, Mode};
 use crate::frame::Frame;
 use crate::net::{PortId, Protocol};
 use crate::snapshot::SelectorRecord;
@@ -19,6 +19,19 @@ pub(super) fn lower_mss<A: Wire, R: Recorder>(
     item: &Item<A>,
     found: Found,
 ) {
+    if let Some(entry) = A::flows(cx.worker).get(found.index).copied() {
+        lower_mss_of(cx, frame, item, &entry, found.direction);
+    }
+}
+
+/// As [`lower_mss`], where this is the flow.
+pub(super) fn lower_mss_of<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &Item<A>,
+    entry: &Entry<A>,
+    direction: Direction,
+) {
     let globals = cx.snapshot.globals;
     let is_limited = globals.mss_of_path != 0 || globals.mss_max != u16::MAX;
     let packet = &item.packet;
@@ -29,7 +42,7 @@ pub(super) fn lower_mss<A: Wire, R: Recorder>(
     }
     let mut most = globals.mss_max;
     if globals.mss_of_path != 0 {
-        let Some(mtu) = mtu_of_path(cx, frame.port(), item, found) else { return };
+        let Some(mtu) = mtu_of_path(cx, frame.port(), item, entry, direction) else { return };
         let headers = A::HEADER_LEN + tcp::HEADER_LEN;
         most = most.min(mtu.saturating_sub(headers as u16));
     }
@@ -45,7 +58,8 @@ fn mtu_of_path<A: Wire, R: Recorder>(
     cx: &Context<'_, '_, '_, R>,
     port: PortId,
     item: &Item<A>,
-    found: Found,
+    entry: &Entry<A>,
+    direction: Direction,
 ) -> Option<u16> {
     let snapshot = cx.snapshot;
     let overlay = |address: A| A::overlay_hop(snapshot, address).and_then(|hop| snapshot.hop(hop));
@@ -53,8 +67,7 @@ fn mtu_of_path<A: Wire, R: Recorder>(
         Way::Overlay => overlay(item.packet.source)?.mtu,
         Way::Link | Way::Underlay => snapshot.port(port)?.mtu,
     };
-    let entry = A::flows_of(cx.worker).get(found.index)?;
-    let onward = match found.direction {
+    let onward = match direction {
         Direction::Reply if entry.mode == Mode::Hairpin as u8 => pods::back_to_pod(cx, entry).ok()?.mtu(),
         direction => {
             let receiver = if direction == Direction::Original { entry.reply.source } else { entry.original.source };

@@ -69,6 +69,8 @@ pub(super) fn act<A: Wire, R: Recorder>(
             let hit = act::unchanged(A::flows(cx.worker), found);
             act::follow(cx, frame, item, hit)
         }
+        // SCTP is not.
+        Bound::Placed(_) => Err(DropReason::NoFlow),
         Bound::Verdict(verdict) => Ok(verdict),
     }
 }

@@ -5,11 +5,12 @@ use core::net::IpAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::description::{
-    ClientAddress, Description, Encapsulation, Gateway, MssLimit, Peer, Port, RouteTarget, Service, Vtep,
+    ClientAddress, Description, Encapsulation, Gateway, MssLimit, PastLimit, Peer, Port, RouteTarget, Service, Vtep,
 };
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, KEEP_DSCP, MAGIC, NONE,
-    NeighbourRecord, PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, Section, SelectorRecord, VERSION,
+    NeighbourRecord, PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, SEVERAL, Section, SelectorRecord,
+    VERSION,
 };
 use super::ranges::{Prefix, Range, flatten, ranges_max};
 use super::view::{frontend_place, mapped, neighbour_place};
@@ -313,6 +314,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             workers,
             has_v4: v4.is_some().into(),
             has_v6: v6.is_some().into(),
+            places: (gateway.admission.past_limit == PastLimit::Place).into(),
             listening: [
                 self.listening(gateway.pool, true),
                 self.listening(gateway.pool, false),
@@ -324,7 +326,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             masquerade_ports: PortRange { first: masquerade.ports.0, last: masquerade.ports.1 },
             mss_max: if let MssLimit::Bytes(most) = gateway.mss { most } else { u16::MAX },
             mss_of_path: (gateway.mss == MssLimit::Path).into(),
-            reserved: [0; 5],
+            reserved: [0; 4],
             own_v4: if let Some(IpAddr::V4(own)) = own(true) { own.octets() } else { [0; 4] },
             own_v6: if let Some(IpAddr::V6(own)) = own(false) { own.octets() } else { [0; 16] },
         };
@@ -542,7 +544,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             }
             self.frontends(service, index, frontends)?;
             if keeps_client(service) {
-                self.kept(service, kept);
+                self.kept(service, frontends, kept);
             }
             for v4 in [true, false] {
                 let list = backends.get_mut(backends_used..).unwrap_or_default();
@@ -597,9 +599,25 @@ impl<'d, 'm> Writer<'d, 'm> {
         Ok(())
     }
 
-    /// Notes the backends of a service that see their clients, each once for all services.
-    fn kept(&self, service: &Service<'_>, table: &mut [FrontendRecord]) {
+    /// The place of the service's frontend of this family, or [`SEVERAL`].
+    fn only_frontend(&self, service: &Service<'_>, v4: bool, table: &[FrontendRecord]) -> u32 {
         let key = HashKey::from_seed(!self.d.gateway.selector_seed);
+        let mut of_family = service.frontends.iter().filter(|frontend| frontend.address.is_ipv4() == v4);
+        let (Some(frontend), None) = (of_family.next(), of_family.next()) else { return SEVERAL };
+        let (address, port) = (mapped(frontend.address), frontend.port.to_be_bytes());
+        let start = frontend_place(&key, address, port, service.protocol, table.len());
+        let is_it = |record: &FrontendRecord| {
+            record.selector != NONE
+                && (record.address, record.port, record.protocol) == (address, port, service.protocol.0)
+        };
+        let place = (start..table.len()).chain(0..start).find(|place| table.get(*place).is_some_and(is_it));
+        place.and_then(|place| u32::try_from(place).ok()).unwrap_or(SEVERAL)
+    }
+
+    /// Notes the backends of a service that see their clients, each once for all services.
+    fn kept(&self, service: &Service<'_>, frontends: &[FrontendRecord], table: &mut [FrontendRecord]) {
+        let key = HashKey::from_seed(!self.d.gateway.selector_seed);
+        let answers_as = [true, false].map(|v4| self.only_frontend(service, v4, frontends));
         for backend in service.backends {
             let Endpoint { address, port } = backend.endpoint;
             let (address, port, protocol) = (mapped(address), port.to_be_bytes(), service.protocol);
@@ -607,8 +625,13 @@ impl<'d, 'm> Writer<'d, 'm> {
             let is_it = |record: &FrontendRecord| {
                 record.selector == NONE || (record.address, record.port, record.protocol) == (address, port, protocol.0)
             };
-            if let Some(place) = vacant_or(table, start, is_it) {
-                *place = FrontendRecord { address, selector: 0, port, protocol: protocol.0, reserved: 0 };
+            let frontend = answers_as[usize::from(backend.endpoint.address.is_ipv6())];
+            match vacant_or(table, start, is_it) {
+                Some(place) if place.selector == NONE => {
+                    *place = FrontendRecord { address, selector: frontend, port, protocol: protocol.0, reserved: 0 };
+                }
+                Some(place) if place.selector != frontend => place.selector = SEVERAL,
+                _ => {}
             }
         }
     }

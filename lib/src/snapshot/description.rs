@@ -95,6 +95,23 @@ pub struct Admission {
     pub half_open_per_client: u32,
     /// The most new flows in a second, with a tenth of that at once; 0 for no limit.
     pub new_flows_per_second: u32,
+    /// What becomes of a packet that would begin a flow past that limit, or in a table in which
+    /// nothing gives way.
+    pub past_limit: PastLimit,
+}
+
+/// What becomes of a packet for which no flow may begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PastLimit {
+    /// It is dropped.
+    #[default]
+    Drop,
+    /// It is placed without state where that can be undone: if its service keeps clients' addresses
+    /// ([`ClientAddress::Keep`]), is TCP's or UDP's, and has one frontend in the packet's family, and the backend that the
+    /// hash gives is no other service's. So is every TCP segment for such a service that has no flow and
+    /// is no SYN; and whatever such a backend sends from its port that belongs to no flow and begins no TCP
+    /// connection is taken for an answer. Everything else is dropped.
+    Place,
 }
 
 impl Admission {
@@ -113,7 +130,7 @@ impl Admission {
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { half_open_per_client: 4096, new_flows_per_second: 0 }
+        Self { half_open_per_client: 4096, new_flows_per_second: 0, past_limit: PastLimit::Drop }
     }
 }
 

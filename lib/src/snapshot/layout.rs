@@ -33,6 +33,9 @@ pub(super) const KEEP_DSCP: u8 = u8::MAX;
 /// Names no record.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Names no one record, of several that would do.
+pub(super) const SEVERAL: u32 = u32::MAX - 1;
+
 /// The sections, in the order in which they lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -122,7 +125,9 @@ pub(crate) struct Globals {
     pub(crate) mss_max: u16,
     /// Whether it may be no more than its way takes.
     pub(crate) mss_of_path: u8,
-    pub(super) reserved: [u8; 5],
+    /// Whether packets for which no flow may begin are placed without state.
+    pub(crate) places: u8,
+    pub(super) reserved: [u8; 4],
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],
@@ -159,14 +164,15 @@ impl PortRecord {
     }
 }
 
-/// One place of the open-addressed frontends table.
+/// One place of the open-addressed table of frontends, or of that of backends that see their clients.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct FrontendRecord {
-    pub(super) address: [u8; 16],
-    /// Index of the selector, or [`NONE`] for a vacant place.
+    pub(crate) address: [u8; 16],
+    /// Index of the selector, or [`NONE`] for a vacant place. Of a backend, the place of the frontend
+    /// that its answers come from, or [`SEVERAL`].
     pub(crate) selector: u32,
-    pub(super) port: [u8; 2],
+    pub(crate) port: [u8; 2],
     pub(super) protocol: u8,
     pub(super) reserved: u8,
 }

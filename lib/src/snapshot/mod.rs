@@ -10,7 +10,7 @@ mod view;
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
     Admission, Backend, ClientAddress, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
-    Neighbour, NextHop, OuterDscp, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep,
+    Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep,
 };
 pub(crate) use layout::{BackendRecord, Globals, HopRecord, PortRange, PortRecord, SelectorRecord};
 pub(crate) use view::Family;

@@ -136,6 +136,19 @@ impl<'a> Snapshot<'a> {
         self.selectors.get(record.selector as usize)
     }
 
+    /// The frontend that answers of a backend that sees its clients come from, and its selector; `None`
+    /// where more than one would do.
+    pub(crate) fn answers_as(
+        &self,
+        address: [u8; 16],
+        port: [u8; 2],
+        protocol: Protocol,
+    ) -> Option<(&'a FrontendRecord, &'a SelectorRecord)> {
+        let place = self.endpoint(self.kept, address, port, protocol)?.selector;
+        let frontend = self.frontends.get(place as usize)?;
+        Some((frontend, self.selectors.get(frontend.selector as usize)?))
+    }
+
     /// Whether this is a backend that sees its clients.
     pub(crate) fn is_kept(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> bool {
         self.endpoint(self.kept, address, port, protocol).is_some()

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use weirgate::fragment::Limits;
 use weirgate::net::{PortId, WorkerId};
 use weirgate::pipeline::{Worker, WorkerConfig};
+use weirgate::snapshot::{Admission, PastLimit};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
@@ -236,6 +237,27 @@ fn rfc4787_req14_a_datagram_in_parts_crosses_and_its_answer_comes_back_in_any_or
             counted.retain(|(_, count)| *count != 0);
             gateway.assert_counted(&counted);
             assert_eq!(gateway.worker.datagrams_in_parts(), 0);
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_datagram_that_is_placed_without_state_go_where_the_first_went() {
+    let admission = Admission { half_open_per_client: 0, new_flows_per_second: 1, past_limit: PastLimit::Place };
+    let world = World { admission, ..World::new().keeping(world::DNS) };
+    for request in [query(5000, 4000), query_v6(5000, 4000)] {
+        for order in [[0, 1, 2], [2, 0, 1]] {
+            let mut gateway = world.gateway();
+            from_client(&mut gateway, &[query(1, 8).bytes()]);
+            let cut = parts(&request.bytes(), 77, [1376, 1376]);
+            let (inner, _) = at_pod(&from_client(&mut gateway, &order.map(|index| cut[index].clone()))).expect("all");
+            assert_eq!(inner.source, request.source);
+            let answer = Packet { dont_fragment: inner.dont_fragment, ..inner.answer(0, &[7; 4001]) };
+            let cut = parts(&answer.bytes(), 78, [1376, 1376]);
+            let outs = from_pods(&mut gateway, &answer, &order.map(|index| cut[index].clone()));
+            let (back, _) = at_client(&outs).expect("all of it");
+            assert_eq!(back, Packet { source: request.destination, ..answer.after_a_hop() });
+            assert_eq!(gateway.counters.placed_without_state.get(), 6);
         }
     }
 }
