@@ -552,4 +552,6 @@ impl<A: Address> Entry<A> {
 }
 
 #[cfg(test)]
+mod attack;
+#[cfg(test)]
 mod tests;

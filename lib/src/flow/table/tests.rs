@@ -201,26 +201,6 @@ fn ageing_goes_round_in_slices_and_survives_the_clocks_wrap() {
     }
 }
 
-#[test]
-fn tuples_chosen_without_the_key_make_no_chains() {
-    // Tuples that all fall in one bucket under one key fall apart under another.
-    let capacity = 4096;
-    let bytes = Table::<V4>::memory_bytes(capacity);
-    let (mut one, mut two) = (Memory::new(bytes), Memory::new(bytes));
-    let known = Table::<V4>::new(capacity, [1, 2, 3, 4], one.aligned(bytes)).unwrap();
-    let chosen: Vec<_> = (0..2_000_000)
-        .filter(|n| known.bucket_pair(known.hash(&tuple(*n, 7), Protocol::TCP))[0] == 0)
-        .take(1000)
-        .collect();
-    assert_eq!(chosen.len(), 1000);
-    let mut secret = Table::<V4>::new(capacity, [5, 6, 7, 8], two.aligned(bytes)).unwrap();
-    for n in &chosen {
-        insert(&mut secret, *n, *n).unwrap();
-    }
-    let worst = secret.buckets.iter().map(Bucket::used).max().unwrap();
-    assert!(worst <= CROWDED + 1, "{worst} slots of one bucket taken by 2000 keys over 1024 buckets");
-}
-
 #[derive(Clone, Debug)]
 enum Operation {
     Insert(u32, u32, State),
