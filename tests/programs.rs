@@ -70,6 +70,38 @@ fn iperf3_measures_both_directions() {
     }
 }
 
+/// The control connection is TCP, the data UDP, and both are for one port: a service of either protocol.
+#[test]
+fn iperf3_gets_its_datagrams_through_in_both_directions() {
+    if kernel_chosen() {
+        return; // The kernel's way here has no UDP service beside the TCP one.
+    }
+    let world = world(Options { servers: false, ..Options::default() });
+    let _server = serve(&world, &["iperf3", "--server", "--port", "80", "--logfile", "/dev/null"], 80);
+    let both = world.gateway_config_for(&[POD]);
+    let web = both.split("[[service]]").find(|text| text.contains("name = \"web\"")).expect("the web service");
+    let web = web.replace("\"web\"", "\"web-udp\"").replace("\"tcp\"", "\"udp\"");
+    let _gateway = start_weirgate(&world, &format!("{both}\n[[service]]{web}"));
+    // 4000 bytes are in parts from the beginning. Over IPv6 iperf3 would take the news of the path's MTU for its end.
+    for (target, lengths) in [("192.0.2.1", &[64, 1400, 4000][..]), ("2001:db8:1::1", &[64, 1382])] {
+        for length in lengths {
+            for direction in ["", "--reverse"] {
+                let command = format!(
+                    "timeout 60 iperf3 --udp --json --client {target} --port 30080 --time 2 --connect-timeout 10000 \
+                     --bitrate 4M --length {length} {direction}"
+                );
+                let report = json(&world, &format!("{command} || true"));
+                assert_eq!(report.get("error"), None, "{command}");
+                let sum = &report["end"]["sum"];
+                let (packets, lost) = (sum["packets"].as_u64().unwrap_or(0), sum["lost_packets"].as_u64());
+                assert!(packets > 50, "{command}: {sum}");
+                // A machine that is busy with other things loses a few.
+                assert!(lost.is_some_and(|lost| lost * 10 <= packets), "{command}: {sum}");
+            }
+        }
+    }
+}
+
 #[test]
 fn wrk_keeps_a_thousand_connections_busy_without_an_error() {
     let world = world(Options::default());
