@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant as Clock};
 
-use weirgate::flow::Tuple;
+use weirgate::flow::{Table, Tuple};
 use weirgate::fragment::Limits;
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
 use weirgate::net::{PortId, Protocol, WorkerId};
@@ -98,7 +98,7 @@ impl<A: Family> Bench<A> {
         let capacity = if A::HEADER_LEN == 20 { &mut config.flows_v4 } else { &mut config.flows_v6 };
         *capacity = flows + 4096;
         let memory = huge_memory(Worker::memory_bytes(&config));
-        let table_bytes = memory.len();
+        let table_bytes = Table::<A>::memory_bytes(flows + 4096);
         let worker = Worker::new(&config, memory, Box::leak(Box::default()), &[]).expect("memory for the flows");
         let mut bench = Self {
             worker,

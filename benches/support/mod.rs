@@ -5,6 +5,7 @@
 pub(crate) mod baseline;
 mod family;
 pub(crate) mod gateway;
+pub(crate) mod report;
 
 use std::hint::black_box;
 use std::time::Instant as Clock;
