@@ -303,7 +303,11 @@ impl Lane {
     fn place(&mut self, mut chunk: Chunk, outcome: Outcome, forward: &mut impl Forward) {
         match outcome.verdict {
             Some(Verdict::Transmit(out)) if usize::from(out.0) < self.staged.len() && outcome.length >= FRAME_MIN => {
-                self.area.settle(&mut chunk, outcome.start, outcome.length);
+                if !self.area.settle(&mut chunk, outcome.start, outcome.length) {
+                    forward.count_drop(DropReason::NoRoom);
+                    self.release(chunk);
+                    return;
+                }
                 if self.staged[usize::from(out.0)].is_full() {
                     self.flush(usize::from(out.0), forward);
                 }
@@ -311,7 +315,12 @@ impl Lane {
             }
             Some(Verdict::Handover(worker)) => {
                 // As it came from a ring, whether it did or is one that has waited.
-                self.area.settle(&mut chunk, outcome.start.saturating_sub(ADJUST), ADJUST + outcome.length);
+                let start = outcome.start.saturating_sub(ADJUST);
+                if !self.area.settle(&mut chunk, start, ADJUST + outcome.length) {
+                    forward.count_drop(DropReason::NoRoom);
+                    self.release(chunk);
+                    return;
+                }
                 let Origin { port, handovers } = outcome.origin;
                 let origin = Origin { port, handovers: handovers.saturating_add(1) };
                 self.hand_over(worker, (chunk, origin), forward);
@@ -500,8 +509,9 @@ impl Outcome {
 /// [`ADJUST`]; a shorter frame is none of its, and becomes an empty one.
 fn received<'a>(area: &'a Area, chunk: &'a mut Chunk, origin: Origin) -> Frame<'a> {
     let length = chunk.len().saturating_sub(ADJUST);
+    let offset = area.offset(chunk);
     let buffer = area.bytes(chunk);
-    let start = ADJUST.min(buffer.len());
+    let start = (offset + ADJUST).min(buffer.len());
     let length = length.min(buffer.len() - start);
     let frame = Frame::new(buffer, start, length, origin.port).expect("start and length lie in the buffer");
     frame.handed_over(origin.handovers)
@@ -509,7 +519,8 @@ fn received<'a>(area: &'a Area, chunk: &'a mut Chunk, origin: Origin) -> Frame<'
 
 /// An empty frame in a chunk, with the room in front that received ones have.
 fn spare<'a>(area: &'a Area, chunk: &'a mut Chunk) -> Frame<'a> {
+    let offset = area.offset(chunk);
     let buffer = area.bytes(chunk);
-    let start = ADJUST.min(buffer.len());
+    let start = (offset + ADJUST).min(buffer.len());
     Frame::new(buffer, start, 0, PortId(0)).expect("the start lies in the buffer")
 }

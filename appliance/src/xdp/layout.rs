@@ -1,10 +1,10 @@
 //! Numbers on which the steering program and the appliance must agree. The build script compiles
 //! the program with these very constants, so there is no second place to change.
 
-/// How far the steering program moves the start of each redirected frame forward, in bytes: the
-/// headroom that [`weirgate::frame::HEADROOM_MAX`] asks for, rounded up. The descriptor's address
-/// is that many bytes in front of the Ethernet header that came off the wire.
-pub const ADJUST: usize = 80;
+/// How far the steering program moves the start of each redirected frame forward, in bytes: by what
+/// VXLAN over IPv4 puts in front of a frame. The descriptor's address is that many bytes in front of
+/// the Ethernet header that came off the wire, and a frame that goes to a pod leaves from there.
+pub const ADJUST: usize = 14 + 20 + 8 + 8;
 
 /// The most queues of one port. The map of sockets has this many places a port.
 pub const QUEUES_MAX: u32 = 64;

@@ -27,6 +27,7 @@ pub(crate) use napi::DeferredInterrupts;
 pub use ring::{RingCounters, Transfer};
 pub use steer::{Attach, PROGRAM, Removed, SteerCounters, SteerTable, Steering, detach};
 
-/// The steering program makes as much room as the pipeline may want.
-const _: () = assert!(layout::ADJUST >= weirgate::frame::HEADROOM_MAX);
+/// There is as much room in front of a received frame as the pipeline may want.
+const _: () = assert!(umem::KERNEL_HEADROOM as usize >= weirgate::frame::HEADROOM_MAX);
+const _: () = assert!(layout::ADJUST <= umem::KERNEL_HEADROOM as usize);
 const _: () = assert!(layout::PORTS_MAX as usize == weirgate::net::PORTS_MAX);

@@ -16,7 +16,7 @@ use xsk_rs::umem::frame::FrameDesc;
 use super::{StartError, layout};
 
 /// `XDP_PACKET_HEADROOM` of linux/bpf.h: the kernel puts a received frame this far into its chunk.
-const KERNEL_HEADROOM: u32 = 256;
+pub(super) const KERNEL_HEADROOM: u32 = 256;
 /// Ethernet header and one tag, which the MTU does not count.
 const LINK_HEADER: u32 = 18;
 
@@ -32,7 +32,7 @@ impl Chunk {
         self.0.lengths().data()
     }
 
-    pub(super) fn address(&self) -> usize {
+    fn address(&self) -> usize {
         self.0.addr()
     }
 
@@ -125,19 +125,24 @@ impl Area {
         chunk.address() / self.chunk_bytes
     }
 
-    /// The bytes from where the frame begins to the end of its chunk.
+    /// All bytes of a chunk.
     #[must_use]
     #[allow(clippy::mut_from_ref)] // the right to write comes from the chunk, not from the area
     pub(crate) fn bytes<'a>(&'a self, chunk: &'a mut Chunk) -> &'a mut [u8] {
-        let start = chunk.address();
-        let end = (start / self.chunk_bytes + 1) * self.chunk_bytes;
-        if end > self.bytes {
+        let start = chunk.address() - self.offset(chunk);
+        if start + self.chunk_bytes > self.bytes {
             return &mut [];
         }
-        // SAFETY: `start..end` lies inside the memory, which stays mapped while the sockets that
-        // hold `umem` and this value live. The chunk is the only right to these bytes, it is
-        // borrowed for as long as the slice lives, and the kernel has given it up.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), end - start) }
+        // SAFETY: `start` and the bytes of a chunk from there on lie inside the memory, which stays mapped
+        // while the sockets that hold `umem` and this value live. The chunk is the only right to these
+        // bytes, it is borrowed for as long as the slice lives, and the kernel has given it up.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), self.chunk_bytes) }
+    }
+
+    /// Where in its chunk the descriptor's address is, from which frames are received and leave.
+    #[must_use]
+    pub(crate) fn offset(&self, chunk: &Chunk) -> usize {
+        chunk.address() % self.chunk_bytes
     }
 
     /// Asks for the cache lines that hold a received frame's headers, and those to which they move.
@@ -153,15 +158,22 @@ impl Area {
         let _ = chunk;
     }
 
-    /// Makes the chunk's frame the `length` bytes that begin `start` bytes after its address. A
-    /// frame leaves from its address, so the bytes move there unless they are there already.
-    pub(crate) fn settle(&self, chunk: &mut Chunk, start: usize, length: usize) {
-        if start != 0 {
-            self.bytes(chunk).copy_within(start..start + length, 0);
+    /// Makes the chunk's frame the `length` bytes that begin at its byte `start`. A frame leaves from the
+    /// descriptor's address, so the bytes move there unless they are there already. `false`, and nothing
+    /// done, where the chunk ends before.
+    #[must_use]
+    pub(crate) fn settle(&self, chunk: &mut Chunk, start: usize, length: usize) -> bool {
+        let offset = self.offset(chunk);
+        if start.max(offset) + length > self.chunk_bytes {
+            return false;
+        }
+        if start != offset {
+            self.bytes(chunk).copy_within(start..start + length, offset);
         }
         chunk.0.set_options(0);
         // SAFETY: the chunk is of this memory and borrowed exclusively; only its length is written.
         unsafe { self.umem.data_mut(&mut chunk.0).cursor().set_pos(length) };
+        true
     }
 }
 
