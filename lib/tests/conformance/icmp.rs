@@ -6,7 +6,7 @@ use weirgate::net::Mac;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, from_pod, unframed};
-use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 use super::helpers::{
     converse, dropped, error_about, error_quoting, from_client, seal_v4, to_client, to_pod, transmitted, with_options,
@@ -160,4 +160,29 @@ fn rfc5508_req6_an_error_neither_refreshes_nor_ends_a_flow() {
         let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()));
         assert_eq!(dropped(&out), DropReason::NoFlow);
     }
+}
+
+#[test]
+fn rfc1812_s4_3_2_1_messages_of_unknown_types_are_dropped_silently() {
+    let mut gateway = World::new().gateway();
+    let (node, inner) = converse(&mut gateway, &Packet::web(7, SYN, b""));
+    for kind in [1, 2, 7, 42, 100, 255] {
+        let message = error_about(&inner, router(true), (kind, 0), [0; 4]);
+        let out = gateway.send(UNDERLAY, &from_pod(node, &message.bytes()));
+        assert_eq!(dropped(&out), DropReason::IcmpUnmatched, "type {kind}");
+    }
+    assert_eq!((gateway.counters.errors_sent.get(), gateway.counters.errors_translated.get()), (0, 0));
+}
+
+/// Timestamp, information and address mask, with which RFC 6918 has done away, and router discovery.
+#[test]
+fn rfc5508_req11_queries_but_echo_are_dropped_by_name() {
+    let mut gateway = World { masquerade: vec![[198, 51, 100, 7].into()], ..World::new() }.gateway();
+    for kind in [9, 10, 13, 14, 15, 16, 17, 18] {
+        let body = Body::Icmp(kind, 0, [0x12, 0x34, 0, 1], vec![0; 12]);
+        let query = Packet::new((world::pod(0, 10), 0).into(), (world::CLIENT, 0).into(), body);
+        let out = gateway.send(UNDERLAY, &from_pod(0, &query.bytes()));
+        assert_eq!(dropped(&out), DropReason::IcmpUnmatched, "type {kind}");
+    }
+    assert_eq!(gateway.worker.flows_v4().len(), 0);
 }

@@ -1,5 +1,7 @@
 //! RFC 791, 1812 and 8200: what a forwarder owes.
 
+use std::net::SocketAddr;
+
 use weirgate::net::Mac;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, from_pod, tunnelled, unframed};
@@ -202,4 +204,44 @@ fn rfc768_a_length_past_the_packet_is_refused_and_data_behind_it_is_carried() {
     seal_v4(&mut ip);
     let (_, inner) = ip_to_pod(&mut gateway, &ip);
     assert_eq!((inner.len(), &inner[28..]), (ip.len(), &ip[28..]));
+}
+
+#[test]
+fn rfc768_a_source_port_of_zero_is_carried_and_answered() {
+    let mut gateway = World::new().gateway();
+    let request = Packet::dns(0, b"query");
+    let (node, inner) = to_pod(&mut gateway, &request);
+    assert_ne!(inner.source.port(), 0, "the pool has no such port");
+    let seen = to_client(&mut gateway, node, &inner.answer(0, b"answer"));
+    assert_eq!((seen.source, seen.destination), (request.destination, request.source));
+}
+
+#[test]
+fn rfc791_s3_1_the_type_of_service_and_the_reserved_flag_stay_both_ways() {
+    let mut gateway = World::new().gateway();
+    for tos in [0, 0x10, 0xb8, 0xfc] {
+        let (node, inner) = to_pod(&mut gateway, &Packet { tos, ..Packet::dns(7, b"query") });
+        assert_eq!(inner.tos, tos);
+        let answer = Packet { tos: tos ^ 0x20, ..inner.answer(0, b"answer") };
+        assert_eq!(to_client(&mut gateway, node, &answer).tos, tos ^ 0x20);
+    }
+    let mut ip = Packet::dns(7, b"query").bytes();
+    ip[6] |= 0x80;
+    seal_v4(&mut ip);
+    let (_, inner) = ip_to_pod(&mut gateway, &ip);
+    assert_eq!(inner[6] & 0xe0, ip[6] & 0xe0);
+}
+
+#[test]
+fn rfc1812_s5_3_5_1_a_limited_broadcast_goes_no_further() {
+    let mut world = World::new();
+    world.masquerade = vec![[198, 51, 100, 7].into()];
+    let mut gateway = world.gateway();
+    for to in [[255, 255, 255, 255], [224, 0, 0, 251], [127, 0, 0, 1]] {
+        let sent = |from: SocketAddr| Packet::new(from, (to, 30_053).into(), Body::Udp(b"query".to_vec())).bytes();
+        // What is for no frontend is the host's business, whose kernel does not forward it either.
+        assert_eq!(from_client(&mut gateway, &sent((world::CLIENT, 7).into())).verdict, Verdict::Host);
+        let out = gateway.send(UNDERLAY, &from_pod(0, &sent((world::pod(0, 10), 7).into())));
+        assert_eq!(dropped(&out), DropReason::MartianAddress, "{to:?}");
+    }
 }
