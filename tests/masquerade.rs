@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{kernel_chosen, random_file, sha256, start_weirgate, world};
-use weirgate_world::{Host, NODES, Options, World};
+use weirgate_world::{Host, NODES, Options, World, build_gateway};
 
 const OUT_V4: &str = "198.51.100.7";
 const OUT_V6: &str = "2001:db8:7::7";
@@ -53,6 +53,22 @@ fn serve(world: &World) -> Server {
     server
 }
 
+/// Both addresses have flows, as soon as ageing has come round.
+fn ports_are_counted(world: &World) {
+    let socket = world.control_socket().display().to_string();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let output = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let of = |place: usize, field: &str| status["masquerade"][place][field].as_u64().expect("a number");
+        if (0..2).all(|place| of(place, "flows") >= 80 && of(place, "busiest") > 0 && of(place, "capacity") == 64_512) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{status:#}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 fn pods_reach_the_outside(options: Options) {
     if kernel_chosen() {
         return; // The kernel's way here has no addresses for pods.
@@ -92,6 +108,7 @@ fn pods_reach_the_outside(options: Options) {
             );
         }
     }
+    ports_are_counted(&world);
     let file = random_file(&world, "out", 20);
     let got = world.shell(Host::Pod(0, 0), "curl -gsSf --max-time 120 http://192.0.2.10:8000/files/out | sha256sum");
     assert_eq!(got, sha256(&world, &file));

@@ -134,6 +134,15 @@ pub struct Counters {
     pub pool_v4: PoolFlows,
     /// By IPv6 pool address.
     pub pool_v6: PoolFlows,
+    /// By IPv4 address that stands for pods.
+    pub masquerade_v4: PoolFlows,
+    /// By IPv6 address that stands for pods.
+    pub masquerade_v6: PoolFlows,
+    /// Pods' IPv4 flows towards the remote endpoint that most go to, at most, when ageing last came
+    /// round: each has a port of its own there.
+    pub busiest_v4: Gauge,
+    /// The same over IPv6.
+    pub busiest_v6: Gauge,
     /// Frames that went to the host.
     pub host: Counter,
     /// Frames that went to the worker that owns their flow.

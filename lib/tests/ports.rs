@@ -7,7 +7,7 @@ use weirgate::net::{Endpoint, WorkerId};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::Gateway;
-use weirgate_fixture::frames::{FROM_CLIENT, Packet, SYN, framed, tunnelled};
+use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, SYN, framed, from_pod, tunnelled};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 /// One backend, one pool address, these ports.
@@ -145,4 +145,43 @@ fn flows_of_each_pool_address_are_counted_as_ageing_comes_round() {
     (0..2).for_each(|_| age(&mut gateway, 1024));
     assert!(counted(&gateway).values().all(|count| *count == 0), "they have ended");
     assert_eq!((gateway.counters.pool_v4.get(2), gateway.counters.pool_v6.get(0)), (0, 0));
+}
+
+#[test]
+fn pods_flows_are_counted_by_address_and_towards_whom_most_go() {
+    let world = World {
+        masquerade: ["198.51.100.7", "198.51.100.8", "2001:db8:7::7"].map(|text| text.parse().unwrap()).into(),
+        ..World::new()
+    };
+    let mut gateway = world.gateway();
+    let mut ask = |from: u16, to: [u8; 4], port: u16| {
+        let body = Body::Udp(b"query".into());
+        let packet = Packet::new((world::pod(0, 10), from).into(), (to, port).into(), body);
+        let out = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(UPLINK));
+    };
+    for from in 1..=200 {
+        ask(from, world::CLIENT.octets(), 53);
+    }
+    // Others, each its own.
+    for port in 1000..1100 {
+        ask(7, world::CLIENT.octets(), port);
+    }
+    for identifier in 1..=40 {
+        let ping = Packet::ping(world::pod_v6(0, 10).into(), world::CLIENT_V6.into(), b"");
+        let Body::Icmp(kind, code, [.., low], data) = ping.body.clone() else { panic!("a ping") };
+        let ping = Packet { body: Body::Icmp(kind, code, [0, identifier, 0, low], data), ..ping };
+        assert_eq!(gateway.send(UNDERLAY, &from_pod(0, &ping.bytes())).verdict, Verdict::Transmit(UPLINK));
+    }
+    let (snapshot, now) = (gateway.snapshot(), gateway.now);
+    gateway.worker.age(&snapshot, now, 4096);
+    let c = gateway.counters;
+    let [first, second] = [c.masquerade_v4.get(0), c.masquerade_v4.get(1)];
+    assert_eq!((first + second, c.masquerade_v4.get(2)), (300, 0));
+    assert!(first.abs_diff(second) < 100, "drawn evenly: {first} and {second}");
+    // A few of the others may fall to the same count.
+    assert!((200..210).contains(&c.busiest_v4.get()), "{}", c.busiest_v4.get());
+    // Echoes of one host to another go to one endpoint, whatever their identifiers.
+    assert_eq!((c.masquerade_v6.get(0), c.busiest_v6.get()), (40, 40));
+    assert_eq!((c.pool_v4.get(0), c.pool_v6.get(0)), (0, 0));
 }

@@ -35,9 +35,12 @@ impl Fill {
 
 /// How many flows a pool address can have towards these backends: every port towards each of them.
 pub(super) fn pool_capacity(address: IpAddr, ports: (u16, u16), backends: impl Iterator<Item = IpAddr>) -> u64 {
-    let (first, last) = ports;
-    let ports = u64::from(last.saturating_sub(first)) + 1;
-    ports * backends.filter(|backend| backend.is_ipv4() == address.is_ipv4()).count() as u64
+    self::ports(ports) * backends.filter(|backend| backend.is_ipv4() == address.is_ipv4()).count() as u64
+}
+
+/// How many flows an address that stands for pods can have towards one remote endpoint: its ports.
+pub(super) fn ports((first, last): (u16, u16)) -> u64 {
+    u64::from(last.saturating_sub(first)) + 1
 }
 
 /// What an operator should know before something is full: a name that stays the same, and a sentence.
@@ -57,7 +60,16 @@ fn high(status: &Status) -> Vec<(String, String)> {
             format!("{what} has {} of {} flows; add addresses to overlay.snat_pool", pool.flows, pool.capacity);
         (what, sentence)
     });
-    tables.chain(pools).collect()
+    let masquerade = status.masquerade.iter().filter(|own| Fill::new(own.busiest, own.capacity).is_high());
+    let masquerade = masquerade.map(|own| {
+        let what = format!("masquerade address {}", own.address);
+        let sentence = format!(
+            "{what} has {} of {} flows towards one remote endpoint; add addresses to masquerade.addresses",
+            own.busiest, own.capacity
+        );
+        (what, sentence)
+    });
+    tables.chain(pools).chain(masquerade).collect()
 }
 
 /// The warnings that status shows.

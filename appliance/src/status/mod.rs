@@ -14,7 +14,9 @@ pub(crate) use conns::push_line;
 pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, Stations};
 pub use counters::{COUNTERS, Counter, reference};
 pub use fill::Watch;
-pub use model::{BurstTimes, FlowMemory, FlowTable, NextHop, Peer, PoolAddress, Port, Service, Status, Traffic};
+pub use model::{
+    BurstTimes, FlowMemory, FlowTable, MasqueradeAddress, NextHop, Peer, PoolAddress, Port, Service, Status, Traffic,
+};
 pub use socket::{
     Client, Predecessor, Released, Request, Server, SocketError, ask, ask_conns, refuse_live, remove_stale,
 };

@@ -48,6 +48,8 @@ pub struct Status {
     pub flow_memory: Vec<FlowMemory>,
     /// The addresses that stand for clients.
     pub pool: Vec<PoolAddress>,
+    /// The addresses that stand for pods, in the order of the configuration.
+    pub masquerade: Vec<MasqueradeAddress>,
     /// Frames dropped, by reason; every reason is there.
     pub drops: BTreeMap<String, u64>,
     /// The other counters, as docs/counters.md lists them.
@@ -159,6 +161,20 @@ pub struct PoolAddress {
     pub capacity: u64,
 }
 
+/// An address that stands for pods.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct MasqueradeAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// How many flows have it, as of the last few seconds.
+    pub flows: u64,
+    /// How many of them at most go to one remote endpoint, were each address drawn as often: never fewer
+    /// than its share of the flows towards the one that most go to.
+    pub busiest: u64,
+    /// How many can go to one remote endpoint: its ports.
+    pub capacity: u64,
+}
+
 /// The memory of a worker's flow tables.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct FlowMemory {
@@ -214,6 +230,7 @@ impl Status {
             flows: flows(control, forwarding),
             flow_memory: flow_memory(forwarding),
             pool: pool(control, forwarding),
+            masquerade: masquerade(control, forwarding),
             warnings: Vec::new(),
             drops: drops(forwarding.counters.iter().map(|counters| &counters.core)),
             counters: COUNTERS
@@ -360,6 +377,25 @@ fn pool(control: &Control, forwarding: &Forwarding) -> Vec<PoolAddress> {
         PoolAddress { address, flows, capacity: fill::pool_capacity(address, POOL_PORTS, backends) }
     };
     config.overlay.snat_pool.iter().map(of_address).collect()
+}
+
+fn masquerade(control: &Control, forwarding: &Forwarding) -> Vec<MasqueradeAddress> {
+    let config = &control.config.masquerade;
+    let mut places = [0; 2];
+    let of_address = |&address: &IpAddr| {
+        let place = &mut places[usize::from(address.is_ipv6())];
+        let of_family = config.addresses.iter().filter(|other| other.is_ipv4() == address.is_ipv4()).count() as u64;
+        let counters = || forwarding.counters.iter().map(|counters| &counters.core);
+        let (flows, busiest): (u64, u64) = if address.is_ipv4() {
+            (counters().map(|of| of.masquerade_v4.get(*place)).sum(), counters().map(|of| of.busiest_v4.get()).sum())
+        } else {
+            (counters().map(|of| of.masquerade_v6.get(*place)).sum(), counters().map(|of| of.busiest_v6.get()).sum())
+        };
+        *place += 1;
+        let busiest = busiest.div_ceil(of_family.max(1)).min(flows);
+        MasqueradeAddress { address, flows, busiest, capacity: fill::ports(config.ports) }
+    };
+    config.addresses.iter().map(of_address).collect()
 }
 
 /// Drops by reason, summed over the workers; every reason is there.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use weirgate::verdict::DropReason;
 
 use super::fill::Fill;
-use super::{COUNTERS, NextHop, PoolAddress, Status, Traffic};
+use super::{COUNTERS, MasqueradeAddress, NextHop, PoolAddress, Status, Traffic};
 
 /// How many addresses of a list are shown unless everything is.
 const LIST_SHOWN: usize = 2;
@@ -121,6 +121,7 @@ impl Status {
         self.print_flows(&mut out);
         self.print_flow_memory(&mut out);
         self.print_pool(&mut out);
+        self.print_masquerade(&mut out);
         self.print_drops(&mut out, all);
         self.print_counters(&mut out, all);
         let times = &self.burst_times;
@@ -223,6 +224,18 @@ impl Status {
         for PoolAddress { address, flows, capacity } in &self.pool {
             let fill = format!("{} %", Fill::new(*flows, *capacity).percent());
             table.row(vec![address.to_string(), flows.to_string(), capacity.to_string(), fill]);
+        }
+        table.print(out);
+    }
+
+    fn print_masquerade(&self, out: &mut String) {
+        if self.masquerade.is_empty() {
+            return;
+        }
+        let mut table = Table::new(&["MASQUERADE ADDRESS", ">FLOWS", ">BUSIEST", ">CAPACITY", ">FILL"]);
+        for MasqueradeAddress { address, flows, busiest, capacity } in &self.masquerade {
+            let fill = format!("{} %", Fill::new(*busiest, *capacity).percent());
+            table.row(vec![address.to_string(), flows.to_string(), busiest.to_string(), capacity.to_string(), fill]);
         }
         table.print(out);
     }

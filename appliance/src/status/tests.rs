@@ -71,6 +71,12 @@ fn sample() -> Status {
         }],
         warnings: Vec::new(),
         pool: vec![PoolAddress { address: "10.77.200.2".parse().unwrap(), flows: 2, capacity: 64_512 }],
+        masquerade: vec![MasqueradeAddress {
+            address: "198.51.100.7".parse().unwrap(),
+            flows: 12,
+            busiest: 7,
+            capacity: 64_512,
+        }],
         drops: model::drops([&counters].into_iter()),
         counters: COUNTERS.iter().map(|counter| (counter.name.into(), u64::from(counter.name == "steered"))).collect(),
         burst_times: BurstTimes {
@@ -108,6 +114,9 @@ transparent huge pages  14.0 MiB  yes           2        0  /dev/shm/weirgate/fl
 POOL ADDRESS  FLOWS  CAPACITY  FILL
 10.77.200.2       2     64512   0 %
 
+MASQUERADE ADDRESS  FLOWS  BUSIEST  CAPACITY  FILL
+198.51.100.7           12        7     64512   0 %
+
 DROPPED   FRAMES  WHY
 no-route       1  No route: over the overlay to the backend, or out of a port to the client.
 
@@ -135,7 +144,7 @@ fn the_json_has_these_fields() {
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "burst_times counters drops flow_memory flows generation peers pool ports ring_bytes services snapshot_bytes \
+        "burst_times counters drops flow_memory flows generation masquerade peers pool ports ring_bytes services snapshot_bytes \
          uptime_seconds version warnings workers"
     );
     assert_eq!(keys(&json["ports"][0]), "addresses interface mac mode mtu queues received state transfer transmitted");
@@ -145,6 +154,7 @@ fn the_json_has_these_fields() {
     assert_eq!(keys(&json["services"][0]), "backends flows_created frontends name original protocol reply");
     assert_eq!(keys(&json["flows"][0]), "capacity family half_open used worker");
     assert_eq!(keys(&json["pool"][0]), "address capacity flows");
+    assert_eq!(keys(&json["masquerade"][0]), "address busiest capacity flows");
     assert_eq!(keys(&json["flow_memory"][0]), "adopted bytes damaged file locked pages worker");
     assert_eq!(keys(&json["burst_times"]), "count max_ns p50_ns p90_ns p999_ns p99_ns");
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
@@ -161,13 +171,19 @@ fn what_is_nearly_full_is_warned_of_in_status_at_once_and_in_the_log_once_a_minu
 
     status.flows[0].used += 1;
     status.pool[0].flows = 60_000;
+    // Many flows are no matter, many towards one endpoint are.
+    status.masquerade[0].flows = 500_000;
+    assert_eq!(fill::warnings(&status).len(), 2);
+    status.masquerade[0].busiest = 58_061;
     let sentences = [
         "the ipv4 flow table of worker 0 has 58983 of 65536 flows; raise flows.capacity_v4",
         "pool address 10.77.200.2 has 60000 of 64512 flows; add addresses to overlay.snat_pool",
+        "masquerade address 198.51.100.7 has 58061 of 64512 flows towards one remote endpoint; add addresses to \
+         masquerade.addresses",
     ];
     assert_eq!(fill::warnings(&status), sentences);
     status.warnings = fill::warnings(&status);
-    assert!(status.tables(false).contains(&format!("\nWARNING  {}\nWARNING  {}\n", sentences[0], sentences[1])));
+    assert!(status.tables(false).contains(&format!("\nWARNING  {}\n", sentences.join("\nWARNING  "))));
     assert_eq!(watch.due(start, &status), sentences);
     // It goes on, moves a little, falls and rises again: the log is not flooded.
     status.flows[0].used += 100;
@@ -176,7 +192,7 @@ fn what_is_nearly_full_is_warned_of_in_status_at_once_and_in_the_log_once_a_minu
     assert!(watch.due(seconds(2), &status).is_empty());
     status.flows[0].used = 65_536;
     assert!(watch.due(seconds(3), &status).is_empty());
-    assert_eq!(watch.due(seconds(61), &status).len(), 2);
+    assert_eq!(watch.due(seconds(61), &status).len(), 3);
 }
 
 /// The names in the first column of a table of the page, which begins with a heading.

@@ -5,12 +5,12 @@ use core::net::IpAddr;
 
 use super::admit::Pacer;
 use super::error::Budget;
-use crate::counters::{Counters, PoolFlows, ServiceCounters};
-use crate::flow::{self, Adopted, Age, Owner, Table, TableError, tick};
+use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
+use crate::flow::{self, Adopted, Age, Mode, Owner, Table, TableError, Tuple, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
-use crate::net::{POOL_MAX, PortId, WorkerId};
+use crate::net::{POOL_MAX, PortId, Protocol, WorkerId};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
@@ -217,8 +217,9 @@ impl<'m> Worker<'m> {
     /// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
     /// the next `budget` of each.
     pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
-        self.pool_v4.round(&self.v4, snapshot, &self.counters.pool_v4, budget);
-        self.pool_v6.round(&self.v6, snapshot, &self.counters.pool_v6, budget);
+        let Counters { pool_v4, pool_v6, masquerade_v4, masquerade_v6, busiest_v4, busiest_v6, .. } = self.counters;
+        self.pool_v4.round(&self.v4, snapshot, [pool_v4, masquerade_v4], busiest_v4, budget);
+        self.pool_v6.round(&self.v6, snapshot, [pool_v6, masquerade_v6], busiest_v6, budget);
         let age = Age { tick: tick(now), idle: &snapshot.globals.idle_ticks };
         let expired = self.v4.age(age, budget) + self.v6.age(age, budget);
         if expired != 0 {
@@ -331,33 +332,64 @@ impl<'m> Worker<'m> {
     }
 }
 
-/// Counts the flows of each pool address, the entries that ageing is about to look at at a time.
+/// Remote endpoints share this many counts, by their hash.
+const REMOTE_COUNTS: usize = 256;
+
+/// Counts the flows of each pool address and of each that stands for pods, the entries that ageing is
+/// about to look at at a time.
 #[derive(Clone, Copy, Debug)]
 struct PoolCount {
     next: u32,
-    counts: [u32; POOL_MAX],
+    counts: [[u32; POOL_MAX]; 2],
+    /// Pods' flows by the endpoint that they go to: never fewer than go there.
+    remotes: [u32; REMOTE_COUNTS],
 }
 
 impl PoolCount {
     const fn new() -> Self {
-        Self { next: 0, counts: [0; POOL_MAX] }
+        Self { next: 0, counts: [[0; POOL_MAX]; 2], remotes: [0; REMOTE_COUNTS] }
     }
 
     /// Looks at the next `budget` entries, and tells the counts after the last one.
-    fn round<A: Family>(&mut self, flows: &Table<'_, A>, snapshot: &Snapshot<'_>, told: &PoolFlows, budget: u32) {
-        let pool = A::pool(snapshot).addresses;
+    fn round<A: Family>(
+        &mut self,
+        flows: &Table<'_, A>,
+        snapshot: &Snapshot<'_>,
+        told: [&PoolFlows; 2],
+        busiest: &Gauge,
+        budget: u32,
+    ) {
+        let pools = [A::pool(snapshot).addresses, A::masquerade(snapshot).addresses];
         for _ in 0..budget.min(flows.capacity()) {
-            if let Some(entry) = flows.get(self.next).filter(|entry| entry.state().is_some())
-                && let Some(place) = pool.iter().position(|address| *address == entry.reply.destination)
-                && let Some(count) = self.counts.get_mut(place)
-            {
-                *count += 1;
+            if let Some(entry) = flows.get(self.next).filter(|entry| entry.state().is_some()) {
+                let own = entry.reply.destination;
+                for (addresses, counts) in pools.iter().zip(&mut self.counts) {
+                    let place = addresses.iter().position(|address| *address == own);
+                    if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
+                        *count += 1;
+                    }
+                }
+                if entry.mode == Mode::Outward as u8 {
+                    let bucket = remote_hash(flows, &entry.reply, Protocol(entry.protocol)) >> 56;
+                    if let Some(count) = self.remotes.get_mut(bucket as usize) {
+                        *count += 1;
+                    }
+                }
             }
             self.next += 1;
             if self.next >= flows.capacity() {
-                told.set(&self.counts);
+                told.into_iter().zip(&self.counts).for_each(|(told, counts)| told.set(counts));
+                busiest.set(self.remotes.iter().copied().max().unwrap_or(0).into());
                 *self = Self::new();
             }
         }
     }
+}
+
+/// A hash of who answers. An echo's identifier is the asker's, and every one is a port of its own.
+fn remote_hash<A: Family>(flows: &Table<'_, A>, reply: &Tuple<A>, protocol: Protocol) -> u64 {
+    let is_echo = protocol == Protocol::ICMP || protocol == Protocol::ICMPV6;
+    let port = if is_echo { [0; 2] } else { reply.source_port };
+    let tuple = Tuple { destination: reply.source, source_port: port, destination_port: port, ..*reply };
+    flows.hash(&tuple, protocol)
 }
