@@ -33,6 +33,31 @@ type Description struct {
 	Pool []netip.Addr
 	// PoolPortFirst and PoolPortLast bound the ports of translations on pool addresses.
 	PoolPortFirst, PoolPortLast uint16
+	// NodePortFirst and NodePortLast are kept out of translations where
+	// services listen at an address that stands for others.
+	NodePortFirst, NodePortLast uint16
+	// Masquerade holds the addresses that stand for pods outside, for nothing
+	// else; without any, no pod's packet leaves.
+	Masquerade []netip.Addr
+	// MasqueradePortFirst and MasqueradePortLast bound the ports, and
+	// identifiers of echoes, on them.
+	MasqueradePortFirst, MasqueradePortLast uint16
+	// NonMasquerade are destinations to which no pod's packet leaves.
+	NonMasquerade []netip.Prefix
+	// Local are the gateway's own addresses on its links: nobody else sends from them.
+	Local []netip.Addr
+	// MSS is how far TCP's segment sizes are lowered: MSSOff, MSSOfPath, or to
+	// so many bytes, 536 or more.
+	MSS uint16
+	// OuterDSCP is the codepoint of VXLAN's outer headers, or OuterDSCPCopy.
+	OuterDSCP uint8
+	// HalfOpenPerClient is the most half-open flows of one client; 0 for no limit.
+	HalfOpenPerClient uint32
+	// NewFlowsPerSecond is the most of each worker; 0 for no limit.
+	NewFlowsPerSecond uint32
+	// PlacePastLimit places what would begin a flow past that limit without
+	// state, where that can be undone, instead of dropping it.
+	PlacePastLimit bool
 	// SelectorSeed is equal on all gateways that shall pick the same backends.
 	SelectorSeed uint64
 	// Timeouts after which a flow is forgotten.
@@ -49,6 +74,15 @@ type Description struct {
 	Neighbours []Neighbour
 }
 
+const (
+	// MSSOff leaves segment sizes as they are.
+	MSSOff = C.WEIRGATE_MSS_OFF
+	// MSSOfPath lowers them to what the smaller of the two ways takes.
+	MSSOfPath = C.WEIRGATE_MSS_OF_PATH
+	// OuterDSCPCopy gives VXLAN's outer header the codepoint of the packet inside.
+	OuterDSCPCopy = C.WEIRGATE_OUTER_DSCP_COPY
+)
+
 // A VTEP is one end of a VXLAN overlay.
 type VTEP struct {
 	// Public is the underlay address that peers send to.
@@ -59,16 +93,44 @@ type VTEP struct {
 
 // Timeouts are idle times in seconds.
 type Timeouts struct {
-	// TCPOpeningSeconds before both sides have spoken.
-	TCPOpeningSeconds uint32
-	// TCPEstablishedSeconds while open.
+	// TCPSynSentSeconds: TCP after the client's SYN.
+	TCPSynSentSeconds uint32
+	// TCPSynReceivedSeconds: TCP after the answer to it, until the client acknowledges that.
+	TCPSynReceivedSeconds uint32
+	// TCPEstablishedSeconds: TCP while open.
 	TCPEstablishedSeconds uint32
-	// TCPClosingSeconds after a FIN or RST.
-	TCPClosingSeconds uint32
-	// UDPSeconds before a reply.
+	// TCPFinWaitSeconds: TCP after one side's FIN.
+	TCPFinWaitSeconds uint32
+	// TCPCloseWaitSeconds: TCP after one side's FIN was acknowledged.
+	TCPCloseWaitSeconds uint32
+	// TCPLastAckSeconds: TCP after both sides' FINs.
+	TCPLastAckSeconds uint32
+	// TCPTimeWaitSeconds: TCP after the last acknowledgement.
+	TCPTimeWaitSeconds uint32
+	// TCPCloseSeconds: TCP after a reset.
+	TCPCloseSeconds uint32
+	// TCPSynSent2Seconds: TCP after a SYN of both sides.
+	TCPSynSent2Seconds uint32
+	// UDPSeconds: UDP until the client has answered an answer.
 	UDPSeconds uint32
-	// UDPStreamSeconds after a reply.
+	// UDPStreamSeconds: UDP from then on.
 	UDPStreamSeconds uint32
+	// ICMPSeconds: echo requests and their answers.
+	ICMPSeconds uint32
+	// SCTPCookieWaitSeconds: SCTP after the client's INIT.
+	SCTPCookieWaitSeconds uint32
+	// SCTPCookieEchoedSeconds: SCTP after the client's cookie.
+	SCTPCookieEchoedSeconds uint32
+	// SCTPEstablishedSeconds: SCTP while open.
+	SCTPEstablishedSeconds uint32
+	// SCTPShutdownSentSeconds: SCTP that the client shuts down.
+	SCTPShutdownSentSeconds uint32
+	// SCTPShutdownReceivedSeconds: SCTP that the server shuts down.
+	SCTPShutdownReceivedSeconds uint32
+	// SCTPShutdownAckSentSeconds: SCTP whose shutdown was acknowledged.
+	SCTPShutdownAckSentSeconds uint32
+	// SCTPClosedSeconds: SCTP after its end.
+	SCTPClosedSeconds uint32
 }
 
 // A Port is one of the gateway's links.
@@ -109,6 +171,11 @@ type Service struct {
 	// TableSize is the number of slots of its selector's table: a prime,
 	// TableSize unless there is a reason.
 	TableSize uint32
+	// KeepClient lets backends see the client itself instead of a pool address.
+	KeepClient bool
+	// DSCP is the codepoint of its packets towards backends, at most 63; nil
+	// where they keep the client's.
+	DSCP *uint8
 	// Frontends are where clients reach it.
 	Frontends []netip.AddrPort
 	// Backends are who answers, in any order.
@@ -131,6 +198,8 @@ type Route struct {
 	Via netip.Addr
 	// Port of the link.
 	Port uint8
+	// Nowhere says that the gateway cannot send there; Via and Port do not count.
+	Nowhere bool
 }
 
 // A Neighbour is a station whose link address is known.
@@ -151,17 +220,39 @@ func Defaults() Description {
 		panic(err) // The one argument is there.
 	}
 	return Description{
-		Workers:       uint8(raw.workers),
-		VNI:           uint32(raw.vni),
-		VXLANPort:     uint16(raw.vxlan_port),
-		PoolPortFirst: uint16(raw.pool_port_first),
-		PoolPortLast:  uint16(raw.pool_port_last),
+		Workers:             uint8(raw.workers),
+		VNI:                 uint32(raw.vni),
+		VXLANPort:           uint16(raw.vxlan_port),
+		PoolPortFirst:       uint16(raw.pool_port_first),
+		PoolPortLast:        uint16(raw.pool_port_last),
+		NodePortFirst:       uint16(raw.node_port_first),
+		NodePortLast:        uint16(raw.node_port_last),
+		MasqueradePortFirst: uint16(raw.masquerade_port_first),
+		MasqueradePortLast:  uint16(raw.masquerade_port_last),
+		MSS:                 uint16(raw.mss),
+		OuterDSCP:           uint8(raw.outer_dscp),
+		HalfOpenPerClient:   uint32(raw.half_open_per_client),
+		NewFlowsPerSecond:   uint32(raw.new_flows_per_second),
 		Timeouts: Timeouts{
-			TCPOpeningSeconds:     uint32(raw.timeouts.tcp_opening_seconds),
-			TCPEstablishedSeconds: uint32(raw.timeouts.tcp_established_seconds),
-			TCPClosingSeconds:     uint32(raw.timeouts.tcp_closing_seconds),
-			UDPSeconds:            uint32(raw.timeouts.udp_seconds),
-			UDPStreamSeconds:      uint32(raw.timeouts.udp_stream_seconds),
+			TCPSynSentSeconds:           uint32(raw.timeouts.tcp_syn_sent_seconds),
+			TCPSynReceivedSeconds:       uint32(raw.timeouts.tcp_syn_received_seconds),
+			TCPEstablishedSeconds:       uint32(raw.timeouts.tcp_established_seconds),
+			TCPFinWaitSeconds:           uint32(raw.timeouts.tcp_fin_wait_seconds),
+			TCPCloseWaitSeconds:         uint32(raw.timeouts.tcp_close_wait_seconds),
+			TCPLastAckSeconds:           uint32(raw.timeouts.tcp_last_ack_seconds),
+			TCPTimeWaitSeconds:          uint32(raw.timeouts.tcp_time_wait_seconds),
+			TCPCloseSeconds:             uint32(raw.timeouts.tcp_close_seconds),
+			TCPSynSent2Seconds:          uint32(raw.timeouts.tcp_syn_sent2_seconds),
+			UDPSeconds:                  uint32(raw.timeouts.udp_seconds),
+			UDPStreamSeconds:            uint32(raw.timeouts.udp_stream_seconds),
+			ICMPSeconds:                 uint32(raw.timeouts.icmp_seconds),
+			SCTPCookieWaitSeconds:       uint32(raw.timeouts.sctp_cookie_wait_seconds),
+			SCTPCookieEchoedSeconds:     uint32(raw.timeouts.sctp_cookie_echoed_seconds),
+			SCTPEstablishedSeconds:      uint32(raw.timeouts.sctp_established_seconds),
+			SCTPShutdownSentSeconds:     uint32(raw.timeouts.sctp_shutdown_sent_seconds),
+			SCTPShutdownReceivedSeconds: uint32(raw.timeouts.sctp_shutdown_received_seconds),
+			SCTPShutdownAckSentSeconds:  uint32(raw.timeouts.sctp_shutdown_ack_sent_seconds),
+			SCTPClosedSeconds:           uint32(raw.timeouts.sctp_closed_seconds),
 		},
 	}
 }
@@ -266,17 +357,42 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		generation:    C.uint32_t(d.Generation),
 		vni:           C.uint32_t(d.VNI),
 		timeouts: C.weirgate_timeouts{
-			tcp_opening_seconds:     C.uint32_t(d.Timeouts.TCPOpeningSeconds),
-			tcp_established_seconds: C.uint32_t(d.Timeouts.TCPEstablishedSeconds),
-			tcp_closing_seconds:     C.uint32_t(d.Timeouts.TCPClosingSeconds),
-			udp_seconds:             C.uint32_t(d.Timeouts.UDPSeconds),
-			udp_stream_seconds:      C.uint32_t(d.Timeouts.UDPStreamSeconds),
+			tcp_syn_sent_seconds:           C.uint32_t(d.Timeouts.TCPSynSentSeconds),
+			tcp_syn_received_seconds:       C.uint32_t(d.Timeouts.TCPSynReceivedSeconds),
+			tcp_established_seconds:        C.uint32_t(d.Timeouts.TCPEstablishedSeconds),
+			tcp_fin_wait_seconds:           C.uint32_t(d.Timeouts.TCPFinWaitSeconds),
+			tcp_close_wait_seconds:         C.uint32_t(d.Timeouts.TCPCloseWaitSeconds),
+			tcp_last_ack_seconds:           C.uint32_t(d.Timeouts.TCPLastAckSeconds),
+			tcp_time_wait_seconds:          C.uint32_t(d.Timeouts.TCPTimeWaitSeconds),
+			tcp_close_seconds:              C.uint32_t(d.Timeouts.TCPCloseSeconds),
+			tcp_syn_sent2_seconds:          C.uint32_t(d.Timeouts.TCPSynSent2Seconds),
+			udp_seconds:                    C.uint32_t(d.Timeouts.UDPSeconds),
+			udp_stream_seconds:             C.uint32_t(d.Timeouts.UDPStreamSeconds),
+			icmp_seconds:                   C.uint32_t(d.Timeouts.ICMPSeconds),
+			sctp_cookie_wait_seconds:       C.uint32_t(d.Timeouts.SCTPCookieWaitSeconds),
+			sctp_cookie_echoed_seconds:     C.uint32_t(d.Timeouts.SCTPCookieEchoedSeconds),
+			sctp_established_seconds:       C.uint32_t(d.Timeouts.SCTPEstablishedSeconds),
+			sctp_shutdown_sent_seconds:     C.uint32_t(d.Timeouts.SCTPShutdownSentSeconds),
+			sctp_shutdown_received_seconds: C.uint32_t(d.Timeouts.SCTPShutdownReceivedSeconds),
+			sctp_shutdown_ack_sent_seconds: C.uint32_t(d.Timeouts.SCTPShutdownAckSentSeconds),
+			sctp_closed_seconds:            C.uint32_t(d.Timeouts.SCTPClosedSeconds),
 		},
-		vxlan_port:      C.uint16_t(d.VXLANPort),
-		overlay_mtu:     C.uint16_t(d.OverlayMTU),
-		pool_port_first: C.uint16_t(d.PoolPortFirst),
-		pool_port_last:  C.uint16_t(d.PoolPortLast),
-		workers:         C.uint8_t(d.Workers),
+		vxlan_port:            C.uint16_t(d.VXLANPort),
+		overlay_mtu:           C.uint16_t(d.OverlayMTU),
+		pool_port_first:       C.uint16_t(d.PoolPortFirst),
+		pool_port_last:        C.uint16_t(d.PoolPortLast),
+		masquerade_port_first: C.uint16_t(d.MasqueradePortFirst),
+		masquerade_port_last:  C.uint16_t(d.MasqueradePortLast),
+		node_port_first:       C.uint16_t(d.NodePortFirst),
+		node_port_last:        C.uint16_t(d.NodePortLast),
+		half_open_per_client:  C.uint32_t(d.HalfOpenPerClient),
+		new_flows_per_second:  C.uint32_t(d.NewFlowsPerSecond),
+		mss:                   C.uint16_t(d.MSS),
+		outer_dscp:            C.uint8_t(d.OuterDSCP),
+		workers:               C.uint8_t(d.Workers),
+	}
+	if d.PlacePastLimit {
+		raw.past_limit = C.WEIRGATE_PAST_LIMIT_PLACE
 	}
 	setVTEP(&raw.vtep_v4, d.VTEPv4)
 	setVTEP(&raw.vtep_v6, d.VTEPv6)
@@ -289,6 +405,13 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		to.id = C.uint32_t(from.ID)
 		to.protocol = C.uint8_t(from.Protocol)
 		to.table_size = C.uint32_t(from.TableSize)
+		if from.KeepClient {
+			to.client_address = C.WEIRGATE_CLIENT_KEPT
+		}
+		if from.DSCP != nil {
+			to.has_dscp = 1
+			to.dscp = C.uint8_t(*from.DSCP)
+		}
 		to.frontends, to.frontend_count = array(a, from.Frontends, func(from *netip.AddrPort, to *C.weirgate_endpoint) {
 			setEndpoint(to, *from)
 		})
@@ -298,6 +421,9 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		setPrefix(&to.prefix, from.Prefix)
 		setAddress(&to.via, from.Via)
 		to.port = C.uint8_t(from.Port)
+		if from.Nowhere {
+			to.target = C.WEIRGATE_ROUTE_NOWHERE
+		}
 	})
 	raw.neighbours, raw.neighbour_count = array(a, d.Neighbours, func(from *Neighbour, to *C.weirgate_neighbour) {
 		setAddress(&to.address, from.Address)
@@ -307,8 +433,16 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 	raw.subnets, raw.subnet_count = array(a, d.Subnets, func(from *netip.Prefix, to *C.weirgate_prefix) {
 		setPrefix(to, *from)
 	})
-	raw.pool, raw.pool_count = array(a, d.Pool, func(from *netip.Addr, to *C.weirgate_address) {
-		setAddress(to, *from)
+	addresses := func(from []netip.Addr) (*C.weirgate_address, C.size_t) {
+		return array(a, from, func(from *netip.Addr, to *C.weirgate_address) {
+			setAddress(to, *from)
+		})
+	}
+	raw.pool, raw.pool_count = addresses(d.Pool)
+	raw.masquerade, raw.masquerade_count = addresses(d.Masquerade)
+	raw.local, raw.local_count = addresses(d.Local)
+	raw.non_masquerade, raw.non_masquerade_count = array(a, d.NonMasquerade, func(from *netip.Prefix, to *C.weirgate_prefix) {
+		setPrefix(to, *from)
 	})
 	return raw
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -198,6 +199,57 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 	check(t, w.Age(snapshot, nowNS+twoDaysNS, 1024))
 	if v4, v6, err := w.Flows(); v4 != 0 || v6 != 0 || err != nil {
 		t.Errorf("%d and %d flows after two days, %v", v4, v6, err)
+	}
+}
+
+func TestAWorkerGoesOnWithTheFlowsThatAnotherLeftInTheCallersMemory(t *testing.T) {
+	d := world()
+	snapshot, err := Compile(&d)
+	check(t, err)
+	config := WorkerConfig{
+		FlowsV4: 1024, FlowsV6: 1024, Services: 64, Workers: 1, Secret: [4]uint64{1, 2, 3, 0},
+		Fragments: FragmentLimits{Datagrams: 64, HeldBytes: 1 << 16, WaitMS: 500},
+	}
+	bytes, err := WorkerBytes(config)
+	check(t, err)
+	memory, err := syscall.Mmap(-1, 0, bytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_SHARED)
+	check(t, err)
+	defer syscall.Munmap(memory)
+	if _, _, err := AttachWorker(config, memory); err != StatusNotAdopted {
+		t.Fatalf("%v, though nobody has been there", err)
+	}
+	first, err := NewWorkerIn(config, memory)
+	check(t, err)
+	b, err := NewBurst(16, 16, bufferBytes)
+	check(t, err)
+	defer b.Close()
+	// The first call of the vectors begins flows.
+	for calls, all := 0, lines(t, "gateway.txt"); calls < 2; all = all[1:] {
+		if all[0][0] == "call" {
+			calls++
+		} else if all[0][0] == "in" {
+			frame, err := hex.DecodeString(all[0][2])
+			check(t, err)
+			check(t, b.Add(uint8(number(t, all[0][1])), frame))
+		}
+	}
+	check(t, first.Process(snapshot, 1, b))
+	v4, v6, err := first.Flows()
+	check(t, err)
+	first.Close()
+
+	second, adopted, err := AttachWorker(config, memory)
+	check(t, err)
+	defer second.Close()
+	if v4 == 0 || v6 == 0 || adopted.Flows != v4+v6 || adopted.Damaged != 0 {
+		t.Errorf("%d and %d flows, %v adopted", v4, v6, adopted)
+	}
+	if v4Now, v6Now, err := second.Flows(); v4Now != v4 || v6Now != v6 || err != nil {
+		t.Errorf("%d and %d flows go on of %d and %d, %v", v4Now, v6Now, v4, v6, err)
+	}
+	config.Workers = 2
+	if _, _, err := AttachWorker(config, memory); err != StatusNotAdopted {
+		t.Errorf("%v for another number of workers", err)
 	}
 }
 

@@ -73,6 +73,9 @@ const (
 	StatusNotPrime           Status = C.WEIRGATE_STATUS_NOT_PRIME
 	StatusTooManyMembers     Status = C.WEIRGATE_STATUS_TOO_MANY_MEMBERS
 	StatusVXLANFlags         Status = C.WEIRGATE_STATUS_VXLAN_FLAGS
+	StatusMSSTooSmall        Status = C.WEIRGATE_STATUS_MSS_TOO_SMALL
+	StatusDSCP               Status = C.WEIRGATE_STATUS_DSCP
+	StatusNotAdopted         Status = C.WEIRGATE_STATUS_NOT_ADOPTED
 )
 
 // Error says in a few words what the status means.

@@ -18,8 +18,57 @@ type WorkerConfig struct {
 	FlowsV4, FlowsV6 uint32
 	// Services are counted where their ID is below this.
 	Services uint32
+	// Workers is how many workers the gateway has, as its snapshots say; 0
+	// where the worker's memory is never to be adopted.
+	Workers uint8
+	// Fragments bound what is kept of datagrams in parts.
+	Fragments FragmentLimits
 	// Secret holds random bits that nobody outside knows.
 	Secret [4]uint64
+}
+
+// FragmentLimits bound what a worker keeps of datagrams in parts. What is 0
+// is the usual number.
+type FragmentLimits struct {
+	// Datagrams that are known at a time.
+	Datagrams uint32
+	// HeldBytes of parts that wait for their first one.
+	HeldBytes uint32
+	// WaitMS is how long, in milliseconds, a part waits for its first one.
+	WaitMS uint32
+}
+
+// Adopted is what came of a worker that goes on with an earlier one's memory.
+type Adopted struct {
+	// Flows go on.
+	Flows uint32
+	// Damaged entries were no flow's, and were dropped.
+	Damaged uint32
+}
+
+func (config *WorkerConfig) raw() C.weirgate_worker_config {
+	raw := C.weirgate_worker_config{
+		flows_v4:            C.uint32_t(config.FlowsV4),
+		flows_v6:            C.uint32_t(config.FlowsV6),
+		services:            C.uint32_t(config.Services),
+		fragment_datagrams:  C.uint32_t(config.Fragments.Datagrams),
+		fragment_held_bytes: C.uint32_t(config.Fragments.HeldBytes),
+		fragment_wait_ms:    C.uint32_t(config.Fragments.WaitMS),
+		id:                  C.uint8_t(config.ID),
+		workers:             C.uint8_t(config.Workers),
+	}
+	for i, word := range config.Secret {
+		raw.secret[i] = C.uint64_t(word)
+	}
+	return raw
+}
+
+// WorkerBytes tells how many bytes of memory a worker takes.
+func WorkerBytes(config WorkerConfig) (int, error) {
+	raw := config.raw()
+	var bytes C.size_t
+	err := answer(C.weirgate_worker_bytes(&raw, &bytes))
+	return int(bytes), err
 }
 
 // A Worker owns its flows and counters, in C memory. One goroutine at a time
@@ -37,15 +86,7 @@ func NewWorker(config WorkerConfig) (*Worker, error) {
 	if err := checkVersion(); err != nil {
 		return nil, err
 	}
-	raw := C.weirgate_worker_config{
-		flows_v4: C.uint32_t(config.FlowsV4),
-		flows_v6: C.uint32_t(config.FlowsV6),
-		services: C.uint32_t(config.Services),
-		id:       C.uint8_t(config.ID),
-	}
-	for i, word := range config.Secret {
-		raw.secret[i] = C.uint64_t(word)
-	}
+	raw := config.raw()
 	var bytes C.size_t
 	if err := answer(C.weirgate_worker_bytes(&raw, &bytes)); err != nil {
 		return nil, err
@@ -64,7 +105,48 @@ func NewWorker(config WorkerConfig) (*Worker, error) {
 	return w, nil
 }
 
-// Close gives the worker's memory back. Its flows are forgotten.
+// NewWorkerIn makes a worker without flows in memory that the caller keeps:
+// WorkerBytes of it, page-aligned and not Go's, such as a shared mapping of
+// syscall.Mmap. It outlives Close, and AttachWorker goes on with it.
+func NewWorkerIn(config WorkerConfig, memory []byte) (*Worker, error) {
+	if err := checkVersion(); err != nil {
+		return nil, err
+	}
+	w, raw := &Worker{}, config.raw()
+	if len(memory) == 0 {
+		return nil, StatusTooShort
+	}
+	err := answer(C.weirgate_worker_init(&raw, unsafe.Pointer(&memory[0]), C.size_t(len(memory)), &w.worker))
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// AttachWorker makes a worker that goes on with the flows that an earlier one
+// left in memory that the caller kept, whatever instruction it ended at.
+// Nobody else may use that memory any more. The configuration is as the
+// earlier one's, but for the secret.
+//
+// The error is StatusNotAdopted where no such worker lies there.
+func AttachWorker(config WorkerConfig, memory []byte) (*Worker, Adopted, error) {
+	if err := checkVersion(); err != nil {
+		return nil, Adopted{}, err
+	}
+	w, raw := &Worker{}, config.raw()
+	if len(memory) == 0 {
+		return nil, Adopted{}, StatusTooShort
+	}
+	var adopted C.weirgate_adopted
+	at := unsafe.Pointer(&memory[0])
+	if err := answer(C.weirgate_worker_attach(&raw, at, C.size_t(len(memory)), &w.worker, &adopted)); err != nil {
+		return nil, Adopted{}, err
+	}
+	return w, Adopted{Flows: uint32(adopted.flows), Damaged: uint32(adopted.damaged)}, nil
+}
+
+// Close gives the worker's memory back, unless the caller keeps it. Its flows
+// are forgotten then.
 func (w *Worker) Close() {
 	C.free(w.memory)
 	w.memory, w.worker = nil, nil

@@ -26,6 +26,18 @@ func world() Description {
 	d.SelectorSeed = 42
 	d.OverlayMTU = 1400
 	d.Timeouts.TCPEstablishedSeconds = 3600
+	d.Timeouts.TCPCloseSeconds = 11
+	d.Timeouts.SCTPClosedSeconds = 12
+	d.NodePortFirst, d.NodePortLast = 30000, 31000
+	d.Masquerade = []netip.Addr{netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("2001:db8:7::7")}
+	d.MasqueradePortFirst, d.MasqueradePortLast = 2000, 60000
+	d.NonMasquerade = []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("fd77::/48")}
+	d.Local = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8:1::1")}
+	d.MSS = MSSOfPath
+	d.OuterDSCP = OuterDSCPCopy
+	d.HalfOpenPerClient = 100
+	d.NewFlowsPerSecond = 2000
+	d.PlacePastLimit = true
 	d.VTEPv4 = &VTEP{Public: netip.MustParseAddr("10.99.0.50"), MAC: mac(4, 1)}
 	d.VTEPv6 = &VTEP{Public: netip.MustParseAddr("fd99::50"), MAC: mac(4, 2)}
 	d.Subnets = []netip.Prefix{netip.MustParsePrefix("10.77.200.0/24"), netip.MustParsePrefix("fd77:0:0:200::/64")}
@@ -41,6 +53,7 @@ func world() Description {
 		vxlan("fd77:0:0:74::/64", "fd99::11", 1),
 		{Subnet: netip.MustParsePrefix("10.77.9.0/24"), Public: netip.MustParseAddr("10.99.0.13")},
 	}
+	expedited := uint8(46)
 	d.Services = []Service{
 		{
 			ID:        1,
@@ -62,12 +75,22 @@ func world() Description {
 			TableSize: 251,
 			Frontends: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:30053")},
 			Backends:  []Backend{backend("10.77.9.10:53", 1)},
+			DSCP:      &expedited,
+		},
+		{
+			ID:         3,
+			Protocol:   SCTP,
+			TableSize:  7,
+			KeepClient: true,
+			Frontends:  []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:30132")},
+			Backends:   []Backend{backend("10.77.74.10:132", 1)},
 		},
 	}
 	d.Routes = []Route{
 		{Prefix: netip.MustParsePrefix("192.0.2.0/24")},
 		{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("192.0.2.254")},
 		{Prefix: netip.MustParsePrefix("2001:db8:1::/64")},
+		{Prefix: netip.MustParsePrefix("198.18.0.0/15"), Nowhere: true},
 	}
 	d.Neighbours = []Neighbour{
 		{Address: netip.MustParseAddr("192.0.2.10"), MAC: mac(1, 1)},

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 // The version of this interface. It changes whenever a structure or a call changes its meaning.
-#define WEIRGATE_ABI_VERSION 1
+#define WEIRGATE_ABI_VERSION 2
 
 // The most frames, and the most spares, of one burst.
 #define WEIRGATE_BURST_FRAMES_MAX 64
@@ -49,6 +49,33 @@
 
 // The protocol number of SCTP.
 #define WEIRGATE_PROTOCOL_SCTP 132
+
+// `weirgate_service.client_address`: backends see a pool address.
+#define WEIRGATE_CLIENT_TRANSLATED 0
+
+// `weirgate_service.client_address`: backends see the client itself.
+#define WEIRGATE_CLIENT_KEPT 1
+
+// `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
+#define WEIRGATE_ROUTE_PORT 0
+
+// `weirgate_route.target`: nowhere that the gateway can send to; `via` and `port` are not read.
+#define WEIRGATE_ROUTE_NOWHERE 1
+
+// `weirgate_description.mss`: segment sizes are left as they are.
+#define WEIRGATE_MSS_OFF 0
+
+// `weirgate_description.mss`: to what the smaller of the two ways takes. Other numbers are bytes: 536 or more.
+#define WEIRGATE_MSS_OF_PATH 65535
+
+// `weirgate_description.outer_dscp`: that of the packet inside. Other numbers are codepoints: at most 63.
+#define WEIRGATE_OUTER_DSCP_COPY 255
+
+// `weirgate_description.past_limit`: what would begin a flow past the limit is dropped.
+#define WEIRGATE_PAST_LIMIT_DROP 0
+
+// `weirgate_description.past_limit`: it is placed without state where that can be undone.
+#define WEIRGATE_PAST_LIMIT_PLACE 1
 
 // `weirgate_address.family` where there is no address.
 #define WEIRGATE_FAMILY_NONE 0
@@ -156,6 +183,10 @@ enum weirgate_status
     WEIRGATE_STATUS_VXLAN_FLAGS = 31,
     // A maximum segment size below that of who announces none.
     WEIRGATE_STATUS_MSS_TOO_SMALL = 32,
+    // A differentiated services codepoint past 63.
+    WEIRGATE_STATUS_DSCP = 33,
+    // The memory holds no worker of this configuration and version.
+    WEIRGATE_STATUS_NOT_ADOPTED = 34,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -245,8 +276,14 @@ typedef struct weirgate_service {
     uint32_t table_size;
     // `WEIRGATE_PROTOCOL_TCP`, `WEIRGATE_PROTOCOL_UDP` or `WEIRGATE_PROTOCOL_SCTP`.
     uint8_t protocol;
+    // `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_KEPT`.
+    uint8_t client_address;
+    // 1 where its packets towards backends are marked with `dscp`, 0 where they stay as they are.
+    uint8_t has_dscp;
+    // The differentiated services codepoint: at most 63.
+    uint8_t dscp;
     // Not read.
-    uint8_t reserved[7];
+    uint8_t reserved[4];
 } weirgate_service;
 
 // A route to clients.
@@ -257,6 +294,8 @@ typedef struct weirgate_route {
     struct weirgate_address via;
     // The port of the link.
     uint8_t port;
+    // `WEIRGATE_ROUTE_PORT` or `WEIRGATE_ROUTE_NOWHERE`.
+    uint8_t target;
 } weirgate_route;
 
 // A station on a link, whose link address is known.
@@ -271,16 +310,44 @@ typedef struct weirgate_neighbour {
 
 // Idle times after which a flow is forgotten, in seconds.
 typedef struct weirgate_timeouts {
-    // TCP before both sides have spoken.
-    uint32_t tcp_opening_seconds;
+    // TCP after the client's SYN.
+    uint32_t tcp_syn_sent_seconds;
+    // TCP after the answer to it, until the client acknowledges that.
+    uint32_t tcp_syn_received_seconds;
     // TCP while open.
     uint32_t tcp_established_seconds;
-    // TCP after a FIN or RST.
-    uint32_t tcp_closing_seconds;
-    // UDP before a reply.
+    // TCP after one side's FIN.
+    uint32_t tcp_fin_wait_seconds;
+    // TCP after one side's FIN was acknowledged.
+    uint32_t tcp_close_wait_seconds;
+    // TCP after both sides' FINs.
+    uint32_t tcp_last_ack_seconds;
+    // TCP after the last acknowledgement.
+    uint32_t tcp_time_wait_seconds;
+    // TCP after a reset.
+    uint32_t tcp_close_seconds;
+    // TCP after a SYN of both sides.
+    uint32_t tcp_syn_sent2_seconds;
+    // UDP until the client has answered an answer.
     uint32_t udp_seconds;
-    // UDP after a reply.
+    // UDP from then on.
     uint32_t udp_stream_seconds;
+    // Echo requests and their answers.
+    uint32_t icmp_seconds;
+    // SCTP after the client's INIT.
+    uint32_t sctp_cookie_wait_seconds;
+    // SCTP after the client's cookie.
+    uint32_t sctp_cookie_echoed_seconds;
+    // SCTP while open.
+    uint32_t sctp_established_seconds;
+    // SCTP that the client shuts down.
+    uint32_t sctp_shutdown_sent_seconds;
+    // SCTP that the server shuts down.
+    uint32_t sctp_shutdown_received_seconds;
+    // SCTP whose shutdown was acknowledged.
+    uint32_t sctp_shutdown_ack_sent_seconds;
+    // SCTP after its end.
+    uint32_t sctp_closed_seconds;
 } weirgate_timeouts;
 
 // One end of a VXLAN overlay.
@@ -323,6 +390,18 @@ typedef struct weirgate_description {
     const struct weirgate_address *pool;
     // How many pool addresses.
     size_t pool_count;
+    // The addresses that stand for pods outside, for nothing else; without any, no pod's packet leaves.
+    const struct weirgate_address *masquerade;
+    // How many such addresses.
+    size_t masquerade_count;
+    // Destinations to which no pod's packet leaves.
+    const struct weirgate_prefix *non_masquerade;
+    // How many such destinations.
+    size_t non_masquerade_count;
+    // The gateway's own addresses on its links: nobody else sends from them.
+    const struct weirgate_address *local;
+    // How many own addresses.
+    size_t local_count;
     // Seed of the selector: equal on all gateways that shall pick the same backends.
     uint64_t selector_seed;
     // Grows with each snapshot of one gateway.
@@ -339,6 +418,24 @@ typedef struct weirgate_description {
     uint16_t pool_port_first;
     // The last one.
     uint16_t pool_port_last;
+    // The first port, or echo identifier, that a translation may use on an address that stands for pods.
+    uint16_t masquerade_port_first;
+    // The last one.
+    uint16_t masquerade_port_last;
+    // The first node port: kept out of translations where services listen at an address that stands for others.
+    uint16_t node_port_first;
+    // The last one.
+    uint16_t node_port_last;
+    // The most half-open flows of one client at a time; 0 for no limit.
+    uint32_t half_open_per_client;
+    // The most new flows in a second in each worker; 0 for no limit.
+    uint32_t new_flows_per_second;
+    // How far TCP's segment sizes are lowered: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or to a number of bytes.
+    uint16_t mss;
+    // What VXLAN's outer headers are marked with: a codepoint, or `WEIRGATE_OUTER_DSCP_COPY`.
+    uint8_t outer_dscp;
+    // What becomes of packets past `new_flows_per_second`: one of `WEIRGATE_PAST_LIMIT_…`.
+    uint8_t past_limit;
     // Own end of the overlay over IPv4.
     struct weirgate_vtep vtep_v4;
     // Own end of the overlay over IPv6.
@@ -346,7 +443,7 @@ typedef struct weirgate_description {
     // How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
     uint8_t workers;
     // Not read.
-    uint8_t reserved[5];
+    uint8_t reserved;
 } weirgate_description;
 
 // What a worker is made with.
@@ -359,11 +456,27 @@ typedef struct weirgate_worker_config {
     uint32_t flows_v6;
     // How many services to count for: those with a number below this.
     uint32_t services;
+    // The most datagrams in parts that are known at a time; 0 for the usual number.
+    uint32_t fragment_datagrams;
+    // Bytes of parts that wait for their first one; 0 for the usual number.
+    uint32_t fragment_held_bytes;
+    // Milliseconds that a part waits for its first one; 0 for the usual number.
+    uint32_t fragment_wait_ms;
     // Which of the gateway's workers it is: below `WEIRGATE_WORKERS_MAX`.
     uint8_t id;
+    // How many workers the gateway has, as its snapshots say; 0 where the memory is never to be adopted.
+    uint8_t workers;
     // Not read.
-    uint8_t reserved[3];
+    uint8_t reserved[6];
 } weirgate_worker_config;
+
+// What came of a worker that goes on with an earlier one's memory.
+typedef struct weirgate_adopted {
+    // Flows that go on.
+    uint32_t flows;
+    // Entries of the tables that were no flow's, and were dropped.
+    uint32_t damaged;
+} weirgate_adopted;
 
 // One frame in a buffer of the caller's, from its Ethernet header on, without check sequence.
 typedef struct weirgate_frame {
@@ -505,7 +618,7 @@ weirgate_status weirgate_vxlan_parse(const uint8_t *data, size_t length, uint32_
 weirgate_status weirgate_vxlan_emit(uint32_t vni, uint8_t *header);
 
 // Fills in a description with nothing but defaults: one worker, VXLAN network 1 at UDP port 8472,
-// pool ports 1024 to 65535, and the usual timeouts.
+// pool ports 1024 to 65535, Kubernetes' node ports, and the usual timeouts and limits.
 //
 // # Safety
 // `description` points to a place for one.
@@ -570,6 +683,27 @@ weirgate_status weirgate_worker_init(const struct weirgate_worker_config *config
                                      void *memory,
                                      size_t length,
                                      struct weirgate_worker **worker);
+
+// Makes a worker that goes on with the flows that an earlier one left in `memory`, whatever
+// instruction it or its process ended at; counters begin at zero. Nobody else may use the memory any
+// more: so a control plane that keeps it in shared memory hands a gateway over to its next process.
+//
+// - `config`: as the earlier one was made, and with its number of `workers`. Of `secret` the tables
+//   keep their own.
+// - `adopted`: receives how many flows go on.
+// - Work: linear in the capacities.
+//
+// On `WEIRGATE_STATUS_NOT_ADOPTED` what lies there is no worker of this configuration and version; no
+// flow was touched, and `weirgate_worker_init` begins without any.
+//
+// # Safety
+// As `weirgate_worker_init`, and the memory's bytes have been written; `adopted` points to a place for
+// the answer.
+weirgate_status weirgate_worker_attach(const struct weirgate_worker_config *config,
+                                       void *memory,
+                                       size_t length,
+                                       struct weirgate_worker **worker,
+                                       struct weirgate_adopted *adopted);
 
 // Gives every frame of the burst a verdict.
 //

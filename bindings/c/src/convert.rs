@@ -4,8 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weirgate::counters;
 use weirgate::net::{Endpoint, Mac, PortId, Prefix};
-use weirgate::snapshot::{Backend, Encapsulation, Neighbour, NextHop, Peer, Port, Route, RouteTarget, Timeouts, Vtep};
+use weirgate::snapshot::{
+    Admission, Backend, ClientAddress, Encapsulation, MssLimit, Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy,
+    Port, Route, RouteTarget, Timeouts, Vtep,
+};
 use weirgate::verdict::Verdict;
+use weirgate::wire::Dscp;
 
 use crate::status::{Problem, Status};
 use crate::types;
@@ -69,10 +73,62 @@ pub(crate) fn peer(raw: &types::Peer) -> Result<Peer, Problem> {
 
 pub(crate) fn route(raw: &types::Route) -> Result<Route, Problem> {
     let port = PortId(raw.port);
-    let router = optional(&raw.via).map_err(|problem| problem.within("via"))?;
-    Ok(Route {
-        prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?,
-        target: router.map_or(RouteTarget::Link(port), |router| RouteTarget::Router(port, router)),
+    let target = match raw.target {
+        types::WEIRGATE_ROUTE_PORT => match optional(&raw.via).map_err(|problem| problem.within("via"))? {
+            Some(router) => RouteTarget::Router(port, router),
+            None => RouteTarget::Link(port),
+        },
+        types::WEIRGATE_ROUTE_NOWHERE => RouteTarget::Nowhere,
+        other => return Err(choice("target", other)),
+    };
+    Ok(Route { prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?, target })
+}
+
+/// A number that is none of a field's two.
+fn choice(field: &str, number: u8) -> Problem {
+    Problem::new(Status::Flag, format!("{field} is {number}; it is 0 or 1"))
+}
+
+fn dscp(number: u8) -> Result<Dscp, Problem> {
+    Dscp::new(number).ok_or_else(|| Problem::new(Status::Dscp, format!("codepoint {number}; it is at most 63")))
+}
+
+pub(crate) fn policy(raw: &types::Service) -> Result<Policy, Problem> {
+    Ok(Policy {
+        client_address: match raw.client_address {
+            types::WEIRGATE_CLIENT_TRANSLATED => ClientAddress::Translate,
+            types::WEIRGATE_CLIENT_KEPT => ClientAddress::Keep,
+            other => return Err(choice("client_address", other)),
+        },
+        dscp: match raw.has_dscp {
+            0 => None,
+            1 => Some(dscp(raw.dscp)?),
+            other => return Err(choice("has_dscp", other)),
+        },
+    })
+}
+
+pub(crate) const fn mss(raw: u16) -> MssLimit {
+    match raw {
+        types::WEIRGATE_MSS_OFF => MssLimit::Off,
+        types::WEIRGATE_MSS_OF_PATH => MssLimit::Path,
+        bytes => MssLimit::Bytes(bytes),
+    }
+}
+
+pub(crate) fn outer_dscp(raw: u8) -> Result<OuterDscp, Problem> {
+    if raw == types::WEIRGATE_OUTER_DSCP_COPY { Ok(OuterDscp::Copy) } else { dscp(raw).map(OuterDscp::Fixed) }
+}
+
+pub(crate) fn admission(raw: &types::Description) -> Result<Admission, Problem> {
+    Ok(Admission {
+        half_open_per_client: raw.half_open_per_client,
+        new_flows_per_second: raw.new_flows_per_second,
+        past_limit: match raw.past_limit {
+            types::WEIRGATE_PAST_LIMIT_DROP => PastLimit::Drop,
+            types::WEIRGATE_PAST_LIMIT_PLACE => PastLimit::Place,
+            other => return Err(choice("past_limit", other)),
+        },
     })
 }
 
@@ -80,28 +136,51 @@ pub(crate) fn neighbour(raw: &types::Neighbour) -> Result<Neighbour, Problem> {
     Ok(Neighbour { port: PortId(raw.port), address: address(&raw.address)?, mac: Mac(raw.mac) })
 }
 
-pub(crate) fn timeouts(raw: &types::Timeouts) -> Timeouts {
+pub(crate) const fn timeouts(raw: &types::Timeouts) -> Timeouts {
     Timeouts {
-        tcp_syn_sent_seconds: raw.tcp_opening_seconds,
-        tcp_syn_received_seconds: raw.tcp_opening_seconds,
+        tcp_syn_sent_seconds: raw.tcp_syn_sent_seconds,
+        tcp_syn_received_seconds: raw.tcp_syn_received_seconds,
         tcp_established_seconds: raw.tcp_established_seconds,
-        tcp_fin_wait_seconds: raw.tcp_closing_seconds,
-        tcp_close_wait_seconds: raw.tcp_closing_seconds,
-        tcp_last_ack_seconds: raw.tcp_closing_seconds,
-        tcp_time_wait_seconds: raw.tcp_closing_seconds,
+        tcp_fin_wait_seconds: raw.tcp_fin_wait_seconds,
+        tcp_close_wait_seconds: raw.tcp_close_wait_seconds,
+        tcp_last_ack_seconds: raw.tcp_last_ack_seconds,
+        tcp_time_wait_seconds: raw.tcp_time_wait_seconds,
+        tcp_close_seconds: raw.tcp_close_seconds,
+        tcp_syn_sent2_seconds: raw.tcp_syn_sent2_seconds,
         udp_seconds: raw.udp_seconds,
         udp_stream_seconds: raw.udp_stream_seconds,
-        ..Timeouts::default()
+        icmp_seconds: raw.icmp_seconds,
+        sctp_cookie_wait_seconds: raw.sctp_cookie_wait_seconds,
+        sctp_cookie_echoed_seconds: raw.sctp_cookie_echoed_seconds,
+        sctp_established_seconds: raw.sctp_established_seconds,
+        sctp_shutdown_sent_seconds: raw.sctp_shutdown_sent_seconds,
+        sctp_shutdown_received_seconds: raw.sctp_shutdown_received_seconds,
+        sctp_shutdown_ack_sent_seconds: raw.sctp_shutdown_ack_sent_seconds,
+        sctp_closed_seconds: raw.sctp_closed_seconds,
     }
 }
 
 pub(crate) const fn raw_timeouts(timeouts: &Timeouts) -> types::Timeouts {
     types::Timeouts {
-        tcp_opening_seconds: timeouts.tcp_syn_sent_seconds,
+        tcp_syn_sent_seconds: timeouts.tcp_syn_sent_seconds,
+        tcp_syn_received_seconds: timeouts.tcp_syn_received_seconds,
         tcp_established_seconds: timeouts.tcp_established_seconds,
-        tcp_closing_seconds: timeouts.tcp_fin_wait_seconds,
+        tcp_fin_wait_seconds: timeouts.tcp_fin_wait_seconds,
+        tcp_close_wait_seconds: timeouts.tcp_close_wait_seconds,
+        tcp_last_ack_seconds: timeouts.tcp_last_ack_seconds,
+        tcp_time_wait_seconds: timeouts.tcp_time_wait_seconds,
+        tcp_close_seconds: timeouts.tcp_close_seconds,
+        tcp_syn_sent2_seconds: timeouts.tcp_syn_sent2_seconds,
         udp_seconds: timeouts.udp_seconds,
         udp_stream_seconds: timeouts.udp_stream_seconds,
+        icmp_seconds: timeouts.icmp_seconds,
+        sctp_cookie_wait_seconds: timeouts.sctp_cookie_wait_seconds,
+        sctp_cookie_echoed_seconds: timeouts.sctp_cookie_echoed_seconds,
+        sctp_established_seconds: timeouts.sctp_established_seconds,
+        sctp_shutdown_sent_seconds: timeouts.sctp_shutdown_sent_seconds,
+        sctp_shutdown_received_seconds: timeouts.sctp_shutdown_received_seconds,
+        sctp_shutdown_ack_sent_seconds: timeouts.sctp_shutdown_ack_sent_seconds,
+        sctp_closed_seconds: timeouts.sctp_closed_seconds,
     }
 }
 

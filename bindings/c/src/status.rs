@@ -81,6 +81,10 @@ pub enum Status {
     VxlanFlags = 31,
     /// A maximum segment size below that of who announces none.
     MssTooSmall = 32,
+    /// A differentiated services codepoint past 63.
+    Dscp = 33,
+    /// The memory holds no worker of this configuration and version.
+    NotAdopted = 34,
 }
 
 impl Status {
@@ -119,6 +123,8 @@ impl Status {
         Self::TooManyMembers,
         Self::VxlanFlags,
         Self::MssTooSmall,
+        Self::Dscp,
+        Self::NotAdopted,
     ];
 
     /// A few words for a log, without an offending value.
@@ -158,6 +164,8 @@ impl Status {
             Self::TooManyMembers => c"more members than a selector can tell apart",
             Self::VxlanFlags => c"VXLAN without the flag that says its VNI is valid",
             Self::MssTooSmall => c"a maximum segment size is below that of who announces none",
+            Self::Dscp => c"a differentiated services codepoint is past 63",
+            Self::NotAdopted => c"the memory holds no worker of this configuration and version",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and what a number may be is checked when it is used.
 
 /// The version of this interface. It changes whenever a structure or a call changes its meaning.
-pub const WEIRGATE_ABI_VERSION: u32 = 1;
+pub const WEIRGATE_ABI_VERSION: u32 = 2;
 
 /// The most frames, and the most spares, of one burst.
 pub const WEIRGATE_BURST_FRAMES_MAX: usize = 64;
@@ -36,6 +36,33 @@ pub const WEIRGATE_PROTOCOL_UDP: u8 = 17;
 
 /// The protocol number of SCTP.
 pub const WEIRGATE_PROTOCOL_SCTP: u8 = 132;
+
+/// `weirgate_service.client_address`: backends see a pool address.
+pub const WEIRGATE_CLIENT_TRANSLATED: u8 = 0;
+
+/// `weirgate_service.client_address`: backends see the client itself.
+pub const WEIRGATE_CLIENT_KEPT: u8 = 1;
+
+/// `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
+pub const WEIRGATE_ROUTE_PORT: u8 = 0;
+
+/// `weirgate_route.target`: nowhere that the gateway can send to; `via` and `port` are not read.
+pub const WEIRGATE_ROUTE_NOWHERE: u8 = 1;
+
+/// `weirgate_description.mss`: segment sizes are left as they are.
+pub const WEIRGATE_MSS_OFF: u16 = 0;
+
+/// `weirgate_description.mss`: to what the smaller of the two ways takes. Other numbers are bytes: 536 or more.
+pub const WEIRGATE_MSS_OF_PATH: u16 = 65535;
+
+/// `weirgate_description.outer_dscp`: that of the packet inside. Other numbers are codepoints: at most 63.
+pub const WEIRGATE_OUTER_DSCP_COPY: u8 = 255;
+
+/// `weirgate_description.past_limit`: what would begin a flow past the limit is dropped.
+pub const WEIRGATE_PAST_LIMIT_DROP: u8 = 0;
+
+/// `weirgate_description.past_limit`: it is placed without state where that can be undone.
+pub const WEIRGATE_PAST_LIMIT_PLACE: u8 = 1;
 
 /// `weirgate_address.family` where there is no address.
 pub const WEIRGATE_FAMILY_NONE: u8 = 0;
@@ -129,16 +156,44 @@ pub struct Vtep {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Timeouts {
-    /// TCP before both sides have spoken.
-    pub tcp_opening_seconds: u32,
+    /// TCP after the client's SYN.
+    pub tcp_syn_sent_seconds: u32,
+    /// TCP after the answer to it, until the client acknowledges that.
+    pub tcp_syn_received_seconds: u32,
     /// TCP while open.
     pub tcp_established_seconds: u32,
-    /// TCP after a FIN or RST.
-    pub tcp_closing_seconds: u32,
-    /// UDP before a reply.
+    /// TCP after one side's FIN.
+    pub tcp_fin_wait_seconds: u32,
+    /// TCP after one side's FIN was acknowledged.
+    pub tcp_close_wait_seconds: u32,
+    /// TCP after both sides' FINs.
+    pub tcp_last_ack_seconds: u32,
+    /// TCP after the last acknowledgement.
+    pub tcp_time_wait_seconds: u32,
+    /// TCP after a reset.
+    pub tcp_close_seconds: u32,
+    /// TCP after a SYN of both sides.
+    pub tcp_syn_sent2_seconds: u32,
+    /// UDP until the client has answered an answer.
     pub udp_seconds: u32,
-    /// UDP after a reply.
+    /// UDP from then on.
     pub udp_stream_seconds: u32,
+    /// Echo requests and their answers.
+    pub icmp_seconds: u32,
+    /// SCTP after the client's INIT.
+    pub sctp_cookie_wait_seconds: u32,
+    /// SCTP after the client's cookie.
+    pub sctp_cookie_echoed_seconds: u32,
+    /// SCTP while open.
+    pub sctp_established_seconds: u32,
+    /// SCTP that the client shuts down.
+    pub sctp_shutdown_sent_seconds: u32,
+    /// SCTP that the server shuts down.
+    pub sctp_shutdown_received_seconds: u32,
+    /// SCTP whose shutdown was acknowledged.
+    pub sctp_shutdown_ack_sent_seconds: u32,
+    /// SCTP after its end.
+    pub sctp_closed_seconds: u32,
 }
 
 /// One of the gateway's links. Its place in the description is the port's number.
@@ -199,8 +254,14 @@ pub struct Service {
     pub table_size: u32,
     /// `WEIRGATE_PROTOCOL_TCP`, `WEIRGATE_PROTOCOL_UDP` or `WEIRGATE_PROTOCOL_SCTP`.
     pub protocol: u8,
+    /// `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_KEPT`.
+    pub client_address: u8,
+    /// 1 where its packets towards backends are marked with `dscp`, 0 where they stay as they are.
+    pub has_dscp: u8,
+    /// The differentiated services codepoint: at most 63.
+    pub dscp: u8,
     /// Not read.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 4],
 }
 
 /// A route to clients.
@@ -213,6 +274,8 @@ pub struct Route {
     pub via: Address,
     /// The port of the link.
     pub port: u8,
+    /// `WEIRGATE_ROUTE_PORT` or `WEIRGATE_ROUTE_NOWHERE`.
+    pub target: u8,
 }
 
 /// A station on a link, whose link address is known.
@@ -261,6 +324,18 @@ pub struct Description {
     pub pool: *const Address,
     /// How many pool addresses.
     pub pool_count: usize,
+    /// The addresses that stand for pods outside, for nothing else; without any, no pod's packet leaves.
+    pub masquerade: *const Address,
+    /// How many such addresses.
+    pub masquerade_count: usize,
+    /// Destinations to which no pod's packet leaves.
+    pub non_masquerade: *const Prefix,
+    /// How many such destinations.
+    pub non_masquerade_count: usize,
+    /// The gateway's own addresses on its links: nobody else sends from them.
+    pub local: *const Address,
+    /// How many own addresses.
+    pub local_count: usize,
     /// Seed of the selector: equal on all gateways that shall pick the same backends.
     pub selector_seed: u64,
     /// Grows with each snapshot of one gateway.
@@ -277,6 +352,24 @@ pub struct Description {
     pub pool_port_first: u16,
     /// The last one.
     pub pool_port_last: u16,
+    /// The first port, or echo identifier, that a translation may use on an address that stands for pods.
+    pub masquerade_port_first: u16,
+    /// The last one.
+    pub masquerade_port_last: u16,
+    /// The first node port: kept out of translations where services listen at an address that stands for others.
+    pub node_port_first: u16,
+    /// The last one.
+    pub node_port_last: u16,
+    /// The most half-open flows of one client at a time; 0 for no limit.
+    pub half_open_per_client: u32,
+    /// The most new flows in a second in each worker; 0 for no limit.
+    pub new_flows_per_second: u32,
+    /// How far TCP's segment sizes are lowered: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or to a number of bytes.
+    pub mss: u16,
+    /// What VXLAN's outer headers are marked with: a codepoint, or `WEIRGATE_OUTER_DSCP_COPY`.
+    pub outer_dscp: u8,
+    /// What becomes of packets past `new_flows_per_second`: one of `WEIRGATE_PAST_LIMIT_…`.
+    pub past_limit: u8,
     /// Own end of the overlay over IPv4.
     pub vtep_v4: Vtep,
     /// Own end of the overlay over IPv6.
@@ -284,7 +377,7 @@ pub struct Description {
     /// How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
     pub workers: u8,
     /// Not read.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
 }
 
 /// What a worker is made with.
@@ -299,10 +392,28 @@ pub struct WorkerConfig {
     pub flows_v6: u32,
     /// How many services to count for: those with a number below this.
     pub services: u32,
+    /// The most datagrams in parts that are known at a time; 0 for the usual number.
+    pub fragment_datagrams: u32,
+    /// Bytes of parts that wait for their first one; 0 for the usual number.
+    pub fragment_held_bytes: u32,
+    /// Milliseconds that a part waits for its first one; 0 for the usual number.
+    pub fragment_wait_ms: u32,
     /// Which of the gateway's workers it is: below `WEIRGATE_WORKERS_MAX`.
     pub id: u8,
+    /// How many workers the gateway has, as its snapshots say; 0 where the memory is never to be adopted.
+    pub workers: u8,
     /// Not read.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 6],
+}
+
+/// What came of a worker that goes on with an earlier one's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Adopted {
+    /// Flows that go on.
+    pub flows: u32,
+    /// Entries of the tables that were no flow's, and were dropped.
+    pub damaged: u32,
 }
 
 /// One frame in a buffer of the caller's, from its Ethernet header on, without check sequence.

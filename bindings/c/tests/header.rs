@@ -39,7 +39,11 @@ fn the_layouts_are_those_that_every_language_expects() {
         Endpoint "weirgate_endpoint" { address, reserved, port }
         Vtep "weirgate_vtep" { public_address, mac }
         Timeouts "weirgate_timeouts" {
-            tcp_opening_seconds, tcp_established_seconds, tcp_closing_seconds, udp_seconds, udp_stream_seconds
+            tcp_syn_sent_seconds, tcp_syn_received_seconds, tcp_established_seconds, tcp_fin_wait_seconds,
+            tcp_close_wait_seconds, tcp_last_ack_seconds, tcp_time_wait_seconds, tcp_close_seconds,
+            tcp_syn_sent2_seconds, udp_seconds, udp_stream_seconds, icmp_seconds, sctp_cookie_wait_seconds,
+            sctp_cookie_echoed_seconds, sctp_established_seconds, sctp_shutdown_sent_seconds,
+            sctp_shutdown_received_seconds, sctp_shutdown_ack_sent_seconds, sctp_closed_seconds
         }
         Port "weirgate_port" { mac, mtu }
         Peer "weirgate_peer" {
@@ -47,16 +51,24 @@ fn the_layouts_are_those_that_every_language_expects() {
         }
         Backend "weirgate_backend" { endpoint, weight }
         Service "weirgate_service" {
-            frontends, frontend_count, backends, backend_count, id, table_size, protocol, reserved
+            frontends, frontend_count, backends, backend_count, id, table_size, protocol, client_address, has_dscp,
+            dscp, reserved
         }
-        Route "weirgate_route" { prefix, via, port }
+        Route "weirgate_route" { prefix, via, port, target }
         Neighbour "weirgate_neighbour" { address, mac, port }
         Description "weirgate_description" {
             ports, port_count, peers, peer_count, services, service_count, routes, route_count, neighbours,
-            neighbour_count, subnets, subnet_count, pool, pool_count, selector_seed, generation, vni, timeouts,
-            vxlan_port, overlay_mtu, pool_port_first, pool_port_last, vtep_v4, vtep_v6, workers, reserved
+            neighbour_count, subnets, subnet_count, pool, pool_count, masquerade, masquerade_count, non_masquerade,
+            non_masquerade_count, local, local_count, selector_seed, generation, vni, timeouts, vxlan_port, overlay_mtu,
+            pool_port_first, pool_port_last, masquerade_port_first, masquerade_port_last, node_port_first,
+            node_port_last, half_open_per_client, new_flows_per_second, mss, outer_dscp, past_limit, vtep_v4, vtep_v6,
+            workers, reserved
         }
-        WorkerConfig "weirgate_worker_config" { secret, flows_v4, flows_v6, services, id, reserved }
+        WorkerConfig "weirgate_worker_config" {
+            secret, flows_v4, flows_v6, services, fragment_datagrams, fragment_held_bytes, fragment_wait_ms, id,
+            workers, reserved
+        }
+        Adopted "weirgate_adopted" { flows, damaged }
         Frame "weirgate_frame" { buffer, capacity, start, length, port, verdict, detail, handovers }
         Burst "weirgate_burst" { frames, frame_count, spares, spare_count, emitted }
         Unresolved "weirgate_unresolved" { address, port }

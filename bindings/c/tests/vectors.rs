@@ -10,10 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Backend, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS, Neighbour, NextHop, OuterDscp,
-    Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
+    Admission, Backend, ClientAddress, Description, Encapsulation, Gateway, Masquerade, MssLimit, Neighbour, NextHop,
+    OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
 };
 use weirgate::verdict::{DropReason, Verdict};
+use weirgate::wire::Dscp;
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, in_vxlan, tunnelled};
 use weirgate_fixture::{Gateway as Bench, leak_aligned};
 
@@ -57,19 +58,25 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
             subnets: &[at("10.77.200.0/24"), at("fd77:0:0:200::/64")],
             pool: &[at("10.77.200.2"), at("10.77.200.3"), at("fd77:0:0:200::2")],
             pool_ports: (1024, 65_535),
-            node_ports: NODE_PORTS,
-            masquerade: Masquerade::NONE,
-            admission: weirgate::snapshot::Admission::default(),
-            local: &[],
-            mss: MssLimit::default(),
-            outer_dscp: OuterDscp::default(),
+            node_ports: (30_000, 31_000),
+            masquerade: Masquerade {
+                addresses: &[at("198.51.100.20"), at("2001:db8:7::7")],
+                ports: (2000, 60_000),
+                exempt: &[at("10.77.0.0/16"), at("fd77::/48")],
+            },
+            local: &[at("192.0.2.1"), at("2001:db8:1::1")],
+            mss: MssLimit::Path,
+            outer_dscp: OuterDscp::Copy,
+            admission: Admission {
+                half_open_per_client: 100,
+                new_flows_per_second: 2000,
+                past_limit: PastLimit::Place,
+            },
             selector_seed: 42,
-            // What C's five timeouts come to: one for both openings, one for all that end.
             timeouts: Timeouts {
                 tcp_established_seconds: 3600,
-                tcp_syn_received_seconds: 120,
-                tcp_close_wait_seconds: 120,
-                tcp_last_ack_seconds: 120,
+                tcp_close_seconds: 11,
+                sctp_closed_seconds: 12,
                 ..Timeouts::default()
             },
         },
@@ -104,13 +111,22 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
                 frontends: &[endpoint("192.0.2.1:30053")],
                 backends: &[backend("10.77.9.10:53", 1)],
                 table_size: 251,
-                policy: Policy::default(),
+                policy: Policy { dscp: Dscp::new(46), ..Policy::default() },
+            },
+            Service {
+                id: 3,
+                protocol: Protocol::SCTP,
+                frontends: &[endpoint("192.0.2.1:30132")],
+                backends: &[backend("10.77.74.10:132", 1)],
+                table_size: 7,
+                policy: Policy { client_address: ClientAddress::Keep, dscp: None },
             },
         ],
         routes: &[
             on_link("192.0.2.0/24"),
             Route { prefix: at("0.0.0.0/0"), target: RouteTarget::Router(PortId(0), at("192.0.2.254")) },
             on_link("2001:db8:1::/64"),
+            Route { prefix: at("198.18.0.0/15"), target: RouteTarget::Nowhere },
         ],
         neighbours: &[client("192.0.2.10"), client("2001:db8:1::10")],
     })
@@ -250,6 +266,16 @@ fn the_vectors_are_what_the_core_answers() {
             (PortId(0), vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, 1, 8, 0, 0x45]),
         ],
     );
+    // A pod's own connection to the outside, one to a service, and one to where nobody can be reached.
+    let pod: SocketAddr = at("10.77.74.10:50000");
+    let outer = (at("10.99.0.11:40000"), at("10.99.0.50:8472"));
+    let from_pod = |to: &str| {
+        let ip = Packet::new(pod, at(to), Body::Tcp(SYN, vec![])).bytes();
+        let inner = framed(Link { destination: mac([4, 1]), source: mac([3, 1]), vlan: None }, &ip);
+        (PortId(1), in_vxlan(Link { destination: mac([0, 2]), source: mac([2, 1]), vlan: None }, outer, 1, &inner))
+    };
+    let left = call(&mut text, &mut bench, &["192.0.2.10:443", web, "198.18.0.1:443"].map(from_pod));
+    assert_eq!(left.len(), 2, "the third has no way");
     totals(&mut text, &mut bench);
     common::compare("tests/data/vectors/gateway.txt", &text);
 }

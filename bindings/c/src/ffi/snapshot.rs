@@ -19,6 +19,9 @@ struct Owned<'a> {
     gateway: Gateway<'static>,
     subnets: Vec<net::Prefix>,
     pool: Vec<std::net::IpAddr>,
+    masquerade: Vec<std::net::IpAddr>,
+    non_masquerade: Vec<net::Prefix>,
+    local: Vec<std::net::IpAddr>,
     ports: Vec<snapshot::Port>,
     peers: Vec<snapshot::Peer>,
     services: Vec<OwnedService>,
@@ -30,6 +33,7 @@ struct OwnedService {
     id: u32,
     protocol: Protocol,
     table_size: u32,
+    policy: snapshot::Policy,
     frontends: Vec<net::Endpoint>,
     backends: Vec<snapshot::Backend>,
 }
@@ -63,7 +67,9 @@ unsafe fn service(raw: &Service) -> Result<OwnedService, Problem> {
             list("backends", raw.backends, raw.backend_count, convert::backend)?,
         )
     };
-    Ok(OwnedService { id: raw.id, protocol: Protocol(raw.protocol), table_size: raw.table_size, frontends, backends })
+    let policy = convert::policy(raw)?;
+    let &Service { id, protocol, table_size, .. } = raw;
+    Ok(OwnedService { id, protocol: Protocol(protocol), table_size, policy, frontends, backends })
 }
 
 impl<'a> Owned<'a> {
@@ -85,14 +91,17 @@ impl<'a> Owned<'a> {
             subnets: &[],
             pool: &[],
             pool_ports: (raw.pool_port_first, raw.pool_port_last),
-            node_ports: snapshot::NODE_PORTS,
-            masquerade: snapshot::Masquerade::NONE,
+            node_ports: (raw.node_port_first, raw.node_port_last),
+            masquerade: snapshot::Masquerade {
+                ports: (raw.masquerade_port_first, raw.masquerade_port_last),
+                ..snapshot::Masquerade::NONE
+            },
             local: &[],
-            mss: snapshot::MssLimit::default(),
-            outer_dscp: snapshot::OuterDscp::default(),
+            mss: convert::mss(raw.mss),
+            outer_dscp: convert::outer_dscp(raw.outer_dscp).map_err(|problem| problem.within("outer_dscp"))?,
             selector_seed: raw.selector_seed,
             timeouts: convert::timeouts(&raw.timeouts),
-            admission: snapshot::Admission::default(),
+            admission: convert::admission(raw)?,
         };
         // SAFETY: the caller vouches for every array.
         unsafe {
@@ -101,6 +110,9 @@ impl<'a> Owned<'a> {
                 gateway,
                 subnets: list("subnets", raw.subnets, raw.subnet_count, convert::prefix)?,
                 pool: list("pool", raw.pool, raw.pool_count, convert::address)?,
+                masquerade: list("masquerade", raw.masquerade, raw.masquerade_count, convert::address)?,
+                non_masquerade: list("non_masquerade", raw.non_masquerade, raw.non_masquerade_count, convert::prefix)?,
+                local: list("local", raw.local, raw.local_count, convert::address)?,
                 ports: list("ports", raw.ports, raw.port_count, convert::port)?,
                 peers: list("peers", raw.peers, raw.peer_count, convert::peer)?,
                 services: list("services", raw.services, raw.service_count, |raw| service(raw))?,
@@ -120,12 +132,22 @@ impl<'a> Owned<'a> {
                 frontends: &service.frontends,
                 backends: &service.backends,
                 table_size: service.table_size,
-                policy: snapshot::Policy::default(),
+                policy: service.policy,
             })
             .collect();
         hear(&snapshot::Description {
             generation: self.raw.generation,
-            gateway: Gateway { subnets: &self.subnets, pool: &self.pool, ..self.gateway },
+            gateway: Gateway {
+                subnets: &self.subnets,
+                pool: &self.pool,
+                masquerade: snapshot::Masquerade {
+                    addresses: &self.masquerade,
+                    exempt: &self.non_masquerade,
+                    ..self.gateway.masquerade
+                },
+                local: &self.local,
+                ..self.gateway
+            },
             ports: &self.ports,
             peers: &self.peers,
             services: &services,
@@ -150,7 +172,7 @@ unsafe fn explain(result: Result<(), Problem>, problem: *mut c_char, length: usi
 }
 
 /// Fills in a description with nothing but defaults: one worker, VXLAN network 1 at UDP port 8472,
-/// pool ports 1024 to 65535, and the usual timeouts.
+/// pool ports 1024 to 65535, Kubernetes' node ports, and the usual timeouts and limits.
 ///
 /// # Safety
 /// `description` points to a place for one.
@@ -173,6 +195,12 @@ pub unsafe extern "C" fn weirgate_description_defaults(description: *mut Descrip
             subnet_count: 0,
             pool: ptr::null(),
             pool_count: 0,
+            masquerade: ptr::null(),
+            masquerade_count: 0,
+            non_masquerade: ptr::null(),
+            non_masquerade_count: 0,
+            local: ptr::null(),
+            local_count: 0,
             selector_seed: 0,
             generation: 0,
             vni: 1,
@@ -181,10 +209,19 @@ pub unsafe extern "C" fn weirgate_description_defaults(description: *mut Descrip
             overlay_mtu: 0,
             pool_port_first: 1024,
             pool_port_last: u16::MAX,
+            masquerade_port_first: snapshot::Masquerade::NONE.ports.0,
+            masquerade_port_last: snapshot::Masquerade::NONE.ports.1,
+            node_port_first: snapshot::NODE_PORTS.0,
+            node_port_last: snapshot::NODE_PORTS.1,
+            half_open_per_client: snapshot::Admission::default().half_open_per_client,
+            new_flows_per_second: snapshot::Admission::default().new_flows_per_second,
+            mss: types::WEIRGATE_MSS_OFF,
+            outer_dscp: 0,
+            past_limit: types::WEIRGATE_PAST_LIMIT_DROP,
             vtep_v4: types::Vtep::default(),
             vtep_v6: types::Vtep::default(),
             workers: 1,
-            reserved: [0; 5],
+            reserved: 0,
         });
         Ok(())
     })())

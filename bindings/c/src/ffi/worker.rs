@@ -12,7 +12,7 @@ use weirgate::frame::{self, BURST_FRAMES_MAX};
 use weirgate::net::{PortId, WorkerId};
 use weirgate::pipeline;
 use weirgate::snapshot::Snapshot;
-use weirgate::time::Instant;
+use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 
 use super::{answer, raw};
@@ -91,14 +91,42 @@ impl Layout {
             return Err(Status::FlowCapacity);
         }
         let &WorkerConfig { secret, flows_v4, flows_v6, id, .. } = config;
+        if usize::from(config.workers) > types::WEIRGATE_WORKERS_MAX || config.workers != 0 && id >= config.workers {
+            return Err(Status::Workers);
+        }
+        let workers = config.workers.max(1);
         let services = usize::try_from(config.services).map_err(|_| Status::OutOfRange)?;
-        let (id, fragments) = (WorkerId(id), Limits::default());
-        let config = pipeline::WorkerConfig { id, workers: 1, flows_v4, flows_v6, fragments, secret };
+        let (id, fragments) = (WorkerId(id), limits(config));
+        let config = pipeline::WorkerConfig { id, workers, flows_v4, flows_v6, fragments, secret };
         let services = services.checked_mul(size_of::<ServiceCounters>());
         let services_end = services.and_then(|bytes| bytes.checked_add(size_of::<Worker>()));
         let services_end = services_end.ok_or(Status::OutOfRange)?;
         let end = services_end.checked_add(pipeline::Worker::memory_bytes(&config)).ok_or(Status::OutOfRange)?;
         Ok(Self { services_end, end, config })
+    }
+
+    /// Whether a worker can lie there.
+    fn fits(&self, memory: *mut c_void, length: usize) -> Result<(), Status> {
+        if memory.is_null() {
+            Err(Status::NullPointer)
+        } else if !memory.addr().is_multiple_of(WEIRGATE_WORKER_ALIGNMENT) {
+            Err(Status::Misaligned)
+        } else if length < self.end {
+            Err(Status::TooShort)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What is kept of datagrams in parts.
+fn limits(config: &WorkerConfig) -> Limits {
+    let usual = Limits::default();
+    let or = |asked: u32, usual: u32| if asked == 0 { usual } else { asked };
+    Limits {
+        datagrams: or(config.fragment_datagrams, usual.datagrams),
+        held_bytes: or(config.fragment_held_bytes, usual.held_bytes),
+        wait: if config.fragment_wait_ms == 0 { usual.wait } else { Span::from_millis(config.fragment_wait_ms.into()) },
     }
 }
 
@@ -157,44 +185,95 @@ pub unsafe extern "C" fn weirgate_worker_init(
         // SAFETY: the caller vouches for both.
         let (config, out) = unsafe { (raw::reference(config)?, raw::place(worker)?) };
         let layout = Layout::new(config)?;
-        if memory.is_null() {
-            return Err(Status::NullPointer);
-        }
-        if !memory.addr().is_multiple_of(WEIRGATE_WORKER_ALIGNMENT) {
-            return Err(Status::Misaligned);
-        }
-        if length < layout.end {
-            return Err(Status::TooShort);
-        }
-        // SAFETY: the memory has `layout.end` bytes, for whose use the caller vouches. The flows'
-        // part is apart from what is written to the front below.
-        let (services, flows) = unsafe {
-            let services =
-                raw::zeroed(memory.cast::<u8>().add(size_of::<Worker>()), layout.services_end - size_of::<Worker>())?;
-            (services, raw::zeroed(memory.cast::<u8>().add(layout.services_end), layout.end - layout.services_end)?)
+        layout.fits(memory, length)?;
+        // SAFETY: `fits` has checked the memory, for whose use the caller vouches.
+        let front = unsafe {
+            let flows = raw::zeroed(memory.cast::<u8>().add(layout.services_end), layout.end - layout.services_end)?;
+            place(&layout, memory, |counters, services| {
+                Ok((pipeline::Worker::new(&layout.config, flows, counters, services)?, ()))
+            })?
         };
-        let count = services.len() / size_of::<ServiceCounters>();
-        // SAFETY: `services` is `count` values long, aligned since both the memory and the front's
-        // size are multiples of 64, and zeroed, which is a value of `ServiceCounters`: integers in
-        // atomics. The mutable borrow ends here for good.
-        let services: &'static [ServiceCounters] =
-            unsafe { std::slice::from_raw_parts(services.as_ptr().cast::<ServiceCounters>(), count) };
-        let front = memory.cast::<Worker>();
-        // SAFETY: the front is aligned and large enough, and nothing refers to it yet. The counters
-        // are written before the reference to them is made, and stay there as the invariant of
-        // `Worker` says; `'static` stands for "as long as the caller leaves the memory to us".
-        unsafe {
-            let counters = &raw mut (*front).counters;
-            counters.write(Counters::default());
-            let worker = pipeline::Worker::new(&layout.config, flows, &*counters, services)?;
-            (&raw mut (*front).worker).write(UnsafeCell::new(worker));
-            (&raw mut (*front).services).write(services);
-            (&raw mut (*front).busy).write(AtomicBool::new(false));
-            (&raw mut (*front).magic).write(AtomicU64::new(MAGIC));
-        }
+        out.write(front.0);
+        Ok(())
+    })())
+}
+
+/// Makes a worker that goes on with the flows that an earlier one left in `memory`, whatever
+/// instruction it or its process ended at; counters begin at zero. Nobody else may use the memory any
+/// more: so a control plane that keeps it in shared memory hands a gateway over to its next process.
+///
+/// - `config`: as the earlier one was made, and with its number of `workers`. Of `secret` the tables
+///   keep their own.
+/// - `adopted`: receives how many flows go on.
+/// - Work: linear in the capacities.
+///
+/// On `WEIRGATE_STATUS_NOT_ADOPTED` what lies there is no worker of this configuration and version; no
+/// flow was touched, and `weirgate_worker_init` begins without any.
+///
+/// # Safety
+/// As `weirgate_worker_init`, and the memory's bytes have been written; `adopted` points to a place for
+/// the answer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn weirgate_worker_attach(
+    config: *const WorkerConfig,
+    memory: *mut c_void,
+    length: usize,
+    worker: *mut *mut Worker,
+    adopted: *mut types::Adopted,
+) -> Status {
+    answer((|| {
+        // SAFETY: the caller vouches for all of them.
+        let (config, out, adopted) = unsafe { (raw::reference(config)?, raw::place(worker)?, raw::place(adopted)?) };
+        let layout = Layout::new(config)?;
+        layout.fits(memory, length)?;
+        // SAFETY: `fits` has checked the memory, for whose use the caller vouches.
+        let (front, flows) = unsafe {
+            let at = memory.cast::<u8>().add(layout.services_end);
+            let flows = raw::array_mut(at, layout.end - layout.services_end)?;
+            pipeline::Worker::check(&layout.config, flows).map_err(|_| Status::NotAdopted)?;
+            place(&layout, memory, |counters, services| {
+                pipeline::Worker::attach(&layout.config, flows, counters, services).map_err(|_| Status::NotAdopted)
+            })?
+        };
+        adopted.write(types::Adopted { flows: flows.flows, damaged: flows.damaged });
         out.write(front);
         Ok(())
     })())
+}
+
+/// Writes the front of a worker's memory: counters at zero, and the worker that `make` makes beside them.
+///
+/// # Safety
+/// [`Layout::fits`] has checked `memory`, whose front, up to the flows, nothing else refers to.
+unsafe fn place<T>(
+    layout: &Layout,
+    memory: *mut c_void,
+    make: impl FnOnce(&'static Counters, &'static [ServiceCounters]) -> Result<(pipeline::Worker<'static>, T), Status>,
+) -> Result<(*mut Worker, T), Status> {
+    // SAFETY: the caller vouches for it.
+    let services = unsafe {
+        raw::zeroed(memory.cast::<u8>().add(size_of::<Worker>()), layout.services_end - size_of::<Worker>())?
+    };
+    let count = services.len() / size_of::<ServiceCounters>();
+    // SAFETY: `services` is `count` values long, aligned since both the memory and the front's
+    // size are multiples of 64, and zeroed, which is a value of `ServiceCounters`: integers in
+    // atomics. The mutable borrow ends here for good.
+    let services: &'static [ServiceCounters] =
+        unsafe { std::slice::from_raw_parts(services.as_ptr().cast::<ServiceCounters>(), count) };
+    let front = memory.cast::<Worker>();
+    // SAFETY: the front is aligned and large enough, and nothing refers to it yet. The counters
+    // are written before the reference to them is made, and stay there as the invariant of
+    // `Worker` says; `'static` stands for "as long as the caller leaves the memory to us".
+    unsafe {
+        let counters = &raw mut (*front).counters;
+        counters.write(Counters::default());
+        let (worker, made) = make(&*counters, services)?;
+        (&raw mut (*front).worker).write(UnsafeCell::new(worker));
+        (&raw mut (*front).services).write(services);
+        (&raw mut (*front).busy).write(AtomicBool::new(false));
+        (&raw mut (*front).magic).write(AtomicU64::new(MAGIC));
+        Ok((front, made))
+    }
 }
 
 /// Gives every frame of the burst a verdict.

@@ -230,6 +230,29 @@ void test_gateway(const char *vectors) {
     weirgate_unresolved unresolved;
     CHECK_STATUS(weirgate_worker_next_unresolved(worker, &unresolved), WEIRGATE_STATUS_EMPTY);
 
+    /* The next worker goes on with the flows that this one has in its memory. */
+    uint32_t flows_v4, flows_v6, adopted_v4, adopted_v6;
+    CHECK_STATUS(weirgate_worker_flows(worker, &flows_v4, &flows_v6), WEIRGATE_STATUS_OK);
+    CHECK(flows_v4 > 0 && flows_v6 > 0);
+    void *copy = aligned_alloc(WEIRGATE_WORKER_ALIGNMENT, bytes);
+    CHECK(copy != NULL);
+    memcpy(copy, memory, bytes);
+    weirgate_worker *next;
+    weirgate_adopted adopted;
+    weirgate_worker_config other = config;
+    other.flows_v4 *= 2;
+    CHECK_STATUS(weirgate_worker_attach(&other, copy, bytes, &next, &adopted), WEIRGATE_STATUS_TOO_SHORT);
+    other = config;
+    other.workers = 2;
+    CHECK_STATUS(weirgate_worker_attach(&other, copy, bytes, &next, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
+    CHECK_STATUS(weirgate_worker_attach(&config, copy, bytes, &next, &adopted), WEIRGATE_STATUS_OK);
+    CHECK((void *)next == copy && adopted.flows == flows_v4 + flows_v6 && adopted.damaged == 0);
+    CHECK_STATUS(weirgate_worker_flows(next, &adopted_v4, &adopted_v6), WEIRGATE_STATUS_OK);
+    CHECK(adopted_v4 == flows_v4 && adopted_v6 == flows_v6 && counter(next, "flows-created") == 0);
+    memset(copy, 0xa5, bytes);
+    CHECK_STATUS(weirgate_worker_attach(&config, copy, bytes, &next, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
+    free(copy);
+
     /* A drop of the caller's own, and flows that end of age. */
     uint64_t before = drops(worker, "transmit-full");
     for (uint8_t reason = 0; reason < weirgate_drop_reason_count(); reason++) {

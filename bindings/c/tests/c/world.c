@@ -65,8 +65,12 @@ void world_describe(weirgate_description *description) {
     static weirgate_peer peers[4];
     static weirgate_endpoint web_frontends[2], dns_frontends[1];
     static weirgate_backend web_backends[3], dns_backends[1];
-    static weirgate_service services[2];
-    static weirgate_route routes[3];
+    static weirgate_endpoint sctp_frontends[1];
+    static weirgate_backend sctp_backends[1];
+    static weirgate_service services[3];
+    static weirgate_route routes[4];
+    static weirgate_address masquerade[2], local[2];
+    static weirgate_prefix non_masquerade[2];
     static weirgate_neighbour neighbours[2];
     static weirgate_prefix subnets[2];
     static weirgate_address pool[3];
@@ -76,6 +80,31 @@ void world_describe(weirgate_description *description) {
     description->selector_seed = 42;
     description->overlay_mtu = 1400;
     description->timeouts.tcp_established_seconds = 3600;
+    description->timeouts.tcp_close_seconds = 11;
+    description->timeouts.sctp_closed_seconds = 12;
+    description->node_port_first = 30000;
+    description->node_port_last = 31000;
+    description->masquerade_port_first = 2000;
+    description->masquerade_port_last = 60000;
+    description->mss = WEIRGATE_MSS_OF_PATH;
+    description->outer_dscp = WEIRGATE_OUTER_DSCP_COPY;
+    description->half_open_per_client = 100;
+    description->new_flows_per_second = 2000;
+    description->past_limit = WEIRGATE_PAST_LIMIT_PLACE;
+
+    masquerade[0] = address("198.51.100.20");
+    masquerade[1] = address("2001:db8:7::7");
+    description->masquerade = masquerade;
+    description->masquerade_count = COUNT(masquerade);
+    non_masquerade[0] = prefix("10.77.0.0", 16);
+    non_masquerade[1] = prefix("fd77::", 48);
+    description->non_masquerade = non_masquerade;
+    description->non_masquerade_count = COUNT(non_masquerade);
+    local[0] = address("192.0.2.1");
+    local[1] = address("2001:db8:1::1");
+    description->local = local;
+    description->local_count = COUNT(local);
+
     description->vtep_v4.public_address = address("10.99.0.50");
     mac(description->vtep_v4.mac, 4, 1);
     description->vtep_v6.public_address = address("fd99::50");
@@ -130,10 +159,24 @@ void world_describe(weirgate_description *description) {
         .id = 2,
         .protocol = WEIRGATE_PROTOCOL_UDP,
         .table_size = 251,
+        .has_dscp = 1,
+        .dscp = 46,
         .frontends = dns_frontends,
         .frontend_count = COUNT(dns_frontends),
         .backends = dns_backends,
         .backend_count = COUNT(dns_backends),
+    };
+    sctp_frontends[0] = endpoint("192.0.2.1", 30132);
+    sctp_backends[0] = backend("10.77.74.10", 132, 1);
+    services[2] = (weirgate_service){
+        .id = 3,
+        .protocol = WEIRGATE_PROTOCOL_SCTP,
+        .table_size = 7,
+        .client_address = WEIRGATE_CLIENT_KEPT,
+        .frontends = sctp_frontends,
+        .frontend_count = COUNT(sctp_frontends),
+        .backends = sctp_backends,
+        .backend_count = COUNT(sctp_backends),
     };
     description->services = services;
     description->service_count = COUNT(services);
@@ -141,6 +184,7 @@ void world_describe(weirgate_description *description) {
     routes[0] = (weirgate_route){.prefix = prefix("192.0.2.0", 24)};
     routes[1] = (weirgate_route){.prefix = prefix("0.0.0.0", 0), .via = address("192.0.2.254")};
     routes[2] = (weirgate_route){.prefix = prefix("2001:db8:1::", 64)};
+    routes[3] = (weirgate_route){.prefix = prefix("198.18.0.0", 15), .target = WEIRGATE_ROUTE_NOWHERE};
     description->routes = routes;
     description->route_count = COUNT(routes);
 
