@@ -7,7 +7,7 @@ use etherparse::{Ipv4Header, Ipv6Header, TcpHeader};
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
 use weirgate::net::{Endpoint, PortId};
 use weirgate::pipeline::{Recorder, Step, process_explained};
-use weirgate::snapshot::{CompileError, MssLimit, OuterDscp, bytes_required, compile};
+use weirgate::snapshot::{Admission, CompileError, MssLimit, OuterDscp, PastLimit, bytes_required, compile};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate::wire::Dscp;
 use weirgate_fixture::frames::{
@@ -403,6 +403,25 @@ impl Recorder for Steps {
     fn step(&mut self, _: usize, step: Step) {
         self.0.push(step);
     }
+}
+
+#[test]
+fn what_goes_on_without_a_flow_is_lowered_and_marked_as_well() {
+    let mut world = marking(limited(MssLimit::Path), WEB, 46).keeping(WEB);
+    world.admission = Admission { new_flows_per_second: 1, past_limit: PastLimit::Place, ..world.admission };
+    let mut gateway = world.gateway();
+    let mut out =
+        |port| gateway.send(UPLINK, &framed(FROM_CLIENT, &with_options(&Packet::web(port, SYN, b""), &usual(1460))));
+    let (with_flow, placed) = (out(7), out(8));
+    assert_eq!(gateway.counters.placed_without_state.get(), 1);
+    for out in [with_flow, placed] {
+        assert_eq!(options(&inside(&out)), usual(1410));
+        let inner = Packet::read(&inside(&out));
+        assert_eq!(inner.tos, 46 << 2);
+        let answer = with_options(&inner.answer(SYN | ACK, b""), &usual(1460));
+        assert_eq!(options(&outside(&gateway.send(UNDERLAY, &from_pod(node_of(&out), &answer)))), usual(1410));
+    }
+    assert_eq!(gateway.counters.placed_without_state.get(), 2);
 }
 
 #[test]
