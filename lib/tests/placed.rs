@@ -130,6 +130,34 @@ fn a_datagram_gets_its_flow_when_the_limit_allows_and_the_same_backend() {
     assert_eq!(gateway.counters.placed_without_state.get(), 1);
 }
 
+#[test]
+fn a_syn_that_comes_late_again_does_not_stop_a_connection_that_began_without_a_flow() {
+    let mut gateway = placing().gateway();
+    exhaust(&mut gateway);
+    let request = Packet::web(7, SYN, b"");
+    let (node, inner) = to_pod(&mut gateway, &request);
+    to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
+    to_pod(&mut gateway, &with_flags(&request, ACK));
+    // Now there may be a flow, and the network gives the SYN once more.
+    gateway.advance(Span::from_secs(1));
+    assert_eq!(to_pod(&mut gateway, &request), (node, inner.clone()));
+    assert_eq!(gateway.worker.flows_v4().len(), 2);
+    to_client(&mut gateway, node, &inner.answer(ACK, b"challenged"));
+    for flags in [ACK, FIN | ACK] {
+        assert_eq!(to_pod(&mut gateway, &with_flags(&request, flags)).0, node);
+        to_client(&mut gateway, node, &inner.answer(flags, b"data"));
+    }
+    assert_eq!(gateway.worker.flows_v4().half_open(), 2, "the flow was told of nothing");
+    // Flags that no segment has together are none of a connection's.
+    assert_eq!(reason(&from_client(&mut gateway, &with_flags(&request, SYN | FIN))), DropReason::TcpFlags);
+    // Where nothing is placed, a segment that does not fit is dropped as ever.
+    let mut world = placing();
+    world.admission = Admission::default();
+    let mut gateway = world.gateway();
+    to_pod(&mut gateway, &request);
+    assert_eq!(reason(&from_client(&mut gateway, &with_flags(&request, ACK))), DropReason::OutOfState);
+}
+
 /// Drops past the limit, whatever is asked.
 fn assert_not_placed(world: &World, request: &Packet) {
     let mut gateway = world.gateway();

@@ -158,6 +158,7 @@ fn aside<A: Wire, R: Recorder>(
         _ if item.packet.protocol == Protocol::TCP && !are_legal(item.packet.flags) => {
             return Err(DropReason::TcpFlags);
         }
+        _ if place::began_without::<A, R>(cx, found) => {}
         _ => return Err(DropReason::OutOfState),
     }
     let seen = A::flows(cx.worker).get(found.index).map(|entry| entry.seen);

@@ -8,7 +8,7 @@
 
 use super::act::{self, Hit};
 use super::{Context, Item, Recorder, Step, Wire, pods, policy};
-use crate::flow::{Direction, Entry, Found, Tuple};
+use crate::flow::{Direction, Entry, Found, State, Tuple};
 use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::snapshot::Snapshot;
@@ -56,6 +56,19 @@ pub(super) fn place<A: Wire, R>(
     let other = if placed.direction == Direction::Original { &placed.reply } else { &placed.original };
     let flows = A::flows(cx.worker);
     flows.lookup(flows.hash(other, protocol), other, protocol).is_none().then_some(placed)
+}
+
+/// Whether a flow in which nobody has answered its SYN may be of a connection that is older than
+/// itself: its first segments went on without a flow, to the same backend, and the SYN came twice. What
+/// does not fit its state goes on then, as it did before there was a flow.
+#[cold]
+pub(super) fn began_without<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found) -> bool {
+    let snapshot = cx.snapshot;
+    let Some(entry) = A::flows(cx.worker).get(found.index) else { return false };
+    snapshot.globals.places != 0
+        && entry.state() == Some(State::TcpSynSent)
+        && request(snapshot, &entry.original, Protocol(entry.protocol))
+            .is_some_and(|placed| placed.reply == entry.reply)
 }
 
 /// Of a packet from a client to a service.
