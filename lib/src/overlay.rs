@@ -184,7 +184,10 @@ impl Headers {
         match self.carrier {
             1 => self.write_v4(bytes, outer_len, passage),
             2 => self.write_v6(bytes, outer_len, passage),
-            3.. => self.write_marked(bytes, outer_len, passage),
+            3.. => {
+                let Passage { entropy, identification, tos } = passage;
+                self.write_marked(bytes, outer_len, entropy, identification, tos)
+            }
             0 => {
                 const LEN: usize = ethernet::HEADER_LEN;
                 let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
@@ -196,10 +199,19 @@ impl Headers {
         }
     }
 
-    /// As the usual ones, and then the codepoint.
+    /// As the usual ones, and then the codepoint. What differs from packet to packet comes in registers:
+    /// in memory, the usual ones would write it too.
     #[cold]
     #[inline(never)]
-    fn write_marked(&self, bytes: &mut [u8], outer_len: u16, passage: Passage) -> Result<(), DropReason> {
+    fn write_marked(
+        &self,
+        bytes: &mut [u8],
+        outer_len: u16,
+        entropy: u64,
+        identification: u16,
+        tos: u8,
+    ) -> Result<(), DropReason> {
+        let passage = Passage { entropy, identification, tos };
         let dscp = Dscp::new(self.dscp).unwrap_or(Dscp::of(passage.tos));
         match self.carrier() {
             Carrier::VxlanV6 => {
