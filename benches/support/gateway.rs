@@ -6,9 +6,9 @@ use std::time::{Duration, Instant as Clock};
 use weirgate::flow::{Table, Tuple};
 use weirgate::fragment::Limits;
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
-use weirgate::net::{PortId, Protocol, WorkerId};
+use weirgate::net::{Endpoint, PortId, Protocol, WorkerId};
 use weirgate::pipeline::{Worker, WorkerConfig, process};
-use weirgate::snapshot::{Neighbour, Route, RouteTarget, Snapshot};
+use weirgate::snapshot::{Backend, Neighbour, Route, RouteTarget, Snapshot};
 use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, SYN};
@@ -83,8 +83,15 @@ impl<A: Family> Bench<A> {
             target: RouteTarget::Router(UPLINK, A::router()),
         });
         world.neighbours.push(Neighbour { port: UPLINK, address: A::router(), mac: world::CLIENT_MAC });
-        // Pool addresses enough that at most half of their ports are taken.
-        let addresses = (flows / (4 * 32_000) + 2).min(250) as u8;
+        // Pool addresses enough that at most half of their ports are taken, and where a pool cannot have as
+        // many, pods.
+        let pods = if flows > 4_000_000 { 16 } else { 4 };
+        world.backends[0] = (0..pods / 2)
+            .flat_map(|pod| [0, 1].map(|node| (node, 10 + pod as u8)))
+            .flat_map(|(node, pod)| [world::pod(node, pod).into(), world::pod_v6(node, pod).into()])
+            .map(|address| Backend { endpoint: Endpoint { address, port: 80 }, weight: 1 })
+            .collect();
+        let addresses = (flows / (pods * 32_000) + 2) as u8;
         world.pool = (2..2 + addresses).map(A::pool).collect();
         let snapshot = world.describe(weirgate_fixture::snapshot);
         let mut config = WorkerConfig {
