@@ -9,7 +9,8 @@
 //   plain IP into the own overlay subnets                `subnets`
 //   later fragments of either                            `fragments`, written by the first one; one
 //                                                        that comes before its own, by the first of
-//                                                        the last datagram between the same two
+//                                                        the last datagram between the same two, or
+//                                                        else where the host does not have the address
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
 //
 // The numbers in capitals come from src/xdp/layout.rs by way of the build script.
@@ -80,6 +81,12 @@ struct fragment {
 	struct address destination;
 	__u32 identification;
 	__u32 protocol; // 0 for IPv6, whose datagrams are told apart without it (RFC 8200 §4.5)
+};
+
+// What `fragments` knows of a datagram, or of the last one between two.
+enum owner {
+	GATEWAY = 1,
+	KERNEL = 2,
 };
 
 struct subnet {
@@ -278,24 +285,33 @@ INLINE struct fragment any_between(struct fragment *fragment)
 	return key;
 }
 
-// A later part that comes before its first is taken for what the last first part between the same two
-// was. A worker keeps it for a moment if it is wrong, as the kernel would; in either case the
-// datagram is lost, and the next one is not.
-INLINE int is_later_part_ours(struct packet *packet)
+// Whether services listen at an address that the host itself does not have.
+INLINE int is_gateways_alone(struct address *address)
 {
-	if (map_lookup(&fragments, &packet->fragment))
-		return 1;
-	struct fragment key = any_between(&packet->fragment);
-	return map_lookup(&fragments, &key) != 0;
+	return is_endpoint(address, 0, 0);
 }
 
-INLINE void remember_first_part(struct packet *packet, int ours)
+// A later part that comes before its first is taken for what the last first part between the same two
+// was. A worker keeps it for a moment if it is wrong, as the kernel would; in either case the
+// datagram is lost, and the next one is not. Where there was none, only the host could want it.
+INLINE int is_later_part_ours(struct packet *packet)
+{
+	__u8 *owner = map_lookup(&fragments, &packet->fragment);
+	if (owner)
+		return *owner == GATEWAY;
+	struct fragment key = any_between(&packet->fragment);
+	owner = map_lookup(&fragments, &key);
+	if (owner)
+		return *owner == GATEWAY;
+	return is_gateways_alone(&packet->fragment.destination);
+}
+
+INLINE void remember_first_part(struct packet *packet, __u8 owner)
 {
 	struct fragment key = any_between(&packet->fragment);
-	if (ours) {
-		__u8 one = 1;
-		map_update(&fragments, &packet->fragment, &one, BPF_ANY);
-		map_update(&fragments, &key, &one, BPF_ANY);
+	if (owner == GATEWAY || is_gateways_alone(&packet->fragment.destination)) {
+		map_update(&fragments, &packet->fragment, &owner, BPF_ANY);
+		map_update(&fragments, &key, &owner, BPF_ANY);
 	} else {
 		// A number may come again: the kernel's datagram must not lose its later parts.
 		map_delete(&fragments, &packet->fragment);
@@ -311,7 +327,7 @@ INLINE int is_ours(struct packet *packet, void *end)
 	} else if (has_ports(packet->protocol)) {
 		if (is_ours_by_port(packet, end)) {
 			if (packet->is_fragment)
-				remember_first_part(packet, 1);
+				remember_first_part(packet, GATEWAY);
 			return 1;
 		}
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
@@ -319,7 +335,7 @@ INLINE int is_ours(struct packet *packet, void *end)
 			return 1;
 	}
 	if (packet->is_fragment && !packet->is_later_part)
-		remember_first_part(packet, 0);
+		remember_first_part(packet, KERNEL);
 	return is_in_subnet(packet);
 }
 

@@ -162,7 +162,11 @@ pub fn steer_table(config: &Config, world: &World) -> SteerTable {
     frontends.sort_unstable_by_key(|&(address, port, protocol)| (address, port, protocol.0));
     let masquerade = config.masquerade.addresses.iter().map(|address| IpNet::from(*address));
     let subnets = config.overlay.subnets.iter().copied().chain(masquerade).collect();
-    SteerTable { frontends, vteps: vteps(config).collect(), subnets }
+    let external = config.services.iter().flat_map(|service| &service.external);
+    let mut exclusive: Vec<_> = external.copied().filter(|address| !world.local.contains(address)).collect();
+    exclusive.sort_unstable();
+    exclusive.dedup();
+    SteerTable { frontends, exclusive, vteps: vteps(config).collect(), subnets }
 }
 
 /// The gateway's own VTEPs.
@@ -348,6 +352,10 @@ mod tests {
             table.frontends,
             [(address("192.0.2.1"), 30080, Protocol::TCP), (address("203.0.113.10"), 80, Protocol::TCP)]
         );
+        assert_eq!(table.exclusive, [address("203.0.113.10")], "the host has the other");
+        let mut kernel = kernel();
+        kernel.apply(Event::Address { ifindex: 3, address: address("203.0.113.10") });
+        assert_eq!(steer_table(&config, &World::new(&config, &kernel)).exclusive, [] as [IpAddr; 0]);
         assert_eq!(table.vteps, [(address("10.99.0.50"), 8472)]);
         assert_eq!(table.subnets, ["10.77.200.0/24".parse().unwrap()]);
     }

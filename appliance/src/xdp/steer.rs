@@ -25,8 +25,11 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.b
 /// What the steering program sends to the rings.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SteerTable {
-    /// Where services listen: address, port and TCP or UDP.
+    /// Where services listen: address, port and protocol.
     pub frontends: Vec<(IpAddr, u16, Protocol)>,
+    /// Addresses at which services listen and that the host does not have: parts of datagrams to them
+    /// are the gateway's, though what they are parts of is not known yet.
+    pub exclusive: Vec<IpAddr>,
     /// The gateway's own VTEPs: address and UDP port.
     pub vteps: Vec<(IpAddr, u16)>,
     /// The gateway's own overlay subnets, to which other nodes route plain IP packets, and the
@@ -158,7 +161,8 @@ impl Steering {
     pub fn fill(&mut self, table: &SteerTable) -> Result<(), StartError> {
         let frontends = table.frontends.iter().map(|&(address, port, protocol)| endpoint(address, port, protocol));
         let vteps = table.vteps.iter().map(|&(address, port)| endpoint(address, port, Protocol::UDP));
-        let endpoints: HashSet<_> = frontends.chain(vteps).collect();
+        let exclusive = table.exclusive.iter().map(|&address| endpoint(address, 0, Protocol(0)));
+        let endpoints: HashSet<_> = frontends.chain(vteps).chain(exclusive).collect();
         let subnets: HashSet<_> = table.subnets.iter().copied().map(prefix).collect();
         if endpoints.len() > layout::ENDPOINTS_MAX as usize {
             return Err(StartError::TableFull { table: "frontends", limit: layout::ENDPOINTS_MAX });

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub(crate) const FRONTEND_V4: &str = "10.1.0.1";
 pub(crate) const FRONTEND_V6: &str = "2001:db8:1::1";
 pub(crate) const VTEP: &str = "10.1.0.1";
+pub(crate) const EXCLUSIVE_V4: &str = "10.1.0.77";
+pub(crate) const EXCLUSIVE_V6: &str = "2001:db8:1::77";
 const CLIENT_V4: &str = "10.1.0.2";
 const CLIENT_V6: &str = "2001:db8:1::2";
 
@@ -35,6 +37,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let other_v6 = "2001:db8:9::9";
     let fragment =
         |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, FRONTEND_V4, id, offset, &[], payload));
+    let to_alone =
+        |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, EXCLUSIVE_V4, id, offset, &[], payload));
     let fragment_v6_of = |protocol, id: u32, offset: u16, payload: Vec<u8>| {
         let mut head = vec![protocol, 0];
         head.extend(offset.to_be_bytes());
@@ -114,6 +118,18 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a first fragment to another port", fragment(3, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", fragment(3, 100, vec![4; 32]), Kernel),
         ("a part before its first, after one of the host's", fragment(5, 100, vec![10; 32]), Kernel),
+        ("a part before its first, to an address of the gateway's alone", to_alone(1, 100, vec![12; 32]), Ring),
+        ("its first", to_alone(1, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("a first fragment of what passes by", to_alone(2, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
+        ("its last", to_alone(2, 100, vec![13; 32]), Kernel),
+        ("a part before its first, after what passed by", to_alone(3, 100, vec![14; 32]), Kernel),
+        ("its first, which is the gateway's", to_alone(3, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("another part of it", to_alone(3, 104, vec![15; 32]), Ring),
+        (
+            "a part before its first, to an address of the gateway's alone, ipv6",
+            ethernet(0x86dd, v6(44, CLIENT_V6, EXCLUSIVE_V6, vec![UDP, 0, 0, 64, 0, 0, 0, 1, 16, 16, 16, 16])),
+            Ring,
+        ),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
         ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
         ("a part before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Ring),

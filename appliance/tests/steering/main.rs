@@ -36,7 +36,9 @@ fn table() -> SteerTable {
             (address(frames::FRONTEND_V6), 53, Protocol::UDP),
             (address(frames::FRONTEND_V4), 38, Protocol::SCTP),
             (address(frames::FRONTEND_V6), 38, Protocol::SCTP),
+            (address(frames::EXCLUSIVE_V4), 53, Protocol::UDP),
         ],
+        exclusive: vec![address(frames::EXCLUSIVE_V4), address(frames::EXCLUSIVE_V6)],
         vteps: vec![(address(frames::VTEP), 8472)],
         subnets: vec!["10.77.200.0/24".parse().unwrap(), "fd77:0:0:200::/64".parse().unwrap()],
     }
