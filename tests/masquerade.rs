@@ -106,6 +106,12 @@ fn pods_reach_the_outside(options: Options) {
                 pod,
                 &format!("ping -c 5 -i 0.2 -W 3 -s 1300 {client} & ping -c 5 -i 0.2 -W 3 {client} && wait $!"),
             );
+            // Larger than any link takes: both ways in parts, once both ends know what the path takes (IPv6).
+            world.shell(pod, &format!("ping -c 4 -i 0.2 -W 1 -s 3000 {client} || true"));
+            for size in [3000, 20_000] {
+                let report = world.shell(pod, &format!("ping -c 5 -i 0.2 -W 10 -s {size} {client}"));
+                assert!(report.contains("5 received"), "{report}");
+            }
         }
     }
     ports_are_counted(&world);

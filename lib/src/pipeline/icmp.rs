@@ -31,8 +31,8 @@ pub(super) fn act<A: Wire, R: Recorder>(
     }
 }
 
-/// An echo that is not for the gateway: of a pod's flow, or the beginning of one.
-fn echo<A: Wire, R: Recorder>(
+/// An echo that is not for the gateway: of a pod's flow, or the beginning of one; whole, or its first part.
+pub(super) fn echo<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,

@@ -12,7 +12,7 @@
 //! nothing goes round for ever; frames between two workers keep their order, so no later part
 //! overtakes its first.
 
-use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, place, sctp, sort};
+use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, icmp, place, sctp, sort};
 use crate::fragment::{Clash, Fate, First, Key, Part};
 use crate::frame::Frame;
 use crate::net::{Protocol, WorkerId};
@@ -117,6 +117,7 @@ fn begin<A: Wire, R: Recorder>(
         let old = renumber(frame, item, first.id);
         let verdict = match item.packet.transport {
             Transport::Sctp => sctp::act(cx, frame, item),
+            Transport::EchoRequest | Transport::EchoReply => icmp::echo(cx, frame, item),
             _ => act::carry(cx, frame, item),
         };
         if let (Ok(Verdict::Handover(_) | Verdict::Host), Some(old)) = (verdict, old) {
@@ -152,8 +153,8 @@ fn knows_its_whole<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_
     true
 }
 
-/// Whether a datagram may come in parts. VXLAN may not (RFC 7348 §4.3), and an echo that the gateway
-/// would have to answer whole neither.
+/// Whether a datagram may come in parts. VXLAN may not (RFC 7348 §4.3), and an echo request that the
+/// gateway would have to answer neither.
 fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
     let (vtep, has_vtep) = A::vtep(cx.snapshot);
     let packet = &item.packet;
@@ -163,7 +164,11 @@ fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
         && item.way != Way::Overlay;
     match packet.transport {
         Transport::Udp => !is_vxlan,
-        Transport::Tcp | Transport::Sctp => true,
+        Transport::Tcp | Transport::Sctp | Transport::EchoReply => true,
+        Transport::EchoRequest => {
+            let is_for_pods = A::masquerade(cx.snapshot).addresses.contains(&packet.destination);
+            !is_for_pods && !A::is_own(cx.snapshot, packet.destination)
+        }
         _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! Datagrams in parts: frames in, frames out, the exact counters.
 
+mod echo;
 mod sctp;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -658,8 +659,11 @@ struct Cluster {
 
 impl Cluster {
     fn new(workers: u8) -> Self {
-        let world = World { workers, ..World::new().with_sctp() };
-        let gateways = (0..workers)
+        Self::of(&World { workers, ..World::new().with_sctp() })
+    }
+
+    fn of(world: &World) -> Self {
+        let gateways = (0..world.workers)
             .map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 1024)))
             .collect();
         Self { gateways, handed: 0 }

@@ -178,3 +178,18 @@ fn a_packet_that_is_cut_here_is_summed_up_as_a_whole() {
     assert_eq!(outs.len(), 2);
     assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
 }
+
+#[test]
+fn rfc4443_s3_2_a_first_part_that_has_waited_is_still_told_of() {
+    for order in ORDERS {
+        let mut gateway = World::new().with_sctp().gateway();
+        let cut = parts(&long_init(true, 3000).bytes(), 1, [1448, 1448]);
+        let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
+        let told: Vec<_> = outs.iter().filter(|out| out.verdict == Verdict::Transmit(UPLINK)).collect();
+        assert_eq!(told.len(), 1, "{order:?} {outs:?}");
+        let error = Packet::read(&unframed(&told[0].bytes).1);
+        let Body::Icmp(2, 0, [0, 0, 5, 150], quote) = &error.body else { panic!("{error:?}") };
+        assert_eq!(quote[..], cut[0][..1232]);
+        assert_eq!(gateway.counters.drops(DropReason::FragmentRefused), 2);
+    }
+}
