@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::netns::{read_or_empty, wait_until};
 use crate::topology::{EXTERNAL_V4, EXTERNAL_V6, GATEWAY, UNDERLAY_V4, UNDERLAY_V6};
 use crate::{Backend, Host, NODES, Process, Waited, World, WorldError};
-use crate::{DNS_NODE_PORT, ECHO_NODE_PORT, WEB_NODE_PORT};
+use crate::{DNS_NODE_PORT, ECHO_NODE_PORT, SCTP_NODE_PORT, SCTP_PORT, WEB_NODE_PORT};
 
 impl World {
     /// Where a gateway with this world's configuration listens for `weirgate status`.
@@ -97,27 +97,18 @@ vtep_mac_v6 = "{}"
         for (name, protocol, port, node_port) in
             [("web", "tcp", 80, WEB_NODE_PORT), ("dns", "udp", 53, DNS_NODE_PORT), ("echo", "udp", 7, ECHO_NODE_PORT)]
         {
-            let mut backends = Vec::new();
-            for host in pods {
-                let Host::Pod(node, pod) = *host else { panic!("{host:?} is no pod") };
-                backends.push(format!("\"{}:{port}\"", NODES[node].pod_v4(pod)));
-                backends.push(format!("\"[{}]:{port}\"", NODES[node].pod_v6(pod)));
-            }
-            let _ = write!(
-                text,
-                r#"
-[[service]]
-name = "{name}"
-protocol = "{protocol}"
-port = {port}
-node_port = {node_port}
-external_addresses = ["{EXTERNAL_V4}", "{EXTERNAL_V6}"]
-backends = [{}]
-"#,
-                backends.join(", ")
-            );
+            text += &service(name, protocol, (port, node_port), pods);
         }
         text
+    }
+
+    /// A service `signal` over SCTP, to go behind a configuration of this world's. The world has no servers for it.
+    ///
+    /// # Panics
+    /// When one of the hosts is no pod.
+    #[must_use]
+    pub fn sctp_service(&self, pods: &[Host]) -> String {
+        service("signal", "sctp", (SCTP_PORT, SCTP_NODE_PORT), pods)
     }
 
     /// Starts `binary run --config FILE` on the gateway host and waits until its control socket answers.
@@ -173,6 +164,28 @@ backends = [{}]
         let program = binary.display().to_string();
         self.command(Host::Gateway, &program).args(arguments).output().expect("ip can be started")
     }
+}
+
+/// One service over these pods.
+fn service(name: &str, protocol: &str, (port, node_port): (u16, u16), pods: &[Host]) -> String {
+    let mut backends = Vec::new();
+    for host in pods {
+        let Host::Pod(node, pod) = *host else { panic!("{host:?} is no pod") };
+        backends.push(format!("\"{}:{port}\"", NODES[node].pod_v4(pod)));
+        backends.push(format!("\"[{}]:{port}\"", NODES[node].pod_v6(pod)));
+    }
+    format!(
+        r#"
+[[service]]
+name = "{name}"
+protocol = "{protocol}"
+port = {port}
+node_port = {node_port}
+external_addresses = ["{EXTERNAL_V4}", "{EXTERNAL_V6}"]
+backends = [{}]
+"#,
+        backends.join(", ")
+    )
 }
 
 /// A running weirgate; dropping it asks it to end, and kills it when it does not within five seconds.

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use crate::netns::script;
 use crate::topology::{EXTERNAL_V4, EXTERNAL_V6, GATEWAY, GATEWAY_V4, GATEWAY_V6, member};
-use crate::{Backend, DNS_NODE_PORT, ECHO_NODE_PORT, Host, NODES, POD_SUFFIXES, WEB_NODE_PORT, World, WorldError};
+use crate::{
+    Backend, DNS_NODE_PORT, ECHO_NODE_PORT, Host, NODES, POD_SUFFIXES, SCTP_NODE_PORT, SCTP_PORT, WEB_NODE_PORT, World,
+    WorldError,
+};
 
 /// A running kernel gateway; dropping it makes the gateway host an ordinary host again.
 #[derive(Debug)]
@@ -56,7 +59,12 @@ impl Drop for KernelGateway<'_> {
 }
 
 fn rules(backend: Backend, pick: Option<usize>, postrouting: &str) -> String {
-    let services = [("tcp", WEB_NODE_PORT, 80), ("udp", DNS_NODE_PORT, 53), ("udp", ECHO_NODE_PORT, 7)];
+    let services = [
+        ("tcp", WEB_NODE_PORT, 80),
+        ("udp", DNS_NODE_PORT, 53),
+        ("udp", ECHO_NODE_PORT, 7),
+        ("sctp", SCTP_NODE_PORT, SCTP_PORT),
+    ];
     let pods: Vec<(String, String)> =
         NODES.iter().flat_map(|node| (0..POD_SUFFIXES.len()).map(|pod| (node.pod_v4(pod), node.pod_v6(pod)))).collect();
     let pods = pick.map_or(&pods[..], |pick| &pods[pick..=pick]);

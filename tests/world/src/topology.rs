@@ -33,6 +33,10 @@ pub const WEB_NODE_PORT: u16 = 30080;
 pub const DNS_NODE_PORT: u16 = 30053;
 /// nodePort of the UDP echo service (port 7).
 pub const ECHO_NODE_PORT: u16 = 30007;
+/// Node port of the service of [`World::sctp_service`](crate::World::sctp_service).
+pub const SCTP_NODE_PORT: u16 = 30038;
+/// The port that its pods listen at, and of its external addresses.
+pub const SCTP_PORT: u16 = 38_412;
 
 /// Last parts of the pods' addresses in their node's subnet.
 pub const POD_SUFFIXES: [&str; 2] = ["10", "11"];
