@@ -36,7 +36,7 @@ pub enum Request {
     /// The flows that pass the filter, each as a JSON object on a line of its own.
     Conns(Filter),
     /// That the gateway lets go of its queues and flow tables for the asking process. It answers with
-    /// [`RELEASED`] once it has, and ends when it hears [`SUCCEEDED`]; otherwise it goes on.
+    /// `released` once it has, and ends when it hears `succeeded`; otherwise it goes on.
     Handover,
 }
 
