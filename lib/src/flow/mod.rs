@@ -14,7 +14,7 @@ use crate::time::{Instant, Span};
 pub(crate) use state::{ASSURED, Step, Worth, are_legal, idle_ticks, span, step, tick};
 pub use state::{Direction, State};
 pub use table::{Adopted, AttachError, CAPACITY_MAX, FlowTraffic, Found, InsertError, Owner, Table, TableError};
-pub(crate) use table::{Age, Gone};
+pub(crate) use table::{Age, Gone, NONE as NO_ENTRY};
 
 mod sealed {
     pub trait Sealed {}

@@ -47,7 +47,8 @@ const CROWDED: u32 = 12;
 
 const CACHE_LINE: usize = 64;
 
-const NONE: u32 = u32::MAX;
+/// The index of no entry.
+pub(crate) const NONE: u32 = u32::MAX;
 const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
 /// Grows with every change to what the bytes of a table mean; see also [`attach::layout`].
 const VERSION: u32 = 5;
@@ -369,27 +370,37 @@ impl<'m, A: Address> Table<'m, A> {
         }
     }
 
-    /// Second step: reads the first bucket and asks for the entry that most likely matches, or for
-    /// the second bucket where none does.
-    #[inline]
-    pub(crate) fn prefetch_entry(&self, hash: u64) {
+    /// Second step: reads the first bucket and asks for the entry that most likely matches, whose index
+    /// it tells, or for the second bucket where none does.
+    #[inline(always)]
+    pub(crate) fn prefetch_entry(&self, hash: u64) -> u32 {
         let [first, second] = self.bucket_pair(hash);
-        let Some(bucket) = self.buckets.get(first as usize) else { return };
-        let index = slots(bucket.matches(tag_of(hash))).next().and_then(|slot| bucket.entry(slot));
-        match index.and_then(|index| self.entries.get(index as usize).zip(self.traffic.get(index as usize))) {
-            Some((entry, traffic)) => {
-                raw::prefetch(entry);
-                // An IPv6 entry is two lines; the packets change what stands behind the tuples.
-                if size_of::<Entry<A>>() > CACHE_LINE {
-                    raw::prefetch(&entry.protocol);
-                }
-                raw::prefetch(traffic);
+        let Some(bucket) = self.buckets.get(first as usize) else { return NONE };
+        let likely = slots(bucket.matches(tag_of(hash))).next().and_then(|slot| bucket.entry(slot));
+        let Some(likely) = likely else {
+            if let Some(bucket) = self.buckets.get(second as usize) {
+                raw::prefetch(bucket);
             }
-            None => {
-                if let Some(bucket) = self.buckets.get(second as usize) {
-                    raw::prefetch(bucket);
-                }
+            return NONE;
+        };
+        if let Some((entry, traffic)) = self.entries.get(likely as usize).zip(self.traffic.get(likely as usize)) {
+            raw::prefetch(entry);
+            // An IPv6 entry is two lines; the packets change what stands behind the tuples.
+            if size_of::<Entry<A>>() > CACHE_LINE {
+                raw::prefetch(&entry.protocol);
             }
+            raw::prefetch(traffic);
+        }
+        likely
+    }
+
+    /// Third step: as [`lookup`](Self::lookup), but looks first at the entry that the second step told.
+    #[inline(always)]
+    pub(crate) fn lookup_likely(&self, likely: u32, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
+        // No two flows have a tuple in common: a flow that has it is the one, whatever came about since.
+        match self.found_at(likely, tuple, protocol) {
+            None => self.lookup(hash, tuple, protocol),
+            found => found,
         }
     }
 
@@ -397,37 +408,34 @@ impl<'m, A: Address> Table<'m, A> {
     ///
     /// Work: at most two buckets of 16 slots, and the entries whose tag of 8 bits is the same.
     #[must_use]
-    #[inline(always)]
+    #[inline(never)]
     pub fn lookup(&self, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
-        let [first, _] = self.bucket_pair(hash);
+        let [first, second] = self.bucket_pair(hash);
         match self.lookup_in(first, hash, tuple, protocol) {
-            None => self.lookup_second(hash, tuple, protocol),
+            None if first != second => self.lookup_in(second, hash, tuple, protocol),
             found => found,
         }
-    }
-
-    #[inline(never)]
-    fn lookup_second(&self, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
-        let [first, second] = self.bucket_pair(hash);
-        if first == second { None } else { self.lookup_in(second, hash, tuple, protocol) }
     }
 
     #[inline(always)]
     fn lookup_in(&self, bucket: u32, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
         let bucket = self.buckets.get(bucket as usize)?;
-        for slot in slots(bucket.matches(tag_of(hash))) {
-            let index = bucket.entry(slot)?;
-            let entry = self.entries.get(index as usize)?;
-            if entry.protocol == protocol.0 && entry.state != 0 {
-                if entry.original == *tuple {
-                    return Some(Found { index, direction: Direction::Original });
-                }
-                if entry.reply == *tuple {
-                    return Some(Found { index, direction: Direction::Reply });
-                }
-            }
+        slots(bucket.matches(tag_of(hash))).find_map(|slot| self.found_at(bucket.entry(slot)?, tuple, protocol))
+    }
+
+    /// The flow at this place, if it has this tuple.
+    #[inline(always)]
+    fn found_at(&self, index: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
+        let entry = self.entries.get(index as usize)?;
+        if entry.protocol != protocol.0 || entry.state == 0 {
+            None
+        } else if entry.original == *tuple {
+            Some(Found { index, direction: Direction::Original })
+        } else if entry.reply == *tuple {
+            Some(Found { index, direction: Direction::Reply })
+        } else {
+            None
         }
-        None
     }
 
     /// Inserts a flow under both its tuples; `fill` completes the entry before anyone can find it.

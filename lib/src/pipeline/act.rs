@@ -54,7 +54,7 @@ pub(super) fn carry<A: Wire, R: Recorder>(
     item: &mut Item<A>,
 ) -> Result<Verdict, DropReason> {
     let tuple = item.tuple();
-    let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
+    let found = A::flows(cx.worker).lookup_likely(item.likely, item.hash, &tuple, item.packet.protocol);
     let hit = match found {
         Some(found) => match judge(cx, found, item) {
             Judged::Goes(state) => Hit { found, state },

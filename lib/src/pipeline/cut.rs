@@ -3,6 +3,7 @@
 
 use super::act::{self, Leave};
 use super::{Context, Item, Recorder, Sorted, Spares, Step, conclude};
+use crate::flow::NO_ENTRY;
 use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::Fragment;
@@ -103,6 +104,7 @@ fn send<R: Recorder>(
     way: Leave<'_>,
 ) -> Result<Verdict, DropReason> {
     let &Item { packet, hash, way: from, station, vlan, .. } = whole;
-    let piece = Item { packet: Packet { len, ..packet }, hash, at: at as u16, way: from, station, vlan };
+    let piece =
+        Item { packet: Packet { len, ..packet }, hash, likely: NO_ENTRY, at: at as u16, way: from, station, vlan };
     act::leave(cx, frame, &piece, way)
 }

@@ -90,10 +90,10 @@ pub fn process_explained<R: Recorder>(
                 *item = Sorted::Decided(Verdict::Drop(reason));
             }
         }
-        for item in items.iter().take(frames.len()) {
+        for item in items.iter_mut().take(frames.len()) {
             match item {
-                Sorted::V4(item) => cx.worker.v4.prefetch_entry(item.hash),
-                Sorted::V6(item) => cx.worker.v6.prefetch_entry(item.hash),
+                Sorted::V4(item) => item.likely = cx.worker.v4.prefetch_entry(item.hash),
+                Sorted::V6(item) => item.likely = cx.worker.v6.prefetch_entry(item.hash),
                 Sorted::Decided(_) => {}
             }
         }
@@ -152,6 +152,8 @@ enum Sorted {
 struct Item<A> {
     packet: Packet<A>,
     hash: u64,
+    /// The entry in which its flow most likely is.
+    likely: u32,
     /// Where the packet begins in the frame.
     at: u16,
     way: Way,

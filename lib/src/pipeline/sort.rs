@@ -1,6 +1,7 @@
 //! First pass: what is this frame, and where would its flow be?
 
 use super::{Item, Sorted, Way, Wire, Worker, tuple_of};
+use crate::flow::NO_ENTRY;
 use crate::frame::Frame;
 use crate::net::Mac;
 use crate::overlay::{decapsulate, decapsulated_ecn};
@@ -113,7 +114,7 @@ fn put<A: Wire>(
     flows.prefetch_bucket(hash);
     let Envelope { way, station, vlan } = envelope;
     // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
-    *out = A::sorted(Item { packet, hash, at: at as u16, way, station, vlan });
+    *out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, way, station, vlan });
     None
 }
 
