@@ -8,6 +8,8 @@
 //! 2. read the bucket, ask for the flow's entry;
 //! 3. *act*: find the flow or make one, translate, and send the packet on its way.
 //!
+//! The second runs a few packets ahead of the third, as a processor waits for only so much memory at once.
+//!
 //! Fast path: a whole TCP or UDP packet of a flow that exists. Everything else (new flows, pings,
 //! errors) leaves the third pass through functions marked cold.
 
@@ -40,6 +42,9 @@ use crate::wire::{Dscp, ParseError};
 pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
+
+/// How many packets the second pass is ahead of the third.
+const AHEAD: usize = 8;
 
 /// Gives every frame of the burst a verdict.
 ///
@@ -90,14 +95,15 @@ pub fn process_explained<R: Recorder>(
                 *item = Sorted::Decided(Verdict::Drop(reason));
             }
         }
-        for item in items.iter_mut().take(frames.len()) {
-            match item {
-                Sorted::V4(item) => item.likely = cx.worker.v4.prefetch_entry(item.hash),
-                Sorted::V6(item) => item.likely = cx.worker.v6.prefetch_entry(item.hash),
-                Sorted::Decided(_) => {}
-            }
+        let count = frames.len();
+        for item in items.iter_mut().take(count.min(AHEAD)) {
+            ask(cx.worker, item);
         }
-        for (index, (item, frame)) in items.iter_mut().zip(frames.iter_mut()).enumerate() {
+        for (index, frame) in frames.iter_mut().enumerate() {
+            if let Some(item) = items.get_mut(index + AHEAD).filter(|_| index + AHEAD < count) {
+                ask(cx.worker, item);
+            }
+            let Some(item) = items.get_mut(index) else { break };
             cx.frame_index = chunk * BURST_FRAMES_MAX + index;
             let verdict = match item {
                 Sorted::V4(item) => act::act(&mut cx, frame, item),
@@ -112,6 +118,16 @@ pub fn process_explained<R: Recorder>(
         parts::release(&mut cx, &mut spares);
     }
     *emitted += spares.taken;
+}
+
+/// Second pass: asks for the memory of the flow that the packet most likely belongs to.
+#[inline(always)]
+fn ask(worker: &Worker<'_>, item: &mut Sorted) {
+    match item {
+        Sorted::V4(item) => item.likely = worker.v4.prefetch_entry(item.hash),
+        Sorted::V6(item) => item.likely = worker.v6.prefetch_entry(item.hash),
+        Sorted::Decided(_) => {}
+    }
 }
 
 /// Counts a verdict, tells it, and gives it to the frame.
