@@ -167,6 +167,8 @@ pub struct Counters {
     pub evicted_closing: Counter,
     /// As before: answered, but never assured.
     pub evicted_unassured: Counter,
+    /// As before: UDP that went back and forth.
+    pub evicted_stream: Counter,
     /// Packets that went on without a flow, for want of room or by the limit on new ones.
     pub placed_without_state: Counter,
     /// Pings that were answered.
@@ -190,6 +192,7 @@ impl Counters {
             &self.evicted_one_way,
             &self.evicted_closing,
             &self.evicted_unassured,
+            &self.evicted_stream,
         ]
         .into_iter()
         .map(Counter::get)
@@ -198,7 +201,13 @@ impl Counters {
 
     /// Counts what made room for a flow.
     pub(crate) fn count_gone(&self, gone: &Gone) {
-        let counters = [&self.evicted_half_open, &self.evicted_one_way, &self.evicted_closing, &self.evicted_unassured];
+        let counters = [
+            &self.evicted_half_open,
+            &self.evicted_one_way,
+            &self.evicted_closing,
+            &self.evicted_unassured,
+            &self.evicted_stream,
+        ];
         for (counter, count) in counters.into_iter().zip(gone.evicted) {
             counter.add(count.into());
         }

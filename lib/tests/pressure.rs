@@ -114,6 +114,29 @@ fn where_every_flow_is_assured_a_new_one_is_refused_by_name_until_one_ends() {
 }
 
 #[test]
+fn a_handshake_finishes_in_a_flood_of_datagrams_and_streams_leave_room_for_it() {
+    let mut gateway = gateway(1024);
+    let query = |number: u32| Packet {
+        source: SocketAddr::from((Ipv4Addr::from_bits(0xc000_0210 + number % 200), (number / 200) as u16 + 1)),
+        ..Packet::dns(1, b"who?")
+    };
+    // Conversations over UDP fill the table, as whoever answers for others' addresses can have them.
+    for number in 0..1024 {
+        let (node, inner) = to_pod(&mut gateway, &query(number));
+        to_client(&mut gateway, node, &inner.answer(0, b"he"));
+        to_pod(&mut gateway, &query(number));
+    }
+    let request = Packet::web(1, SYN, b"");
+    let (node, inner) = to_pod(&mut gateway, &request);
+    assert_eq!(gateway.counters.evicted_stream.get(), 1);
+    for number in 2000..4000 {
+        to_pod(&mut gateway, &query(number));
+    }
+    to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
+    to_pod(&mut gateway, &with_flags(&request, ACK));
+}
+
+#[test]
 fn queries_that_nobody_answered_give_way_before_those_that_were() {
     let mut gateway = gateway(16);
     for port in 1..=16 {

@@ -500,7 +500,7 @@ pub const FLOWS: Section = Section {
     repeated: false,
     required: false,
     meaning: "Room for connections, taken at the start. In a full table a new flow takes the place of one that is \
-              half-open, unanswered, ended or never assured, in this order; where there is none, it is refused. Assured \
+              half-open, unanswered, ended or never assured; where there is none, it is refused. Assured \
               connections stay.",
     fields: &[
         field(

@@ -123,12 +123,13 @@ impl Forwarding {
 
     /// Takes the program off the ports, lets the workers send what they hold, closes the rings, and
     /// removes the flow tables.
+    ///
+    /// While another process tries to take over, ports and tables are that one's, and stay.
     pub(super) fn end(self) {
+        let Some(Running { workers, tables, .. }) = self.running else { return self.abandon() };
         self.steering.detach();
-        if let Some(Running { workers, tables, .. }) = self.running {
-            workers.stop();
-            tables.remove();
-        }
+        workers.stop();
+        tables.remove();
     }
 
     /// Ends for a reason of its own: the program stays on the ports and drops the gateway's traffic,
@@ -260,6 +261,14 @@ fn start(
                 });
             }
         };
+        if adopt && !is_adopted {
+            refusal = Some(RunError::Takeover(format!("the flow tables of worker {} are gone", id.0)));
+            return Err(StartError::System {
+                step: "adopt the flow tables",
+                name: None,
+                cause: io::ErrorKind::NotFound.into(),
+            });
+        }
         if is_adopted && let Err(reason) = Worker::check(&worker, &mapped) {
             if adopt {
                 refusal = Some(RunError::Takeover(reason.to_string()));

@@ -16,7 +16,7 @@ use std::{error, fmt, thread};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
-use crate::worker::{FileSystem, Memory};
+use crate::worker::{FileSystem, Memory, effective_user};
 use crate::xdp::sys::boot_time;
 
 /// Where the tables lie where no huge pages are reserved, unless the configuration says otherwise.
@@ -436,8 +436,10 @@ fn ours_alone(directory: &Path, file: &File) -> io::Result<()> {
     const OTHERS_WRITE: u32 = 0o022;
     const STICKY: u32 = 0o1000;
     let (file, directory) = (file.metadata()?, fs::symlink_metadata(directory)?);
+    let us = effective_user();
     let is_safe = directory.is_dir()
-        && directory.uid() == file.uid()
+        && directory.uid() == us
+        && file.uid() == us
         && (directory.mode() & OTHERS_WRITE == 0 || directory.mode() & STICKY != 0)
         && file.mode() & OTHERS_ANY == 0;
     if is_safe { Ok(()) } else { Err(io::Error::new(ErrorKind::PermissionDenied, "others may write there")) }

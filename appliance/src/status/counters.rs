@@ -148,6 +148,11 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core(|counters| &counters.evicted_unassured),
     },
     Counter {
+        name: "evicted-stream",
+        meaning: "Flows that gave way to new ones in a full table: UDP that went back and forth.",
+        source: Source::Core(|counters| &counters.evicted_stream),
+    },
+    Counter {
         name: "placed-without-state",
         meaning: "Packets that went on without a flow, for want of room or past the limit on new flows.",
         source: Source::Core(|counters| &counters.placed_without_state),

@@ -29,7 +29,7 @@ use crate::xdp::{DeferredInterrupts, StartError, Steering, Transfer, layout, rin
 pub use bare::Bare;
 pub use lane::Lane;
 pub use latency::Latency;
-pub use memory::{FileSystem, Memory, Pages};
+pub use memory::{FileSystem, Memory, Pages, effective_user};
 pub use stats::{PortStats, Stats};
 
 /// How a worker waits for frames.

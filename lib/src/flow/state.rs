@@ -175,6 +175,7 @@ impl State {
             | Self::SctpCookieWait
             | Self::SctpCookieEchoed => Worth::HalfOpen,
             Self::Udp | Self::IcmpEcho => Worth::OneWay,
+            Self::UdpStream => Worth::Stream,
             Self::TcpTimeWait | Self::TcpClosed | Self::SctpShutdownAckSent | Self::SctpClosed => Worth::Closing,
             _ if assured => return None,
             Self::TcpFinWait | Self::TcpCloseWait | Self::TcpLastAck => Worth::Closing,
@@ -202,14 +203,17 @@ pub(crate) enum Worth {
     Closing,
     /// Answered, but never assured.
     Unassured,
+    /// UDP that goes back and forth. Nothing in it shows that the client receives what it is sent.
+    Stream,
 }
 
 impl Worth {
     /// How many there are.
-    pub(crate) const COUNT: usize = Self::Unassured as usize + 1;
+    pub(crate) const COUNT: usize = Self::Stream as usize + 1;
 
     /// Every class, those that give way first before others.
-    pub(crate) const ALL: [Self; Self::COUNT] = [Self::HalfOpen, Self::OneWay, Self::Closing, Self::Unassured];
+    pub(crate) const ALL: [Self; Self::COUNT] =
+        [Self::HalfOpen, Self::OneWay, Self::Closing, Self::Unassured, Self::Stream];
 
     /// The class of a flow whose state's byte this is; `None` where it never gives way.
     pub(crate) const fn of(byte: u8) -> Option<Self> {

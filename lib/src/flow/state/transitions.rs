@@ -181,7 +181,8 @@ const fn sctp(direction: Direction, kind: u8) -> [u8; 7] {
     }
 }
 
-/// UDP and echo requests. Their answers prove nothing of the client; that it speaks again does.
+/// UDP and echo requests. Their answers prove nothing of the client; that it speaks again shows a
+/// conversation, if not whose.
 const fn datagram(state: State, direction: Direction) -> u8 {
     use Direction::{Original, Reply};
     match (state, direction) {

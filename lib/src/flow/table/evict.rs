@@ -1,9 +1,9 @@
 //! Which flow gives way to a new one when there is no room.
 //!
-//! By what flows are worth (see [`State::worth`]): first half-open ones, then UDP and echo requests
-//! that nobody has answered, connections that have ended, and flows that were answered and never
-//! assured; of each class the one that has been in it longest. An assured flow never does: where there are
-//! no others, the new one is refused.
+//! By what flows are worth (see [`State::worth`]): first half-open ones, or UDP and echo requests that
+//! nobody has answered, whichever are more, then connections that have ended, flows that were answered and
+//! never assured, and UDP that goes back and forth; of each class the one that has been in it longest. An
+//! assured connection never does: where there are no others, the new one is refused.
 //!
 //! "No room" is one of two things. Nearly always no entry is vacant, and any other flow is as good as
 //! the next. Or there are vacant entries, and no vacant slot in both buckets of a tuple, which chance
@@ -19,6 +19,9 @@ const LAST_LOOK: u32 = 64;
 
 /// How often room is made for one flow: for an entry, and for a slot for each tuple.
 const TIMES: u32 = 3;
+
+/// Streams leave one part of so many of the table to what gives way before them.
+const SHARE: u32 = 16;
 
 /// What made room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -68,7 +71,7 @@ impl<A: Address> Table<'_, A> {
         let has_entry = self.get(self.vacant).is_some();
         let is_crowded = hashes.map(|hash| self.place(hash).is_none());
         let victims = match is_crowded {
-            [false, false] if !has_entry => match Worth::ALL.into_iter().find_map(|worth| self.first_of(worth)) {
+            [false, false] if !has_entry => match self.least() {
                 None => {
                     gone.expired += self.age(age, LAST_LOOK);
                     return self.get(self.vacant).is_some();
@@ -93,6 +96,18 @@ impl<A: Address> Table<'_, A> {
             self.remove(index);
         }
         victims[0].is_some()
+    }
+
+    /// The flow that gives way to any other. Of the first two classes it is the fuller one's: a flood of
+    /// datagrams would else leave no handshake the time to finish, as each puts out the only one. For the
+    /// same reason streams leave a part of the table to the others.
+    fn least(&self) -> Option<u32> {
+        let [half_open, one_way] = [Worth::HalfOpen, Worth::OneWay].map(|worth| self.queued(worth));
+        let fuller = if one_way > half_open { Worth::OneWay } else { Worth::HalfOpen };
+        let lesser: u32 =
+            Worth::ALL.iter().filter(|worth| **worth != Worth::Stream).map(|worth| self.queued(*worth)).sum();
+        let first = if lesser < self.capacity() / SHARE { Worth::Stream } else { fuller };
+        [first, fuller].into_iter().chain(Worth::ALL).find_map(|worth| self.first_of(worth))
     }
 
     /// Of the flows with a slot in the buckets of this hash, the one that gives way: one that has

@@ -32,7 +32,12 @@ impl<A: Address> Table<'_, A> {
     /// How many flows are in a handshake that is not finished.
     #[must_use]
     pub const fn half_open(&self) -> u32 {
-        self.queues[Worth::HalfOpen as usize].len
+        self.queued(Worth::HalfOpen)
+    }
+
+    /// How many flows are in this class.
+    pub(super) const fn queued(&self, worth: Worth) -> u32 {
+        self.queues[worth as usize].len
     }
 
     /// Puts a flow that stands in no queue last in that of its state.

@@ -274,7 +274,12 @@ proptest! {
                 Operation::Insert(client, number, state) => {
                     let is_taken = model.contains_key(&client) || model.values().any(|flow| flow.number == number);
                     let is_full = model.len() == CAPACITY as usize;
-                    let in_turn = model.iter().filter_map(|(it, flow)| Some((flow.worth()?, flow.queued, *it)));
+                    let count = |worth| model.values().filter(|flow| flow.worth() == Some(worth)).count();
+                    let is_one_way_first = count(Worth::OneWay) > count(Worth::HalfOpen);
+                    let in_turn = model.iter().filter_map(|(it, flow)| {
+                        let worth = flow.worth()?;
+                        Some((!(is_one_way_first && worth == Worth::OneWay), worth, flow.queued, *it))
+                    });
                     let victim = in_turn.min().map(|(.., client)| client);
                     let idle_clients: Vec<u32> =
                         model.iter().filter(|(_, flow)| flow.is_idle(age)).map(|(client, _)| *client).collect();

@@ -46,7 +46,7 @@ fn each_class_gives_way_before_the_next_and_assured_flows_are_left() {
         ESTABLISHED,
         State::UdpAnswered as u8,
         State::TcpTimeWait as u8 | ASSURED,
-        State::Udp as u8,
+        State::TcpCloseWait as u8 | ASSURED,
         State::TcpSynReceived as u8,
         State::TcpFinWait as u8 | ASSURED,
         State::UdpStream as u8 | ASSURED,
@@ -55,8 +55,12 @@ fn each_class_gives_way_before_the_next_and_assured_flows_are_left() {
     let mut memory = memory(64);
     let mut table = full(64, &mut memory, &states);
     let mut next = 1000..;
-    for worth in [Worth::HalfOpen, Worth::OneWay, Worth::Closing, Worth::Unassured] {
-        for _ in 0..8 {
+    let unassured = Worth::Unassured;
+    // Streams leave a sixteenth of the table to the others.
+    for (worth, count) in
+        [(Worth::HalfOpen, 8), (Worth::Closing, 8), (unassured, 5), (Worth::Stream, 8), (unassured, 3)]
+    {
+        for _ in 0..count {
             let number = next.next().unwrap();
             assert_eq!(insert(&mut table, number, 0), Ok(evicted(worth)));
             // The new one is answered, and assured.
@@ -66,9 +70,22 @@ fn each_class_gives_way_before_the_next_and_assured_flows_are_left() {
     }
     assert_eq!(insert(&mut table, 2000, 0), Err(InsertError::Full));
     assert_eq!(table.iter().filter(|(entry, _)| entry.is_assured()).count(), 64);
-    for n in (0..64).filter(|n| states[*n as usize % 8] & ASSURED != 0 && n % 8 != 2) {
+    for n in (0..64).filter(|n| states[*n as usize % 8] & ASSURED != 0 && ![2, 6].contains(&(n % 8))) {
         assert!(find(&table, &tuple(n, 7)).is_some(), "{n}");
     }
+    assert_whole(&table);
+}
+
+#[test]
+fn of_handshakes_and_unanswered_datagrams_the_more_give_way() {
+    let mut memory = memory(64);
+    let mut table = full(64, &mut memory, &[State::Udp as u8, State::Udp as u8, State::TcpSynSent as u8]);
+    // 21 handshakes and 43 datagrams: new handshakes are let in until there are as many.
+    for number in 1000..1011 {
+        assert_eq!(insert(&mut table, number, 0), Ok(evicted(Worth::OneWay)));
+    }
+    assert_eq!((table.queued(Worth::HalfOpen), table.queued(Worth::OneWay)), (32, 32));
+    assert_eq!(insert(&mut table, 1011, 0), Ok(evicted(Worth::HalfOpen)));
     assert_whole(&table);
 }
 
