@@ -290,6 +290,12 @@ fn print_conns(mut lines: impl BufRead, json: bool) -> io::Result<Option<ConnsEn
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line)? > 0 {
+        if line == b"\n" {
+            // The gateway has found nothing for a while; whoever reads gets what there is.
+            out.flush()?;
+            line.clear();
+            continue;
+        }
         match serde_json::from_slice::<ConnsEnd>(&line) {
             Ok(end) => return out.flush().map(|()| Some(end)),
             Err(_) if json => out.write_all(&line)?,

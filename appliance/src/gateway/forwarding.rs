@@ -16,7 +16,7 @@ use weirgate::pipeline::{Worker, WorkerConfig};
 
 use super::RunError;
 use super::forward::{Forwarder, WorkerCounters};
-use super::listing::{self, Lister};
+use super::listing::{self, Lister, Listers};
 use super::tables::{Mapped, Tables, Wanted};
 use crate::config;
 use crate::control::compile::SteerTable;
@@ -83,6 +83,18 @@ impl DataPath for Forwarding {
     }
 }
 
+impl Listers for Forwarding {
+    fn lister(&mut self, worker: usize) -> Option<&mut Lister> {
+        self.running.as_mut()?.listers.get_mut(worker)
+    }
+
+    fn wake(&self, worker: usize) {
+        if let Some(workers) = self.workers() {
+            workers.wake(worker);
+        }
+    }
+}
+
 impl Forwarding {
     /// The workers; `None` while another process tries to take over.
     #[must_use]
@@ -100,10 +112,6 @@ impl Forwarding {
     #[must_use]
     pub fn memory(&self) -> &[FlowMemory] {
         self.running.as_ref().map_or(&[], |running| &running.memory)
-    }
-
-    pub(super) fn lister(&mut self, worker: usize) -> Option<&mut Lister> {
-        self.running.as_mut()?.listers.get_mut(worker)
     }
 
     /// Leaves the flow tables to the next process from now on, whatever becomes of this one.

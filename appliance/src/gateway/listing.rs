@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -15,7 +17,6 @@ use weirgate::pipeline::Worker;
 use weirgate::snapshot::Snapshot;
 use weirgate::time::Instant as Time;
 
-use super::forwarding::Forwarding;
 use crate::control::follow::Control;
 use crate::status::{Client, Conn, ConnTuple, ConnsEnd, Filter, push_line};
 
@@ -25,8 +26,9 @@ const SLICE: u32 = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a slice is looked for.
 const LOOK: Duration = Duration::from_micros(100);
-/// How many bytes of lines are collected before they are sent.
+/// How many bytes of lines are collected before they are sent, and how long at most.
 const LINES: usize = 64 << 10;
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// A part of a table to copy.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +76,66 @@ enum Item {
 pub(super) struct Lister {
     asks: Producer<Ask>,
     items: Consumer<Item>,
-    /// One slice at a time is asked for; its place in the table, once it has been answered.
-    is_busy: bool,
+    /// Who has asked for the slice that has not been answered whole; one at a time is asked for.
+    asker: Option<Weak<()>>,
+}
+
+/// Where the listers are.
+pub(super) trait Listers {
+    /// The worker's; none while another process tries to take over.
+    fn lister(&mut self, worker: usize) -> Option<&mut Lister>;
+
+    /// Has the worker look at what it is asked.
+    fn wake(&self, worker: usize);
+}
+
+impl Lister {
+    /// Asks for a slice; `false` where the worker is at another one.
+    fn ask(&mut self, asker: &Rc<()>, ask: Ask) -> bool {
+        let is_asked = self.is_idle() && self.asks.push(ask).is_ok();
+        if is_asked {
+            self.asker = Some(Rc::downgrade(asker));
+        }
+        is_asked
+    }
+
+    /// Whether the worker has answered what it was asked. The answer to one who has given up or gone away
+    /// is thrown away when it comes, so that nobody takes it for another.
+    fn is_idle(&mut self) -> bool {
+        match &self.asker {
+            None => return true,
+            Some(asker) if asker.strong_count() > 0 => return false,
+            Some(_) => {}
+        }
+        while let Ok(item) = self.items.pop() {
+            if matches!(item, Item::End(_)) {
+                self.asker = None;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes what the worker has copied so far; ready once that is all, with where the next slice begins.
+    ///
+    /// # Errors
+    /// The worker has been asked by another one: it is not the one that this asker asked, but the next in
+    /// its place after a takeover that failed.
+    fn collect(&mut self, asker: &Rc<()>, records: &mut Vec<Record>) -> io::Result<Poll<Option<u32>>> {
+        if !self.asker.as_ref().is_some_and(|of| of.ptr_eq(&Rc::downgrade(asker))) {
+            return Err(gone());
+        }
+        while let Ok(item) = self.items.pop() {
+            match item {
+                Item::Flow(record) => records.push(record),
+                Item::End(next) => {
+                    self.asker = None;
+                    return Ok(Poll::Ready(next));
+                }
+            }
+        }
+        Ok(Poll::Pending)
+    }
 }
 
 /// The worker's ends.
@@ -89,7 +149,7 @@ pub(super) struct Listed {
 pub(super) fn connect() -> (Lister, Listed) {
     let (asks_to, asks) = RingBuffer::new(1);
     let (items, items_from) = RingBuffer::new(SLICE as usize + 1);
-    (Lister { asks: asks_to, items: items_from, is_busy: false }, Listed { asks, items })
+    (Lister { asks: asks_to, items: items_from, asker: None }, Listed { asks, items })
 }
 
 impl Listed {
@@ -140,7 +200,8 @@ impl Listed {
     }
 }
 
-/// Sends the flows that the filter picks, a line of JSON each, and at last how many there were.
+/// Sends the flows that the filter picks, a line of JSON each, and at last how many there were. Where it
+/// picks nothing for a while an empty line shows whether the client is there yet.
 ///
 /// Flows come and go meanwhile: each that lives all the time is listed once.
 ///
@@ -149,28 +210,33 @@ impl Listed {
 pub(super) async fn stream(
     client: &mut Client,
     filter: &Filter,
-    control: &Control,
-    forwarding: &RefCell<Forwarding>,
+    workers: u8,
+    services: &Services,
+    listers: &RefCell<impl Listers>,
 ) -> io::Result<()> {
-    let services = services(control);
     let mut lines = Vec::with_capacity(LINES + 4096);
     let mut records = Vec::with_capacity(SLICE as usize);
     let mut listed = 0;
-    for worker in 0..usize::from(control.workers) {
+    let mut sent = Instant::now();
+    for worker in 0..usize::from(workers) {
         for is_v6 in [false, true] {
             let mut next = Some(0);
             while let Some(from) = next {
-                next = slice(forwarding, worker, Ask { is_v6, from }, &mut records).await?;
+                next = slice(listers, worker, Ask { is_v6, from }, &mut records).await?;
                 for record in &records {
-                    let conn = conn(record, worker, &services);
+                    let conn = conn(record, worker, services);
                     if filter.picks(&conn) {
                         listed += 1;
                         push_line(&mut lines, &conn);
                     }
                 }
-                if lines.len() >= LINES {
+                if lines.len() >= LINES || sent.elapsed() >= SILENCE {
+                    if lines.is_empty() {
+                        lines.push(b'\n');
+                    }
                     client.send(&lines).await?;
                     lines.clear();
+                    sent = Instant::now();
                 }
             }
         }
@@ -181,24 +247,31 @@ pub(super) async fn stream(
 
 /// Has a worker copy a slice into `records`; where the next one begins, if there is more.
 async fn slice(
-    forwarding: &RefCell<Forwarding>,
+    listers: &RefCell<impl Listers>,
     worker: usize,
     ask: Ask,
     records: &mut Vec<Record>,
 ) -> io::Result<Option<u32>> {
-    let gone = || io::Error::from(ErrorKind::BrokenPipe);
+    // Who asks, for as long as it waits.
+    let asker = Rc::new(());
     let deadline = Instant::now() + PATIENCE;
     records.clear();
     // Another client may be waiting for a slice of its own.
-    while !begin(forwarding, worker, ask).ok_or_else(gone)? {
+    while !listers.borrow_mut().lister(worker).ok_or_else(gone)?.ask(&asker, ask) {
         wait(deadline).await?;
     }
+    listers.borrow().wake(worker);
     loop {
-        if let Some(next) = collect(forwarding, worker, records).ok_or_else(gone)? {
+        if let Poll::Ready(next) = listers.borrow_mut().lister(worker).ok_or_else(gone)?.collect(&asker, records)? {
             return Ok(next);
         }
         wait(deadline).await?;
     }
+}
+
+/// There is no worker, or it is not the one that was asked.
+fn gone() -> io::Error {
+    ErrorKind::BrokenPipe.into()
 }
 
 async fn wait(deadline: Instant) -> io::Result<()> {
@@ -209,38 +282,10 @@ async fn wait(deadline: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks a worker for a slice; `false` where it is at another one, `None` where there is no worker.
-fn begin(forwarding: &RefCell<Forwarding>, worker: usize, ask: Ask) -> Option<bool> {
-    let mut forwarding = forwarding.borrow_mut();
-    let lister = forwarding.lister(worker)?;
-    if lister.is_busy || lister.asks.push(ask).is_err() {
-        return Some(false);
-    }
-    lister.is_busy = true;
-    forwarding.workers()?.wake(worker);
-    Some(true)
-}
-
-/// Takes what the worker has copied so far; `Some(Some(next))` once that is all.
-fn collect(forwarding: &RefCell<Forwarding>, worker: usize, records: &mut Vec<Record>) -> Option<Option<Option<u32>>> {
-    let mut forwarding = forwarding.borrow_mut();
-    let lister = forwarding.lister(worker)?;
-    while let Ok(item) = lister.items.pop() {
-        match item {
-            Item::Flow(record) => records.push(record),
-            Item::End(next) => {
-                lister.is_busy = false;
-                return Some(Some(next));
-            }
-        }
-    }
-    Some(None)
-}
-
 /// The services' names by where clients reach them.
-type Services = HashMap<(IpAddr, u16, u8), String>;
+pub(super) type Services = HashMap<(IpAddr, u16, u8), String>;
 
-fn services(control: &Control) -> Services {
+pub(super) fn services(control: &Control) -> Services {
     let state = control.state.borrow();
     let services = control.config.services.iter().enumerate();
     let of_service = |(index, service): (usize, &crate::config::Service)| {
@@ -275,3 +320,6 @@ fn conn(record: &Record, worker: usize, services: &Services) -> Conn {
         reply: tuple(reply, 1),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,10 @@ async fn answer(
             let status = serde_json::to_vec(&Status::of(control, &forwarding.borrow()));
             client.send(&status.expect("status is plain data")).await
         }
-        Ok(Request::Conns(filter)) => listing::stream(&mut client, &filter, control, forwarding).await,
+        Ok(Request::Conns(filter)) => {
+            let services = listing::services(control);
+            listing::stream(&mut client, &filter, control.workers, &services, forwarding).await
+        }
         Ok(Request::Handover) => return hand_over(client, control, forwarding).await,
         Err(cause) => Err(cause),
     };
