@@ -9,8 +9,9 @@
 //   plain IP into the own overlay subnets                `subnets`
 //   later fragments of either                            `fragments`, written by the first one; one
 //                                                        that comes before its own, by the first of
-//                                                        the last datagram between the same two, or
-//                                                        else where the host does not have the address
+//                                                        the last datagram of its protocol between
+//                                                        the same two, or else where the host does
+//                                                        not have the address
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
 //
 // The numbers in capitals come from src/xdp/layout.rs by way of the build script.
@@ -31,7 +32,6 @@
 static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*const map_update)(void *map, const void *key, const void *value,
 				__u64 flags) = (void *)BPF_FUNC_map_update_elem;
-static long (*const map_delete)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static long (*const redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF_FUNC_redirect_map;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
 
@@ -83,7 +83,7 @@ struct fragment {
 	__u32 protocol; // 0 for IPv6, whose datagrams are told apart without it (RFC 8200 §4.5)
 };
 
-// What `fragments` knows of a datagram, or of the last one between two.
+// What `fragments` knows of a datagram, or of the last one of a protocol between two.
 enum owner {
 	GATEWAY = 1,
 	KERNEL = 2,
@@ -139,6 +139,7 @@ struct packet {
 	struct fragment fragment; // holds both addresses
 	void *transport;	  // where the layer above begins
 	__u8 protocol;
+	__u8 part_protocol; // of an IPv6 part, what follows the fragment header in the first one
 	__u8 is_fragment;   // a part of a datagram, first or later
 	__u8 is_later_part; // so that it has no transport header
 };
@@ -202,6 +203,7 @@ INLINE int parse_ipv6(void *at, void *end, struct packet *packet)
 				return 0;
 			__be16 offset = *(__be16 *)(at + 2);
 			packet->protocol = *(__u8 *)at;
+			packet->part_protocol = packet->protocol;
 			packet->is_fragment = (offset & (IPV6_OFFSET_MASK | IPV6_MORE_FRAGMENTS)) != 0;
 			packet->is_later_part = (offset & IPV6_OFFSET_MASK) != 0;
 			packet->fragment.identification = *(__u32 *)(at + 4);
@@ -276,12 +278,13 @@ INLINE int is_in_subnet(struct packet *packet)
 	return map_lookup(&subnets, &key) != 0;
 }
 
-// Stands in `fragments` for all datagrams of a protocol between the same two.
-INLINE struct fragment any_between(struct fragment *fragment)
+// Stands in `fragments` for all datagrams of a protocol between the same two. The key of an IPv6 one
+// does not tell its protocol; its parts do.
+INLINE struct fragment any_between(struct packet *packet)
 {
-	struct fragment key = *fragment;
+	struct fragment key = packet->fragment;
 	key.identification = 0;
-	key.protocol |= 0x100; // no protocol's number, so no datagram's key
+	key.protocol |= packet->part_protocol | 0x100; // no protocol's number, so no datagram's key
 	return key;
 }
 
@@ -291,32 +294,28 @@ INLINE int is_gateways_alone(struct address *address)
 	return is_endpoint(address, 0, 0);
 }
 
-// A later part that comes before its first is taken for what the last first part between the same two
-// was. A worker keeps it for a moment if it is wrong, as the kernel would; in either case the
-// datagram is lost, and the next one is not. Where there was none, only the host could want it.
+// A later part that comes before its first is taken for what the last first part of its protocol between
+// the same two was. A worker keeps it for a moment if that is wrong, as the kernel would; in either case
+// the datagram is lost, and the next one is not. Where there was none, only the host could want it.
 INLINE int is_later_part_ours(struct packet *packet)
 {
 	__u8 *owner = map_lookup(&fragments, &packet->fragment);
 	if (owner)
 		return *owner == GATEWAY;
-	struct fragment key = any_between(&packet->fragment);
+	struct fragment key = any_between(packet);
 	owner = map_lookup(&fragments, &key);
 	if (owner)
 		return *owner == GATEWAY;
 	return is_gateways_alone(&packet->fragment.destination);
 }
 
+// The kernel's as well: their later parts must not follow a datagram of the gateway's that began in
+// between, nor one that had the same number before.
 INLINE void remember_first_part(struct packet *packet, __u8 owner)
 {
-	struct fragment key = any_between(&packet->fragment);
-	if (owner == GATEWAY || is_gateways_alone(&packet->fragment.destination)) {
-		map_update(&fragments, &packet->fragment, &owner, BPF_ANY);
-		map_update(&fragments, &key, &owner, BPF_ANY);
-	} else {
-		// A number may come again: the kernel's datagram must not lose its later parts.
-		map_delete(&fragments, &packet->fragment);
-		map_delete(&fragments, &key);
-	}
+	struct fragment key = any_between(packet);
+	map_update(&fragments, &packet->fragment, &owner, BPF_ANY);
+	map_update(&fragments, &key, &owner, BPF_ANY);
 }
 
 INLINE int is_ours(struct packet *packet, void *end)

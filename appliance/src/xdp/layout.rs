@@ -18,7 +18,7 @@ pub const ENDPOINTS_MAX: u32 = 262_144;
 /// The most prefixes whose plain IP frames are steered to the rings.
 pub const SUBNETS_MAX: u32 = 4096;
 
-/// How many fragmented datagrams the program remembers; the oldest is forgotten first.
+/// How many fragmented datagrams the program remembers, the host's among them; the oldest is forgotten first.
 pub const FRAGMENTS_MAX: u32 = 8192;
 
 /// Counter: frames redirected to a ring.

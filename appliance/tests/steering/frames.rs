@@ -39,6 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
         |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, FRONTEND_V4, id, offset, &[], payload));
     let to_alone =
         |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, EXCLUSIVE_V4, id, offset, &[], payload));
+    let ping_fragment =
+        |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(ICMP, CLIENT_V4, FRONTEND_V4, id, offset, &[], payload));
     let fragment_v6_of = |protocol, id: u32, offset: u16, payload: Vec<u8>| {
         let mut head = vec![protocol, 0];
         head.extend(offset.to_be_bytes());
@@ -130,6 +132,7 @@ pub(crate) fn cases() -> Vec<Case> {
             ethernet(0x86dd, v6(44, CLIENT_V6, EXCLUSIVE_V6, vec![UDP, 0, 0, 64, 0, 0, 0, 1, 16, 16, 16, 16])),
             Ring,
         ),
+        ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Kernel),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
         ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
         ("a part before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Ring),
@@ -140,7 +143,40 @@ pub(crate) fn cases() -> Vec<Case> {
             Kernel,
         ),
         ("its last, ipv6", fragment_v6_of(ICMPV6, 7, 64, vec![8; 32]), Kernel),
-        ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Kernel),
+        // Datagrams of the host's and of the gateway's whose parts come between each other's.
+        ("the host's first", fragment(20, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
+        ("ours between its parts", fragment(21, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("the host's last after ours began", fragment(20, 100, vec![17; 32]), Kernel),
+        ("our last after the host's", fragment(21, 100, vec![18; 32]), Ring),
+        ("our first", fragment(22, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("the host's between our parts", fragment(23, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
+        ("our last after the host's began", fragment(22, 100, vec![19; 32]), Ring),
+        ("the host's last after ours", fragment(23, 100, vec![20; 32]), Kernel),
+        ("the host's first, ipv6", fragment_v6(20, 1, ports(40_000, 9)), Kernel),
+        ("ours between its parts, ipv6", fragment_v6(21, 1, ports(40_000, 53)), Ring),
+        ("the host's last after ours began, ipv6", fragment_v6(20, 64, vec![17; 32]), Kernel),
+        ("our last after the host's, ipv6", fragment_v6(21, 64, vec![18; 32]), Ring),
+        ("our first, ipv6", fragment_v6(22, 1, ports(40_000, 53)), Ring),
+        ("the host's between our parts, ipv6", fragment_v6(23, 1, ports(40_000, 9)), Kernel),
+        ("our last after the host's began, ipv6", fragment_v6(22, 64, vec![19; 32]), Ring),
+        ("the host's last after ours, ipv6", fragment_v6(23, 64, vec![20; 32]), Kernel),
+        // Of which protocol the last one was matters to those that come early: a ping is no guide to UDP.
+        ("our first, before a ping's last", fragment(24, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("a ping's last before its first", ping_fragment(25, 100, vec![21; 32]), Kernel),
+        ("a ping's first after its last", ping_fragment(25, MORE_FRAGMENTS, vec![8, 0, 0, 0, 0, 1, 0, 1]), Kernel),
+        ("our last before its first, after a ping", fragment(26, 100, vec![22; 32]), Ring),
+        ("our first, before a ping's last, ipv6", fragment_v6(24, 1, ports(40_000, 53)), Ring),
+        ("a ping's last before its first, ipv6", fragment_v6_of(ICMPV6, 25, 64, vec![21; 32]), Kernel),
+        ("a ping's first after its last, ipv6", fragment_v6_of(ICMPV6, 25, 1, vec![128, 0, 0, 0, 0, 1, 0, 1]), Kernel),
+        ("our last before its first, after a ping, ipv6", fragment_v6(26, 64, vec![22; 32]), Ring),
+        // Options behind the fragment header: the parts name those, and only the first one names UDP.
+        (
+            "our first with options, ipv6",
+            fragment_v6_of(60, 27, 1, [vec![UDP, 0, 1, 4, 0, 0, 0, 0], ports(40_000, 53)].concat()),
+            Ring,
+        ),
+        ("its last, with options, ipv6", fragment_v6_of(60, 27, 64, vec![23; 32]), Ring),
+        ("a part with options before its first, ipv6", fragment_v6_of(60, 28, 64, vec![24; 32]), Ring),
         ("an atomic fragment, ipv6", fragment_v6(9, 0, ports(40_000, 53)), Ring),
         ("unreachable, about a frontend's reply", error(3, reply(80)), Ring),
         ("time exceeded, about a frontend's reply", error(11, reply(80)), Ring),
