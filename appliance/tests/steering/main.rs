@@ -392,21 +392,24 @@ fn one_worker_serves_all_queues_of_its_ports() {
     workers.stop();
 }
 
-#[test]
-fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
-    let link = Link::new(1);
-    let test = std::env::current_exe().unwrap();
+/// The numbers of capabilities in linux/capability.h.
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_IPC_LOCK: u32 = 14;
+
+/// Whether the calling thread has a capability.
+fn is_capable(capability: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(effective.trim(), 16).unwrap() >> capability & 1 != 0
+}
+
+/// Runs one test of this file again, in the gateway's namespace, as the last thing that `prefix` does.
+fn run_again(link: &Link, prefix: &[&str], test: &str) {
     let output = Command::new("ip")
-        .args([
-            "netns",
-            "exec",
-            &link.namespace("gateway"),
-            "setpriv",
-            "--bounding-set=-ipc_lock",
-            "--inh-caps=-ipc_lock",
-        ])
-        .args(["sh", "-c", "ulimit -l 64; exec \"$0\" --exact refused_with_little_memory --ignored --nocapture"])
-        .arg(test)
+        .args(["netns", "exec", &link.namespace("gateway")])
+        .args(prefix)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -418,10 +421,13 @@ fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
     assert_eq!(link.programs(), 0);
 }
 
-/// Run by the test above, in a process that may lock 64 KiB.
 #[test]
-#[ignore = "only meaningful with a small limit"]
-fn refused_with_little_memory() {
+fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
+    if is_capable(CAP_IPC_LOCK) {
+        let lower = ["sh", "-c", "ulimit -l 64; exec \"$@\"", "sh"];
+        let prefix = [&["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"], &lower[..]].concat();
+        return run_again(&Link::new(1), &prefix, "too_little_locked_memory_is_a_refusal_that_names_the_limit");
+    }
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(refusal, StartError::LockedMemory { .. }), "{refusal}");
     assert!(refusal.to_string().contains("ulimit -l"));
@@ -429,27 +435,10 @@ fn refused_with_little_memory() {
 
 #[test]
 fn an_unprivileged_start_names_the_privilege() {
-    let link = Link::new(1);
-    // The same test binary without capabilities, asked for the one test that needs them to be away.
-    let output = Command::new("ip")
-        .args(["netns", "exec", &link.namespace("gateway"), "setpriv", "--bounding-set=-all", "--inh-caps=-all"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "refused_without_capabilities", "--ignored", "--nocapture"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(link.programs(), 0);
-}
-
-/// Run by the test above, in a process without capabilities.
-#[test]
-#[ignore = "only meaningful without capabilities"]
-fn refused_without_capabilities() {
+    if is_capable(CAP_NET_ADMIN) {
+        let prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+        return run_again(&Link::new(1), &prefix, "an_unprivileged_start_names_the_privilege");
+    }
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(refusal, StartError::Privilege { .. }), "{refusal}");
     assert!(refusal.to_string().contains("root"));
