@@ -51,7 +51,7 @@ type Description struct {
 	MSS uint16
 	// OuterDSCP is the codepoint of VXLAN's outer headers, or OuterDSCPCopy.
 	OuterDSCP uint8
-	// HalfOpenPerClient is the most half-open flows of one client; 0 for no limit.
+	// HalfOpenPerClient is the most half-open flows of one client, once the table fills; 0 for no limit.
 	HalfOpenPerClient uint32
 	// NewFlowsPerSecond is the most of each worker; 0 for no limit.
 	NewFlowsPerSecond uint32

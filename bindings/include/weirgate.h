@@ -426,7 +426,7 @@ typedef struct weirgate_description {
     uint16_t node_port_first;
     // The last one.
     uint16_t node_port_last;
-    // The most half-open flows of one client at a time; 0 for no limit.
+    // The most half-open flows of one client at a time, once the table fills; 0 for no limit.
     uint32_t half_open_per_client;
     // The most new flows in a second in each worker; 0 for no limit.
     uint32_t new_flows_per_second;

@@ -159,9 +159,10 @@ pub struct Counters {
     pub flows_reopened: Counter,
     /// Flows that ended with a reset before anybody had answered.
     pub flows_reset: Counter,
-    /// Flows that gave way to new ones in a full table, while half-open.
+    /// Flows that gave way while half-open: to new ones in a full table, or to their client's in one that
+    /// fills.
     pub evicted_half_open: Counter,
-    /// As before: UDP and echo requests that nobody had answered.
+    /// Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.
     pub evicted_one_way: Counter,
     /// As before: connections that had ended or were about to.
     pub evicted_closing: Counter,

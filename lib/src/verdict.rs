@@ -111,7 +111,7 @@ drop_reasons! {
     OutOfState = "out-of-state",
     /// The flow table has no room for another flow.
     FlowTableFull = "flow-table-full",
-    /// The client has as many half-open flows as one may have.
+    /// The table fills, the client has as many half-open flows as one may have, and others' are older than its own.
     HalfOpenLimit = "half-open-limit",
     /// More flows began than the limit on new ones allows.
     NewFlowLimit = "new-flow-limit",

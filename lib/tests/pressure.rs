@@ -215,16 +215,84 @@ fn syn_of(host: u8, port: u16) -> Packet {
     Packet { source: SocketAddr::from(([192, 0, 2, host], port)), ..Packet::web(1, SYN, b"") }
 }
 
+/// Fills three quarters of a gateway's 1024 flows: a handshake that nobody answers, then connections.
+fn fill(gateway: &mut Gateway) {
+    to_pod(gateway, &syn_of(68, 1));
+    (2..=768).for_each(|port| _ = open(gateway, &syn_of(68, port)));
+}
+
+#[test]
+fn whoever_forges_a_clients_address_does_not_keep_it_out_while_there_is_room() {
+    let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
+    let connections: Vec<_> = (1..=300).map(|port| open(&mut gateway, &syn_of(67, port))).collect();
+    // As many as stay below a quarter of the table, ten times what one client may have.
+    for number in 0..200 {
+        to_pod(&mut gateway, &syn_of(66, 1000 + number));
+        let (node, inner) = open(&mut gateway, &syn_of(66, 2000 + number));
+        to_client(&mut gateway, node, &inner.answer(ACK, b"data"));
+    }
+    assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 0);
+    assert_eq!((gateway.counters.flows_ended(), gateway.worker.flows_v4().len()), (0, 300 + 2 * 200));
+    let (node, inner) = &connections[0];
+    to_client(&mut gateway, *node, &inner.answer(ACK, b"data"));
+}
+
+#[test]
+fn a_forged_address_in_a_table_that_fills_costs_its_owner_none_but_its_oldest_handshakes() {
+    let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
+    (2..=768).for_each(|port| _ = open(&mut gateway, &syn_of(68, port)));
+    let mut forged = 1_u16..;
+    let mut forge = |gateway: &mut Gateway, count| {
+        (0..count).for_each(|_| _ = to_pod(gateway, &syn_of(66, forged.next().expect("a port"))));
+    };
+    forge(&mut gateway, 5000);
+    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 20);
+    assert_eq!(gateway.counters.evicted_half_open.get(), 5000 - 20);
+    let honest = syn_of(66, 60_000);
+    let (node, inner) = to_pod(&mut gateway, &honest);
+    forge(&mut gateway, 19);
+    to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
+    to_pod(&mut gateway, &with_flags(&honest, ACK));
+    forge(&mut gateway, 5000);
+    to_client(&mut gateway, node, &inner.answer(ACK, b"data"));
+    assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 0);
+}
+
+#[test]
+fn one_client_cannot_fill_a_table_with_handshakes() {
+    let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
+    let (silent, begun) = (syn_of(67, 1), syn_of(67, 2));
+    to_pod(&mut gateway, &silent);
+    let (node, inner) = to_pod(&mut gateway, &begun);
+    let refused = (1..=20_000).filter(|port| {
+        let out = from_client(&mut gateway, &syn_of(66, *port));
+        out.verdict == Verdict::Drop(DropReason::HalfOpenLimit)
+    });
+    // The oldest of all is another's, and stays; so do the others' that come after it.
+    assert_eq!(refused.count(), 20_000 - 254);
+    assert_eq!((gateway.worker.flows_v4().half_open(), gateway.counters.flows_ended()), (256, 0));
+    to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
+    to_pod(&mut gateway, &with_flags(&begun, ACK));
+    let (node, inner) = to_pod(&mut gateway, &silent);
+    to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
+    // Now the oldest is its own.
+    (20_001..=40_000).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
+    assert_eq!((gateway.worker.flows_v4().half_open(), gateway.worker.flows_v4().len()), (255, 256));
+    (1..=500).for_each(|port| _ = open(&mut gateway, &syn_of(69, port)));
+    assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 20_000 - 254);
+}
+
 #[test]
 fn one_client_may_have_so_many_half_open_flows_and_others_are_not_held_for_it() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
+    fill(&mut gateway);
     let opened: Vec<_> = (1..=20).map(|port| to_pod(&mut gateway, &syn_of(66, port))).collect();
     for port in 21..=1000 {
         let out = from_client(&mut gateway, &syn_of(66, port));
         assert_eq!(out.verdict, Verdict::Drop(DropReason::HalfOpenLimit));
     }
     assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 980);
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.worker.flows_v4().half_open()), (20, 20));
+    assert_eq!((gateway.worker.flows_v4().len(), gateway.worker.flows_v4().half_open()), (768 + 20, 21));
     // What it has begun goes on, and so do others, and its queries.
     to_pod(&mut gateway, &syn_of(66, 7));
     (1..=20).for_each(|port| _ = open(&mut gateway, &syn_of(67, port)));
@@ -277,12 +345,13 @@ fn a_later_process_counts_the_half_open_flows_that_it_finds() {
         let memory = leak_aligned(len);
         let start = memory.as_mut_ptr();
         let mut first = Gateway::with_memory(description, &config, memory);
+        fill(&mut first);
         (1..=20).for_each(|port| _ = to_pod(&mut first, &syn_of(66, port)));
         (1..=20).for_each(|port| _ = open(&mut first, &syn_of(67, port)));
         // SAFETY: nothing uses the first gateway after this, so this is the only live reference.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         let (mut second, adopted) = Gateway::adopt(description, &config, memory);
-        assert_eq!(adopted.flows, 40);
+        assert_eq!(adopted.flows, 768 + 40);
         assert_eq!(from_client(&mut second, &syn_of(66, 21)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));
         (21..=40).for_each(|port| _ = to_pod(&mut second, &syn_of(67, port)));
         assert_eq!(from_client(&mut second, &syn_of(67, 41)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));

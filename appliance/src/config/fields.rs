@@ -522,8 +522,10 @@ pub const FLOWS: Section = Section {
             Kind::Number(0, 16_777_215),
             Default("`4096`"),
             "4096",
-            "TCP flows (and SCTP's) of one client, in each worker and family, whose handshake is not finished; further \
-             ones are dropped (`half-open-limit`). A client is an IPv4 address, an IPv6 /64, or a pod. `0` for no limit.",
+            "TCP flows (and SCTP's) of one client, in each worker and family, whose handshake is not finished. The limit \
+             holds once such flows take a quarter of the room, or all flows three quarters: then a further one takes \
+             the place of its client's oldest where no other client's is older, and is dropped otherwise \
+             (`half-open-limit`). A client is an IPv4 address, an IPv6 /64, or a pod. `0` for no limit.",
         ),
         field(
             "new_per_second",

@@ -129,7 +129,7 @@ pub const COUNTERS: &[Counter] = &[
     },
     Counter {
         name: "evicted-half-open",
-        meaning: "Flows that gave way to new ones in a full table, while their handshake was not finished.",
+        meaning: "Flows that gave way while their handshake was not finished: to new ones in a full table, or to their client's in one that fills.",
         source: Source::Core(|counters| &counters.evicted_half_open),
     },
     Counter {

@@ -360,7 +360,7 @@ pub struct Description {
     pub node_port_first: u16,
     /// The last one.
     pub node_port_last: u16,
-    /// The most half-open flows of one client at a time; 0 for no limit.
+    /// The most half-open flows of one client at a time, once the table fills; 0 for no limit.
     pub half_open_per_client: u32,
     /// The most new flows in a second in each worker; 0 for no limit.
     pub new_flows_per_second: u32,

@@ -41,7 +41,7 @@ pub(super) fn admit<A: Wire, R>(
 ) -> Result<State, DropReason> {
     let globals = cx.snapshot.globals;
     let limit = globals.half_open_per_client;
-    if limit != 0 && state.is_half_open() && A::flows(cx.worker).half_open_of(client, is_pod) >= limit {
+    if limit != 0 && state.is_half_open() && !A::flows(cx.worker).may_begin_half_open(client, is_pod, limit) {
         return Err(DropReason::HalfOpenLimit);
     }
     let apart = Span(globals.new_flow_ns.into());

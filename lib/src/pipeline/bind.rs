@@ -128,7 +128,15 @@ pub(super) fn enter<A: Wire, R>(
 ) -> Result<Found, DropReason> {
     let age = Age { tick: cx.tick, idle: &cx.snapshot.globals.idle_ticks };
     let mut gone = Gone::default();
-    let entered = A::flows(cx.worker).insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
+    let flows = A::flows(cx.worker);
+    let entered = flows.insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
+    let limit = cx.snapshot.globals.half_open_per_client;
+    if let Ok(index) = entered
+        && limit != 0
+        && state.is_half_open()
+    {
+        flows.hold_client(index, limit, age, &mut gone);
+    }
     let counters = cx.worker.counters;
     if gone != Gone::default() {
         counters.count_gone(&gone);

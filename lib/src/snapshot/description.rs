@@ -90,8 +90,10 @@ impl Masquerade<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Admission {
     /// The most half-open flows (TCP and SCTP whose handshake is not finished) of one client at a
-    /// time: of an IPv4 address, of an IPv6 /64, of a pod. 0 for no limit. Clients share counters, so
-    /// that one may be held for having a few more than it has; never fewer.
+    /// time: of an IPv4 address, of an IPv6 /64, of a pod. 0 for no limit. It holds once half-open flows
+    /// take a quarter of the table, or all flows three quarters; then a further one takes the place of its
+    /// client's oldest, where no other client has an older one. Clients share counters, so that one may be
+    /// held for having a few more than it has; never fewer.
     pub half_open_per_client: u32,
     /// The most new flows in a second, with a tenth of that at once; 0 for no limit.
     pub new_flows_per_second: u32,

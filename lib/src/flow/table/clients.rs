@@ -6,10 +6,16 @@
 //! is never below the truth, and above it only by the flows of others that share both counters. There
 //! are as many counters as entries, so that even a table full of half-open flows puts two in each,
 //! on average; and nobody without the secret can tell with whom he shares.
+//!
+//! A limit on them holds while the table fills, and not before: who forges a client's address could else
+//! have it refused where there is room for all.
 
-use super::Table;
-use crate::flow::{Address, Entry, Mode, Tuple};
+use super::{Age, Gone, Table};
+use crate::flow::{Address, Entry, Mode, Tuple, Worth};
 use crate::net::Protocol;
+
+/// The table fills when half-open flows have one part of so many, or all flows all parts but one.
+const PARTS: u32 = 4;
 
 /// Counters of a line.
 const COUNTERS: usize = 16;
@@ -44,6 +50,43 @@ impl<A: Address> Table<'_, A> {
         let Some(ClientCounts(line)) = self.clients.get(line) else { return 0 };
         let [one, other] = counters.map(|counter| line[counter]);
         one.min(other)
+    }
+
+    /// Whether clients are held to their limit.
+    const fn is_filling(&self) -> bool {
+        let part = self.capacity() / PARTS;
+        self.half_open() >= part || self.len() >= self.capacity() - part
+    }
+
+    /// Whether a client may begin another half-open flow, of which `limit` are the most. In a table that fills
+    /// one of its own has to give way beyond that, and the one that has been half-open longest of all is
+    /// looked at alone.
+    ///
+    /// Work: one cache line, and an entry where the client is at its limit.
+    pub(crate) fn may_begin_half_open(&self, client: A, is_pod: bool, limit: u32) -> bool {
+        !self.is_filling() || self.half_open_of(client, is_pod) < limit || self.oldest_of(client, is_pod).is_some()
+    }
+
+    /// Call this when a half-open flow has begun: one of its client's gives way to it if that makes more than
+    /// `limit` in a table that fills.
+    ///
+    /// Work: as of [`may_begin_half_open`](Self::may_begin_half_open) and of removing a flow.
+    pub(crate) fn hold_client(&mut self, begun: u32, limit: u32, age: Age<'_>, gone: &mut Gone) {
+        let Some((client, is_pod)) = self.get(begun).map(Entry::client) else { return };
+        if !self.is_filling() || self.half_open_of(client, is_pod) <= limit {
+            return;
+        }
+        if let Some(oldest) = self.oldest_of(client, is_pod).filter(|oldest| *oldest != begun) {
+            self.give_way(oldest, age, gone);
+        }
+    }
+
+    /// The flow that has been half-open longest, if it is this client's.
+    fn oldest_of(&self, client: A, is_pod: bool) -> Option<u32> {
+        let oldest = self.first_of(Worth::HalfOpen)?;
+        let (other, other_is_pod) = self.get(oldest)?.client();
+        let is_own = if is_pod { other == client } else { other.site() == client.site() };
+        (is_own && is_pod == other_is_pod).then_some(oldest)
     }
 
     /// Counts the half-open flow at this place, or (`begins` is false) no longer.

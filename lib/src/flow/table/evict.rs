@@ -87,15 +87,19 @@ impl<A: Address> Table<'_, A> {
             },
         };
         for index in victims.into_iter().flatten() {
-            // Both may be the same.
-            let Some(entry) = self.get(index).filter(|entry| entry.state != 0) else { continue };
-            match entry.worth() {
-                Some(worth) if !entry.is_idle(age.tick, age.idle) => gone.evicted[worth as usize] += 1,
-                _ => gone.expired += 1,
-            }
-            self.remove(index);
+            self.give_way(index, age, gone);
         }
         victims[0].is_some()
+    }
+
+    /// Takes the flow at this place away, if there still is one.
+    pub(super) fn give_way(&mut self, index: u32, age: Age<'_>, gone: &mut Gone) {
+        let Some(entry) = self.get(index).filter(|entry| entry.state != 0) else { return };
+        match entry.worth() {
+            Some(worth) if !entry.is_idle(age.tick, age.idle) => gone.evicted[worth as usize] += 1,
+            _ => gone.expired += 1,
+        }
+        self.remove(index);
     }
 
     /// The flow that gives way to any other. Of the first two classes it is the fuller one's: a flood of
