@@ -174,7 +174,7 @@ pub(super) fn take_over(
     control: &Control,
     mut steering: Steering,
     predecessor: Predecessor,
-    server: &Server,
+    server: &mut Server,
 ) -> Result<Forwarding, RunError> {
     let tables = look(control);
     if let Some(reason) = tables.obstacle_to_takeover() {

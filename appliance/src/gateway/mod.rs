@@ -146,9 +146,9 @@ pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
     steering.fill(&control.steering())?;
     // Before anything is attached: a gateway that cannot be asked does not start, and an earlier
     // one's steering program stays as it is.
-    let server = Server::bind(&control.config.control_socket, takeover)?;
+    let mut server = Server::bind(&control.config.control_socket, takeover)?;
     let forwarding = match predecessor {
-        Some(predecessor) => forwarding::take_over(&control, steering, predecessor, &server)?,
+        Some(predecessor) => forwarding::take_over(&control, steering, predecessor, &mut server)?,
         None => {
             let mut forwarding = forwarding::begin(&control, steering)?;
             if let Err(error) = server.announce() {

@@ -6,6 +6,7 @@ mod counters;
 mod fill;
 mod model;
 mod socket;
+mod starting;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::starting::{Starting, beside};
 use super::{Filter, Status};
 
 /// How long a client may take to say what it wants, and to read the next part of its answer; and how long
@@ -26,6 +27,9 @@ const TAKEOVER: Duration = Duration::from_secs(60);
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// The longest answer that a client reads.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+
+/// What the control socket's name is followed by until the gateway forwards.
+const WAITING: &str = ".starting";
 
 /// What a client wants.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -50,6 +54,8 @@ pub(crate) const SUCCEEDED: &str = "succeeded";
 pub enum SocketError {
     /// A running gateway answers there.
     Live(PathBuf),
+    /// Another process is starting a gateway there, or removes what one has left.
+    Starting(PathBuf),
     /// Something that is no socket lies there.
     NotASocket(PathBuf),
     /// The system refuses it.
@@ -88,6 +94,12 @@ impl fmt::Display for SocketError {
             Self::Live(path) => write!(
                 f,
                 "a gateway is already running with the control socket {}; stop it, or set another gateway.control_socket",
+                path.display()
+            ),
+            Self::Starting(path) => write!(
+                f,
+                "another process starts a gateway with the control socket {} just now; wait until it runs and look with \
+                 `weirgate status`, or set another gateway.control_socket",
                 path.display()
             ),
             Self::NotASocket(path) => write!(
@@ -138,24 +150,33 @@ pub fn refuse_live(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Removes the control socket that a dead process has left, and the default one's directory if that
-/// leaves it empty. Whether there was one; what a running gateway answers on stays.
+/// Removes the control socket that a dead process has left, what a start that was killed has left beside it,
+/// and the default one's directory if that leaves it empty. Whether there was any; what a running gateway
+/// answers on stays.
 ///
 /// # Errors
-/// [`SocketError::NotASocket`], or the system's refusal.
+/// [`SocketError::NotASocket`], [`SocketError::Starting`], or the system's refusal.
 pub fn remove_stale(path: &Path) -> Result<bool, SocketError> {
+    if !path.parent().is_some_and(Path::is_dir) {
+        return Ok(false);
+    }
+    let lock = Starting::take(path)?;
     match refuse_live(path) {
         Ok(()) => {}
         Err(SocketError::Live(_)) => return Ok(false),
         Err(error) => return Err(error),
     }
-    match fs::remove_file(path) {
-        Ok(()) => {}
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(cause) => return Err(SocketError::Refused { path: path.to_owned(), cause }),
+    let mut is_any = false;
+    for path in [path, &beside(path, WAITING)] {
+        match fs::remove_file(path) {
+            Ok(()) => is_any = true,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+            Err(cause) => return Err(SocketError::Refused { path: path.to_owned(), cause }),
+        }
     }
+    drop(lock);
     remove_own_directory(path);
-    Ok(true)
+    Ok(is_any)
 }
 
 /// Removes the default socket's directory if it is empty.
@@ -169,6 +190,8 @@ fn remove_own_directory(path: &Path) {
 /// The listening end. Dropping it removes the socket, and the directory if it was made for it.
 #[derive(Debug)]
 pub struct Server {
+    /// Keeps others from starting, until this one runs.
+    starting: Option<Starting>,
     listener: Async<UnixListener>,
     /// Where it lies until the gateway forwards.
     waiting: PathBuf,
@@ -179,25 +202,35 @@ pub struct Server {
 
 impl Server {
     /// Makes sure of `path` for [`announce`](Self::announce): listens beside it, where nobody looks, so
-    /// that whoever finds the socket finds a gateway that forwards.
+    /// that whoever finds the socket finds a gateway that forwards. Until then no other process starts there.
     ///
     /// With `takeover` a gateway may run there, whose place [`announce`](Self::announce) takes.
     ///
     /// # Errors
-    /// A running gateway there, something that is no socket, or the system's refusal.
+    /// A gateway that runs or starts there, something that is no socket, or the system's refusal.
     pub fn bind(path: &Path, takeover: bool) -> Result<Self, SocketError> {
+        let directory = path.parent().filter(|directory| !directory.exists());
+        let bound = Self::bind_in(directory, path, takeover);
+        if let (Some(directory), Err(_)) = (directory, &bound) {
+            // Only an empty one goes, which this has made.
+            let _ = fs::remove_dir(directory);
+        }
+        bound
+    }
+
+    /// Binds after making this directory.
+    fn bind_in(directory: Option<&Path>, path: &Path, takeover: bool) -> Result<Self, SocketError> {
+        let refused = |cause| SocketError::Refused { path: path.to_owned(), cause };
+        if let Some(directory) = directory {
+            fs::create_dir_all(directory).map_err(refused)?;
+        }
+        let starting = Starting::take(path)?;
+        // With the lock, as another start may have come to its end just before.
         match refuse_live(path) {
             Err(SocketError::Live(_)) if takeover => {}
             result => result?,
         }
-        let refused = |cause| SocketError::Refused { path: path.to_owned(), cause };
-        let directory = path.parent().filter(|directory| !directory.exists()).map(Path::to_owned);
-        if let Some(directory) = &directory {
-            fs::create_dir_all(directory).map_err(refused)?;
-        }
-        let mut waiting = path.as_os_str().to_owned();
-        waiting.push(".starting");
-        let waiting = PathBuf::from(waiting);
+        let waiting = beside(path, WAITING);
         match fs::remove_file(&waiting) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(refused(cause)),
             _ => {}
@@ -205,16 +238,20 @@ impl Server {
         let listener = Async::<UnixListener>::bind(&waiting).map_err(refused)?;
         fs::set_permissions(&waiting, fs::Permissions::from_mode(0o600)).map_err(refused)?;
         let inode = fs::symlink_metadata(&waiting).map_err(refused)?.ino();
-        Ok(Self { listener, waiting, path: path.to_owned(), inode, made: directory })
+        let (path, made) = (path.to_owned(), directory.map(Path::to_owned));
+        Ok(Self { starting: Some(starting), listener, waiting, path, inode, made })
     }
 
     /// Puts the socket where clients look, in place of one that a dead process has left.
     ///
     /// # Errors
     /// The system's refusal.
-    pub fn announce(&self) -> Result<(), SocketError> {
+    pub fn announce(&mut self) -> Result<(), SocketError> {
         let refused = |cause| SocketError::Refused { path: self.path.clone(), cause };
-        fs::rename(&self.waiting, &self.path).map_err(refused)
+        fs::rename(&self.waiting, &self.path).map_err(refused)?;
+        // Whoever starts now finds a gateway that runs.
+        self.starting = None;
+        Ok(())
     }
 
     /// The next client that connects; ends only when dropped.
@@ -293,6 +330,7 @@ async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>
 impl Drop for Server {
     fn drop(&mut self) {
         self.withdraw();
+        self.starting = None;
         if let Some(directory) = &self.made {
             // Only an empty one goes.
             let _ = fs::remove_dir(directory);

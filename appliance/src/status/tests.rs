@@ -245,7 +245,7 @@ impl Drop for Directory {
 fn a_client_gets_the_status_and_nothing_is_left_of_the_socket() {
     let directory = Directory::new("answer");
     let path = directory.0.join("run/control.sock");
-    let server = Server::bind(&path, false).unwrap();
+    let mut server = Server::bind(&path, false).unwrap();
     server.announce().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let asked = path.clone();
@@ -281,7 +281,7 @@ fn a_dead_process_s_socket_is_replaced_and_other_files_are_not() {
     let path = directory.0.join("control.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a closed socket leaves its file");
-    let server = Server::bind(&path, false).unwrap();
+    let mut server = Server::bind(&path, false).unwrap();
     assert!(ask(&path).is_err(), "nobody answers before the gateway forwards");
     server.announce().unwrap();
     drop(server);
@@ -298,6 +298,91 @@ fn a_dead_process_s_socket_is_replaced_and_other_files_are_not() {
     assert_eq!(refused, expected);
     assert!(remove_stale(&path).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn of_starts_at_one_moment_one_wins_and_the_others_say_why_they_do_not() {
+    const STARTS: usize = 4;
+    let directory = Directory::new("starts");
+    let path = directory.0.join("control.sock");
+    let running = format!("a gateway is already running with the control socket {};", path.display());
+    let starting = format!("another process starts a gateway with the control socket {} just now;", path.display());
+    for round in 0..200 {
+        if round % 2 == 1 {
+            // What a process leaves that is killed while it starts.
+            drop(UnixListener::bind(directory.0.join("control.sock.starting")).unwrap());
+            fs::write(directory.0.join("control.sock.lock"), "").unwrap();
+        }
+        let barrier = std::sync::Barrier::new(STARTS);
+        let start = || {
+            barrier.wait();
+            let mut server = Server::bind(&path, false)?;
+            server.announce()?;
+            Ok::<_, SocketError>(server)
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..STARTS).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        let won: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
+        assert_eq!(won.len(), 1, "{results:?}");
+        for refusal in results.iter().filter_map(|result| result.as_ref().err()) {
+            let said = refusal.to_string();
+            assert!(said.starts_with(&running) || said.starts_with(&starting), "{said}");
+            assert!(said.ends_with("or set another gateway.control_socket"), "{said}");
+        }
+        // Who finds the socket finds the one that won.
+        let client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let accepted = async { Some(won[0].accept().await) };
+        let limit = async {
+            async_io::Timer::after(std::time::Duration::from_secs(20)).await;
+            None
+        };
+        assert!(async_io::block_on(future::or(accepted, limit)).is_some());
+        drop((client, results));
+        assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0, "nothing is left");
+    }
+}
+
+#[test]
+fn a_gateway_that_starts_is_neither_overtaken_nor_swept_away() {
+    let directory = Directory::new("starting");
+    let path = directory.0.join("control.sock");
+    let mut first = Server::bind(&path, false).unwrap();
+    for takeover in [false, true] {
+        assert!(matches!(Server::bind(&path, takeover), Err(SocketError::Starting(at)) if at == path));
+    }
+    assert!(matches!(remove_stale(&path), Err(SocketError::Starting(_))));
+    first.announce().unwrap();
+    assert!(matches!(Server::bind(&path, false), Err(SocketError::Live(_))));
+    // A successor that does not come to its end leaves the other in its place.
+    drop(Server::bind(&path, true).unwrap());
+    assert!(!remove_stale(&path).unwrap());
+    assert!(matches!(refuse_live(&path), Err(SocketError::Live(_))));
+    let mut second = Server::bind(&path, true).unwrap();
+    second.announce().unwrap();
+    drop(first);
+    assert!(matches!(refuse_live(&path), Err(SocketError::Live(_))), "the second one's socket stays");
+    drop(second);
+
+    drop(UnixListener::bind(directory.0.join("control.sock.starting")).unwrap());
+    assert!(remove_stale(&path).unwrap());
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_start_that_is_refused_follows_no_link_and_leaves_nothing() {
+    let directory = Directory::new("lock");
+    let (path, precious) = (directory.0.join("control.sock"), directory.0.join("precious"));
+    std::os::unix::fs::symlink(&precious, directory.0.join("control.sock.lock")).unwrap();
+    let refused = Server::bind(&path, false).unwrap_err().to_string();
+    assert!(refused.contains("control.sock.lock") && refused.contains("set gateway.control_socket"), "{refused}");
+    assert!(!precious.exists());
+
+    // A start that is refused leaves no directory that it has made.
+    let endless = directory.0.join("run").join("x".repeat(200));
+    assert!(matches!(Server::bind(&endless, false), Err(SocketError::Refused { .. })));
+    assert!(!directory.0.join("run").exists());
 }
 
 #[test]

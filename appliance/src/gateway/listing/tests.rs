@@ -143,7 +143,7 @@ fn list_without_end(
     client: impl FnOnce(UnixStream, Receiver<()>) + Send + 'static,
 ) -> (io::Result<()>, usize) {
     let path = temp_dir().join(format!("weirgate-{name}-{}.sock", process::id()));
-    let server = Server::bind(&path, false).expect("a socket");
+    let mut server = Server::bind(&path, false).expect("a socket");
     server.announce().expect("a socket");
     let (given_up, end) = channel();
     let client = thread::spawn({
