@@ -237,6 +237,25 @@ fn a_pod_that_asks_a_service_is_not_placed() {
 }
 
 #[test]
+fn flags_that_no_segment_has_together_are_not_placed_either_way() {
+    let mut gateway = placing().gateway();
+    exhaust(&mut gateway);
+    let request = Packet::web(7, SYN, b"");
+    let (node, inner) = to_pod(&mut gateway, &request);
+    let illegal = [0, FIN, SYN | FIN, SYN | RST, SYN | FIN | ACK, SYN | RST | ACK, RST | FIN | ACK, 0x3f];
+    for flags in illegal {
+        assert_eq!(
+            reason(&from_client(&mut gateway, &with_flags(&request, flags))),
+            DropReason::TcpFlags,
+            "{flags:#x}"
+        );
+        let answer = from_pod(node, &inner.answer(flags, b"data").bytes());
+        assert_eq!(reason(&gateway.send(UNDERLAY, &answer)), DropReason::TcpFlags, "{flags:#x}");
+    }
+    assert_eq!(gateway.counters.placed_without_state.get(), 1);
+}
+
+#[test]
 fn errors_about_packets_without_a_flow_find_their_way() {
     let mut gateway = placing().gateway();
     exhaust(&mut gateway);

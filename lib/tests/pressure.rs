@@ -383,3 +383,41 @@ fn new_flows_past_the_limit_are_dropped_by_name_and_old_ones_are_not() {
     gateway.apply(&World { generation: 2, ..World::new() });
     (300..=900).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
 }
+
+/// Of the service without backends.
+fn empty(port: u16) -> Packet {
+    let request = Packet::web(port, SYN, b"");
+    Packet { destination: SocketAddr::new(request.destination.ip(), 30_099), ..request }
+}
+
+#[test]
+fn what_cannot_begin_uses_nothing_of_what_may_begin_in_a_second() {
+    let mut world = World::new();
+    world.admission = Admission { new_flows_per_second: 2000, ..Admission::default() };
+    world.pool.truncate(1);
+    world.pool_ports = (2000, 2099);
+    world.backends[0].truncate(1);
+    let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 1024));
+    (1..=100).for_each(|port| _ = open(&mut gateway, &Packet::web(port, SYN, b"")));
+    // No port towards the one backend, no backend at all.
+    for port in 200..500 {
+        let out = from_client(&mut gateway, &Packet::web(port, SYN, b""));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::PortsExhausted));
+        let answered = from_client(&mut gateway, &empty(port)).verdict;
+        assert!([Verdict::Transmit(UPLINK), Verdict::Drop(DropReason::ErrorRateLimited)].contains(&answered));
+    }
+    // What is left of a tenth of a second's flows begins at once.
+    (1..=100).for_each(|port| _ = to_pod(&mut gateway, &Packet::dns(port, b"query")));
+    assert_eq!((gateway.counters.drops(DropReason::NewFlowLimit), gateway.worker.flows_v4().len()), (0, 200));
+}
+
+#[test]
+fn past_the_limit_on_new_flows_nothing_is_looked_for_that_they_would_need() {
+    let (_, mut gateway) = limited(Admission { new_flows_per_second: 10, ..Admission::default() });
+    (1..=2).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
+    for port in 1..=1000 {
+        let out = from_client(&mut gateway, &empty(port));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::NewFlowLimit));
+    }
+    assert_eq!((gateway.counters.errors_sent.get(), gateway.worker.flows_v4().len()), (0, 2));
+}

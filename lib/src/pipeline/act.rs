@@ -155,11 +155,10 @@ fn aside<A: Wire, R: Recorder>(
             policy::lower_mss(cx, frame, item, found);
             return requeueing::<A, R>(cx, found, |cx| follow(cx, frame, item, Hit { found, state }));
         }
-        _ if item.packet.protocol == Protocol::TCP && !are_legal(item.packet.flags) => {
-            return Err(DropReason::TcpFlags);
-        }
-        _ if place::began_without::<A, R>(cx, found) => {}
-        _ => return Err(DropReason::OutOfState),
+        _ => match misfit(item, DropReason::OutOfState) {
+            DropReason::OutOfState if place::began_without::<A, R>(cx, found) => {}
+            reason => return Err(reason),
+        },
     }
     let seen = A::flows(cx.worker).get(found.index).map(|entry| entry.seen);
     let hit = unchanged(A::flows(cx.worker), found);
@@ -473,5 +472,12 @@ pub(super) fn owner_elsewhere<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: [u8
 
 /// The state that the packet begins a flow in.
 pub(super) fn first_state<A>(item: &Item<A>) -> Result<State, DropReason> {
-    State::first(item.packet.protocol, item.packet.flags).ok_or(DropReason::NotSyn)
+    State::first(item.packet.protocol, item.packet.flags).ok_or_else(|| misfit(item, DropReason::NotSyn))
+}
+
+/// The drop of a packet that neither fits a flow nor begins one: `otherwise`, where its flags can be a
+/// segment's at all.
+fn misfit<A>(item: &Item<A>, otherwise: DropReason) -> DropReason {
+    let are_legal = item.packet.protocol != Protocol::TCP || are_legal(item.packet.flags);
+    if are_legal { otherwise } else { DropReason::TcpFlags }
 }

@@ -21,18 +21,19 @@ impl Pacer {
         Self { next: Instant::ZERO }
     }
 
-    /// Whether one may come now that is due `apart` after the last.
-    fn take(&mut self, now: Instant, apart: Span) -> bool {
-        let due = self.next.max(now);
-        let may = due - now <= AT_ONCE;
-        if may {
-            self.next = due + apart;
-        }
-        may
+    /// Whether one may come now.
+    fn may_come(&self, now: Instant) -> bool {
+        self.next.max(now) - now <= AT_ONCE
+    }
+
+    /// One has come; the next is due `apart` later.
+    fn come(&mut self, now: Instant, apart: Span) {
+        self.next = self.next.max(now) + apart;
     }
 }
 
-/// The state, if a flow in it may begin that `client` asks for; `is_pod`: whether that is inside.
+/// The state, if a flow in it may begin that `client` asks for; `is_pod`: whether that is inside. Ask
+/// this first: where flows may not begin, nothing is looked for that they would need.
 pub(super) fn admit<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     client: A,
@@ -44,11 +45,19 @@ pub(super) fn admit<A: Wire, R>(
     if limit != 0 && state.is_half_open() && !A::flows(cx.worker).may_begin_half_open(client, is_pod, limit) {
         return Err(DropReason::HalfOpenLimit);
     }
-    let apart = Span(globals.new_flow_ns.into());
-    if apart != Span(0) && !cx.worker.new_flows.take(cx.worker.now, apart) {
+    if globals.new_flow_ns != 0 && !cx.worker.new_flows.may_come(cx.worker.now) {
         return Err(DropReason::NewFlowLimit);
     }
     Ok(state)
+}
+
+/// Counts a flow that has begun. One that was admitted and yet could not, as there was no backend for it, no
+/// port or no room, leaves others their time.
+pub(super) fn begun<R>(cx: &mut Context<'_, '_, '_, R>) {
+    let apart = Span(cx.snapshot.globals.new_flow_ns.into());
+    if apart != Span(0) {
+        cx.worker.new_flows.come(cx.worker.now, apart);
+    }
 }
 
 #[cfg(test)]
@@ -59,17 +68,24 @@ mod tests {
     fn a_pacer_lends_a_tenth_of_a_second_and_then_keeps_the_pace() {
         for (start, apart) in [(Instant::ZERO, 1_000_000), (Instant::from_secs(77), 1_000_000), (Instant(5), 100)] {
             let mut pacer = Pacer::new();
-            let at_once = (0..10_000_000).take_while(|_| pacer.take(start, Span(apart))).count() as u64;
+            let mut take = |now| {
+                let may = pacer.may_come(now);
+                if may {
+                    pacer.come(now, Span(apart));
+                }
+                may
+            };
+            let at_once = (0..10_000_000).take_while(|_| take(start)).count() as u64;
             assert_eq!(at_once, AT_ONCE.0 / apart + 1);
             // Whatever is refused is not owed.
             let mut taken = 0;
             for step in 1..=1000 {
                 let now = start + Span(step * apart / 2);
-                taken += u64::from(pacer.take(now, Span(apart)));
+                taken += u64::from(take(now));
             }
             assert_eq!(taken, 500);
             let later = start + Span::from_secs(1000);
-            let at_once = (0..10_000_000).take_while(|_| pacer.take(later, Span(apart))).count() as u64;
+            let at_once = (0..10_000_000).take_while(|_| take(later)).count() as u64;
             assert_eq!(at_once, AT_ONCE.0 / apart + 1, "idle time is not saved up");
         }
     }

@@ -1,6 +1,6 @@
 //! A packet of no flow yet: which service, which backend, which pool address and port.
 
-use super::admit::admit;
+use super::admit::{admit, begun};
 use super::error::{self, Kind};
 use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
@@ -144,6 +144,7 @@ pub(super) fn enter<A: Wire, R>(
     // The tuples were looked up just now, so only a want of room remains.
     let index = entered.map_err(|_| DropReason::FlowTableFull)?;
     counters.flows_created.add(1);
+    begun(cx);
     Ok(Found { index, direction: Direction::Original })
 }
 

@@ -4,7 +4,8 @@
 //! That can be undone without state where the client's address and port stay as they are and a backend's
 //! endpoint tells which frontend was asked: its service has no other in this family, and the backend is of
 //! no other service. All gateways place alike. (SCTP is not placed: its tags are checked against its flow's.) What a flow would have done more is not done: a
-//! connection placed so moves when its backend's slot does, and no state of TCP's is looked at.
+//! connection placed so moves when its backend's slot does, and of TCP it is only asked whether a segment can
+//! have its flags.
 
 use super::act::{self, Hit};
 use super::{Context, Item, Recorder, Step, Wire, pods, policy};

@@ -30,15 +30,19 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let packet = &item.packet;
     let original = item.tuple();
     // No client's answer begins as these do; and parts do not find their way back from who was asked.
+    let first_state = act::first_state(item);
+    let is_syn = packet.transport == Transport::Tcp && first_state.is_ok();
     let begins = match packet.transport {
         Transport::EchoRequest => true,
-        Transport::Tcp => act::first_state(item).is_ok(),
+        Transport::Tcp => is_syn,
         _ => packet.fragment.is_some(),
     };
     if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol, handovers, begins) {
         return Ok(Bound::Verdict(elsewhere));
     }
-    let is_syn = packet.transport == Transport::Tcp && act::first_state(item).is_ok();
+    if first_state == Err(DropReason::TcpFlags) {
+        return Err(DropReason::TcpFlags);
+    }
     if !is_syn && let Some(placed) = place::place(cx, &original, packet.protocol) {
         return Ok(Bound::Placed(placed));
     }
@@ -57,8 +61,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return Err(DropReason::NotMasqueraded);
     }
     A::route(snapshot, packet.destination).ok_or(DropReason::NoRoute)?;
-    let state = act::first_state(item)?;
-    admit(cx, packet.source, true, state)?;
+    let state = admit(cx, packet.source, true, first_state?)?;
     let is_echo = packet.transport == Transport::EchoRequest;
     let peer = nat::Peer {
         address: packet.destination,
