@@ -104,6 +104,20 @@ pub(crate) struct Peer<A> {
     pub(crate) protocol: Protocol,
 }
 
+/// The reply tuples that flows have.
+pub(crate) struct Taken<'t, 'm, A: Family> {
+    pub(crate) flows: &'t Table<'m, A>,
+    /// A flow whose tuple is free all the same, since it ends when the new one begins.
+    pub(crate) over: Option<u32>,
+}
+
+impl<A: Family> Taken<'_, '_, A> {
+    fn has(&self, reply: &Tuple<A>, protocol: Protocol) -> bool {
+        let found = self.flows.lookup(self.flows.hash(reply, protocol), reply, protocol);
+        found.is_some_and(|found| Some(found.index) != self.over)
+    }
+}
+
 /// Finds a reply tuple that no flow has: the peer answers to a pool address at a port of this
 /// worker's, chosen at random (RFC 6056 §3.3.1).
 ///
@@ -114,7 +128,7 @@ pub(crate) struct Peer<A> {
 ///
 /// Work: at most [`TRIES`] + [`SEARCH`] lookups, the latter as often as `searches` allows.
 pub(crate) fn allocate<A: Family>(
-    table: &Table<'_, A>,
+    taken: Taken<'_, '_, A>,
     snapshot: &Snapshot<'_>,
     pool: Pool<'_, A>,
     worker: WorkerId,
@@ -134,8 +148,7 @@ pub(crate) fn allocate<A: Family>(
             destination_port: port,
         };
         let listens = share.is_listening && snapshot.selector(address.mapped(), port, peer.protocol).is_some();
-        let is_free = !listens && table.lookup(table.hash(&reply, peer.protocol), &reply, peer.protocol).is_none();
-        is_free.then_some(reply)
+        (!listens && !taken.has(&reply, peer.protocol)).then_some(reply)
     };
     let first = draw(addresses);
     for place in (0..addresses).cycle().skip(first as usize).take(TRIES as usize) {

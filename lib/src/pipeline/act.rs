@@ -61,7 +61,7 @@ pub(super) fn carry<A: Wire, R: Recorder>(
             Judged::Aside(step) => return aside(cx, frame, item, found, step),
             Judged::Over => return begin_again(cx, frame, item, found),
         },
-        None => return begin(cx, frame, item),
+        None => return begin(cx, frame, item, None),
     };
     follow(cx, frame, item, hit)
 }
@@ -105,7 +105,7 @@ fn begin_again<A: Wire, R: Recorder>(
     over: Found,
 ) -> Result<Verdict, DropReason> {
     expire::<A, R>(cx, over.index);
-    begin(cx, frame, item)
+    begin(cx, frame, item, None)
 }
 
 /// Forgets a flow that has idled too long, before ageing comes round to it.
@@ -114,21 +114,28 @@ pub(super) fn expire<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, index: u32) {
     cx.worker.counters.flows_expired.add(1);
 }
 
-/// A packet of no flow.
+/// A packet of no flow, or of one whose connection is `over` and that goes if another begins.
 #[cold]
 #[inline(never)]
 fn begin<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
+    over: Option<u32>,
 ) -> Result<Verdict, DropReason> {
-    match bind::bind(cx, frame, item)? {
+    match bind::bind(cx, frame, item, over)? {
         bind::Bound::Flow(found) => {
             policy::lower_mss(cx, frame, item, found);
             let hit = unchanged(A::flows(cx.worker), found);
             follow(cx, frame, item, hit)
         }
-        bind::Bound::Placed(placed) => place::follow(cx, frame, item, &placed),
+        bind::Bound::Placed(placed) => {
+            if let Some(over) = over {
+                A::flows(cx.worker).remove(over);
+                cx.worker.counters.flows_reopened.add(1);
+            }
+            place::follow(cx, frame, item, &placed)
+        }
         bind::Bound::Verdict(verdict) => Ok(verdict),
     }
 }
@@ -145,11 +152,7 @@ fn aside<A: Wire, R: Recorder>(
     step: Step,
 ) -> Result<Verdict, DropReason> {
     match step {
-        Step::REOPEN => {
-            A::flows(cx.worker).remove(found.index);
-            cx.worker.counters.flows_reopened.add(1);
-            return begin(cx, frame, item);
-        }
+        Step::REOPEN => return begin(cx, frame, item, Some(found.index)),
         Step::DELETE | Step::IGNORE => policy::lower_mss(cx, frame, item, found),
         _ if let Some(state) = step.state() => {
             policy::lower_mss(cx, frame, item, found);

@@ -4,7 +4,7 @@ use super::admit::{admit, begun};
 use super::error::{self, Kind};
 use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
-use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Tuple};
+use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Table, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
@@ -25,11 +25,15 @@ pub(super) enum Bound<A> {
 }
 
 /// Makes a flow for the first packet from a client to a service.
+///
+/// - `over`: the flow that the packet's tuple has already, whose connection has ended. It goes when the new one
+///   is there, and stays as it is where none begins.
 #[cold]
 pub(super) fn bind<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
+    over: Option<u32>,
 ) -> Result<Bound<A>, DropReason> {
     let packet = &item.packet;
     if A::is_own(cx.snapshot, packet.destination) {
@@ -42,7 +46,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
         if item.way == Way::Overlay {
-            return pods::bind(cx, item, frame.handovers());
+            return pods::bind(cx, item, frame.handovers(), over);
         }
         if !A::masquerade(cx.snapshot).addresses.contains(&packet.destination) {
             return Ok(Bound::Verdict(Verdict::Host));
@@ -77,7 +81,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let admitted = act::first_state(item).and_then(|state| admit(cx, packet.source, is_pod, state));
     let state = match admitted {
         Err(reason @ (DropReason::NewFlowLimit | DropReason::NotSyn)) => {
-            return place::place(cx, &original, packet.protocol).map(Bound::Placed).ok_or(reason);
+            return place::place(cx, &original, packet.protocol, over).map(Bound::Placed).ok_or(reason);
         }
         admitted => admitted?,
     };
@@ -86,18 +90,18 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return error::answer(cx, frame, item, Kind::NoBackend).map(Bound::Verdict);
     };
     let reply = if keeps_client {
-        keep(cx, selector, backend, hash, &original, packet.protocol).ok_or(DropReason::ReplyTaken)?
+        keep(cx, (selector, backend, hash), &original, packet.protocol, over).ok_or(DropReason::ReplyTaken)?
     } else {
         let (address, port) = selected::<A, R>(cx, backend);
         let peer = nat::Peer { address, port: Some(port), protocol: packet.protocol };
-        allocate(cx, A::pool(cx.snapshot), peer)?
+        allocate(cx, A::pool(cx.snapshot), peer, over)?
     };
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
 
     let (tick, generation, way) = (cx.tick, cx.snapshot.generation(), item.way);
     let port = if way == Way::Overlay { pods::UNSEEN.port } else { frame.port().0 };
-    let entered = enter(cx, (original, reply), packet.protocol, state, |entry| {
+    let entered = enter(cx, (original, reply), packet.protocol, state, over, |entry| {
         entry.mode = if is_pod { Mode::Hairpin } else { Mode::Inward } as u8;
         entry.port = port;
         entry.seen = tick;
@@ -107,7 +111,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     });
     let found = match entered {
         Err(DropReason::FlowTableFull) => {
-            let placed = place::place(cx, &original, packet.protocol);
+            let placed = place::place(cx, &original, packet.protocol, over);
             return placed.map(Bound::Placed).ok_or(DropReason::FlowTableFull);
         }
         entered => entered?,
@@ -118,18 +122,24 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     Ok(Bound::Flow(found))
 }
 
-/// Enters a flow whose tuples no other has. In a full table others give way to it.
+/// Enters a flow whose tuples no other has than the one that is `over`, which it takes the place of. In a
+/// full table others give way to it.
 pub(super) fn enter<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     tuples: (Tuple<A>, Tuple<A>),
     protocol: Protocol,
     state: State,
+    over: Option<u32>,
     fill: impl Fn(&mut Entry<A>),
 ) -> Result<Found, DropReason> {
     let age = Age { tick: cx.tick, idle: &cx.snapshot.globals.idle_ticks };
     let mut gone = Gone::default();
     let flows = A::flows(cx.worker);
-    let entered = flows.insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
+    let insert = |flows: &mut Table<'_, A>| flows.insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
+    let entered = match over {
+        Some(over) => flows.in_place_of(over, insert),
+        None => insert(flows),
+    };
     let limit = cx.snapshot.globals.half_open_per_client;
     if let Ok(index) = entered
         && limit != 0
@@ -144,19 +154,24 @@ pub(super) fn enter<A: Wire, R>(
     // The tuples were looked up just now, so only a want of room remains.
     let index = entered.map_err(|_| DropReason::FlowTableFull)?;
     counters.flows_created.add(1);
+    if over.is_some() {
+        counters.flows_reopened.add(1);
+    }
     begun(cx);
     Ok(Found { index, direction: Direction::Original })
 }
 
-/// A reply tuple towards this peer that no flow has.
+/// A reply tuple towards this peer that no flow has but one that is `over`.
 pub(super) fn allocate<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
+    over: Option<u32>,
 ) -> Result<Tuple<A>, DropReason> {
     let worker = &mut *cx.worker;
     let (id, mut random, mut searches) = (worker.id, worker.random, worker.searches);
-    let reply = nat::allocate(A::flows(worker), cx.snapshot, pool, id, peer, &mut random, &mut searches);
+    let taken = nat::Taken { flows: A::flows(worker), over };
+    let reply = nat::allocate(taken, cx.snapshot, pool, id, peer, &mut random, &mut searches);
     (worker.random, worker.searches) = (random, searches);
     reply.ok_or(DropReason::PortsExhausted)
 }
@@ -177,11 +192,10 @@ fn selected<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, backend: &Bac
 /// Work: at most [`KEPT_TRIES`] lookups. `None` where each of them finds a flow that is not over.
 fn keep<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
-    selector: &SelectorRecord,
-    mut backend: &'s BackendRecord,
-    hash: u64,
+    (selector, mut backend, hash): (&SelectorRecord, &'s BackendRecord, u64),
     original: &Tuple<A>,
     protocol: Protocol,
+    over: Option<u32>,
 ) -> Option<Tuple<A>> {
     for turn in 1..=KEPT_TRIES {
         let (source, source_port) = selected::<A, R>(cx, backend);
@@ -190,6 +204,7 @@ fn keep<'s, A: Wire, R: Recorder>(
         let taken = flows.lookup(flows.hash(&reply, protocol), &reply, protocol);
         match taken {
             None => return Some(reply),
+            Some(found) if Some(found.index) == over => return Some(reply),
             Some(found) if act::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
                 act::expire::<A, R>(cx, found.index);
                 return Some(reply);

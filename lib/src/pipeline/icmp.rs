@@ -55,7 +55,7 @@ pub(super) fn echo<A: Wire, R: Recorder>(
         return act::requeueing::<A, R>(cx, found, |cx| pods::follow(cx, frame, item, hit));
     }
     if item.way == Way::Overlay && is_request && found.is_none() {
-        return match pods::bind(cx, item, frame.handovers())? {
+        return match pods::bind(cx, item, frame.handovers(), None)? {
             Bound::Flow(found) => {
                 let hit = act::hit(A::flows(cx.worker), found, item);
                 pods::follow(cx, frame, item, hit)
@@ -211,7 +211,7 @@ fn translate_error<A: Wire, R: Recorder>(
         if let Some(elsewhere) = elsewhere {
             return Ok(elsewhere);
         }
-        place::place(cx, &answer, quote.protocol).ok_or(DropReason::IcmpUnmatched)?.as_entry()
+        place::place(cx, &answer, quote.protocol, None).ok_or(DropReason::IcmpUnmatched)?.as_entry()
     };
     let (told_at, source, destination, quoted_now) = match direction {
         Direction::Original => (entry.original.destination, entry.reply.destination, entry.reply.source, entry.reply),

@@ -229,7 +229,7 @@ fn follow<A: Wire, R: Recorder>(
             act::follow(cx, frame, item, hit)
         }
         _ => {
-            let placed = place::place(cx, &tuple, item.packet.protocol).ok_or(DropReason::NoFlow)?;
+            let placed = place::place(cx, &tuple, item.packet.protocol, None).ok_or(DropReason::NoFlow)?;
             renumber(frame, item, first.id);
             place::follow(cx, frame, item, &placed)
         }

@@ -37,12 +37,14 @@ impl<A: Wire> Placed<A> {
 
 /// The flow that a packet with this tuple would have, where it is to go on without one and can.
 ///
-/// Work: two lookups in the snapshot, one in the table.
+/// - `over`: a flow with this tuple whose connection has ended, if there is one.
+/// - Work: two lookups in the snapshot, one in the table.
 #[cold]
 pub(super) fn place<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     tuple: &Tuple<A>,
     protocol: Protocol,
+    over: Option<u32>,
 ) -> Option<Placed<A>> {
     let snapshot = cx.snapshot;
     if snapshot.globals.places == 0 || protocol == Protocol::SCTP {
@@ -56,7 +58,8 @@ pub(super) fn place<A: Wire, R>(
     // Under another snapshot a flow with one of the tuples may have got another backend.
     let other = if placed.direction == Direction::Original { &placed.reply } else { &placed.original };
     let flows = A::flows(cx.worker);
-    flows.lookup(flows.hash(other, protocol), other, protocol).is_none().then_some(placed)
+    let taken = flows.lookup(flows.hash(other, protocol), other, protocol);
+    taken.is_none_or(|found| Some(found.index) == over).then_some(placed)
 }
 
 /// Whether a flow in which nobody has answered its SYN may be of a connection that is older than

@@ -22,10 +22,12 @@ pub(super) const UNSEEN: Seen = Seen { port: PORTS_MAX as u8, mac: Mac::ZERO, vl
 /// Makes a flow for the first packet from a pod to the outside.
 ///
 /// - `handovers`: of the packet's frame.
+/// - `over`: as of [`bind::bind`].
 pub(super) fn bind<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     item: &Item<A>,
     handovers: u8,
+    over: Option<u32>,
 ) -> Result<Bound<A>, DropReason> {
     let packet = &item.packet;
     let original = item.tuple();
@@ -43,7 +45,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     if first_state == Err(DropReason::TcpFlags) {
         return Err(DropReason::TcpFlags);
     }
-    if !is_syn && let Some(placed) = place::place(cx, &original, packet.protocol) {
+    if !is_syn && let Some(placed) = place::place(cx, &original, packet.protocol, over) {
         return Ok(Bound::Placed(placed));
     }
     let snapshot = cx.snapshot;
@@ -68,10 +70,10 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         port: (!is_echo).then_some(packet.destination_port),
         protocol: packet.protocol,
     };
-    let reply = bind::allocate(cx, pool, peer)?;
+    let reply = bind::allocate(cx, pool, peer, over)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
     let tick = cx.tick;
-    let found = bind::enter(cx, (original, reply), packet.protocol, state, |entry| {
+    let found = bind::enter(cx, (original, reply), packet.protocol, state, over, |entry| {
         entry.mode = Mode::Outward as u8;
         entry.port = UNSEEN.port;
         entry.seen = tick;

@@ -44,6 +44,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
     let initiate_tag = chunks.clone().next().and_then(|chunk| chunk.initiate_tag());
     let tuple = item.tuple();
     let flows = A::flows(cx.worker);
+    let mut over = None;
     if let Some(found) = flows.lookup(item.hash, &tuple, item.packet.protocol) {
         if act::has_idled(cx.tick, cx.snapshot, flows, found.index) {
             act::expire::<A, R>(cx, found.index);
@@ -54,14 +55,11 @@ pub(super) fn act<A: Wire, R: Recorder>(
                     let hit = Hit { found, state };
                     return act::requeueing::<A, R>(cx, found, |cx| act::follow(cx, frame, item, hit));
                 }
-                Next::Reopens => {
-                    flows.remove(found.index);
-                    cx.worker.counters.flows_reopened.add(1);
-                }
+                Next::Reopens => over = Some(found.index),
             }
         }
     }
-    match bind::bind(cx, frame, item)? {
+    match bind::bind(cx, frame, item, over)? {
         Bound::Flow(found) => {
             if let Some((entry, _)) = A::flows(cx.worker).get_mut(found.index) {
                 entry.tags = [0, initiate_tag.map_or(0, fold)];

@@ -63,6 +63,37 @@ impl<A: Address> Table<'_, A> {
         self.insert(original, reply, protocol, state, &fill)
     }
 
+    /// Inserts a flow that has tuples in common with the one at `over`, whose end that is. Where it is not
+    /// inserted, that one is as it was, but for its turn to give way.
+    ///
+    /// Work: beyond that of `insert`, the removal of a flow, and its return.
+    pub(crate) fn in_place_of(
+        &mut self,
+        over: u32,
+        insert: impl FnOnce(&mut Self) -> Result<u32, InsertError>,
+    ) -> Result<u32, InsertError> {
+        let old = self.get(over).copied().zip(self.traffic(over).copied());
+        self.remove(over);
+        let inserted = insert(self);
+        if let Some((old, traffic)) = old
+            && let Some(state) = old.state()
+            && inserted.is_err()
+        {
+            // What it had is vacant still.
+            let back = self.insert(old.original, old.reply, Protocol(old.protocol), state, |entry| {
+                *entry = Entry { state: 0, ..old };
+            });
+            if let Ok(index) = back
+                && let Some((entry, place)) = self.get_mut(index)
+            {
+                *place = traffic;
+                let before = core::mem::replace(&mut entry.state, old.state);
+                self.requeue(index, before);
+            }
+        }
+        inserted
+    }
+
     /// Takes away what is in the way of a flow with tuples of these hashes; `false` where it may not,
     /// and then no live flow was.
     #[cold]

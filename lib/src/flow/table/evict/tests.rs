@@ -3,7 +3,7 @@ use std::vec::Vec;
 
 use super::super::tests::{Memory, V4, assert_whole, find, put_in_state, queue, reply, tuple};
 use super::*;
-use crate::flow::{ASSURED, idle_ticks};
+use crate::flow::{ASSURED, FlowTraffic, idle_ticks};
 use crate::snapshot::Timeouts;
 
 const ESTABLISHED: u8 = State::TcpEstablished as u8 | ASSURED;
@@ -219,4 +219,27 @@ fn where_buckets_are_full_one_of_theirs_gives_way_the_longest_idle_first() {
     assert_eq!(live.len(), 16);
     assert!(live.iter().all(|n| find(&table, &tuple(*n, 7)).is_some()), "a refusal takes nothing away");
     assert_whole(&table);
+}
+
+#[test]
+fn a_flow_whose_place_no_other_takes_is_as_it_was() {
+    for state in [State::TcpTimeWait as u8, State::TcpClosed as u8 | ASSURED, State::TcpLastAck as u8 | ASSURED] {
+        let mut memory = memory(64);
+        let mut table = full(64, &mut memory, &[ESTABLISHED]);
+        let index = find(&table, &tuple(40, 7)).unwrap().index;
+        put_in_state(&mut table, index, state);
+        let (entry, traffic) = table.get_mut(index).unwrap();
+        (entry.seen, entry.link, traffic.packets) = (77, [1, 2, 3, 4, 5, 6], [8, 9]);
+        let all = |table: &Table<'_, V4>| std::format!("{:?}", table.iter().collect::<Vec<_>>());
+        let before = all(&table);
+        assert_eq!(table.in_place_of(index, |_| Err(InsertError::Full)), Err(InsertError::Full));
+        assert_eq!(all(&table), before);
+        assert_whole(&table);
+        let new = (tuple(40, 7), reply(1000));
+        let insert = |table: &mut Table<'_, V4>| table.insert(new.0, new.1, Protocol::TCP, State::TcpSynSent, |_| ());
+        assert_eq!(insert(&mut table), Err(InsertError::TupleTaken));
+        assert_eq!(table.in_place_of(index, insert), Ok(index));
+        assert_eq!((find(&table, &reply(40)), table.traffic(index)), (None, Some(&FlowTraffic::default())));
+        assert_whole(&table);
+    }
 }
