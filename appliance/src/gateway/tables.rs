@@ -1,11 +1,13 @@
 //! The workers' flow tables on this host: files of memory that outlive the process, so that the next
 //! one goes on with their flows.
 //!
-//! Beside the control socket lies a note of which files those are, written once all tables are whole.
-//! Without it a gateway starts without flows. What the tables themselves say of their layout, capacity and
+//! Beside the control socket lies a [note](note::Note) of which files those are, written once all tables are whole.
+//! Without it a gateway starts without flows. Until then a waiting note says where files are being made, so that
+//! those of a process that is killed meanwhile are found and removed. What the tables themselves say of their layout, capacity and
 //! owner comes on top ([`Worker::check`](weirgate::pipeline::Worker::check)).
 
-use std::ffi::OsString;
+mod note;
+
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -13,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{error, fmt, thread};
 
-use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
+use self::note::{Note, Place, Unread};
 use crate::worker::{FileSystem, Memory, effective_user};
 use crate::xdp::sys::boot_time;
 
@@ -26,21 +28,6 @@ const DIRECTORY: &str = "weirgate";
 /// How long a table is waited for that a dying process still has, and how often it is looked at.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(5);
-/// The note's own version.
-const NOTE_VERSION: u32 = 1;
-
-/// What is written beside the control socket.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-struct Note {
-    version: u32,
-    /// The kernel's boot that the tables' times belong to.
-    boot: String,
-    /// The flows that each table has room for.
-    flows_v4: u32,
-    flows_v6: u32,
-    /// By worker; none where the memory was the process's alone.
-    tables: Vec<Option<PathBuf>>,
-}
 
 /// Why the flow tables cannot be had.
 #[derive(Debug)]
@@ -53,6 +40,13 @@ pub enum TablesError {
         path: PathBuf,
         /// How many bytes a worker's tables take.
         bytes: usize,
+        /// The system's answer.
+        cause: io::Error,
+    },
+    /// What a dead process has left cannot be removed.
+    Stays {
+        /// The file.
+        path: PathBuf,
         /// The system's answer.
         cause: io::Error,
     },
@@ -79,6 +73,7 @@ impl fmt::Display for TablesError {
                  hugetlbfs with that much room",
                 path.display()
             ),
+            Self::Stays { path, cause } => write!(f, "cannot remove {}: {cause}; remove it by hand", path.display()),
             Self::Memory { bytes, cause } => write!(
                 f,
                 "no memory for {bytes} bytes of flow tables: {cause}; set smaller flows.capacity_v4 and flows.capacity_v6"
@@ -106,15 +101,26 @@ pub(super) struct Wanted<'c> {
 /// has [settled](Self::settle).
 #[derive(Debug)]
 pub(super) struct Tables {
-    note: PathBuf,
+    place: Place,
     next: Note,
     directory: Option<PathBuf>,
     /// What an earlier process left, where that can be adopted.
     earlier: Option<Note>,
     /// Why a process before this one left nothing to adopt, where there was one.
     unusable: Option<String>,
+    waiting: Waiting,
     made: Vec<PathBuf>,
     is_settled: bool,
+}
+
+/// The note of tables that are not whole yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waiting {
+    None,
+    /// There is one of an earlier process, or one that says at least what that one said.
+    Earlier,
+    /// This process has made it.
+    Own,
 }
 
 /// One worker's memory.
@@ -132,24 +138,25 @@ impl Tables {
     /// Looks at what an earlier process has left. Changes nothing.
     #[must_use]
     pub(super) fn look(wanted: &Wanted<'_>) -> Self {
-        let note = note_path(wanted.control_socket);
-        let next = Note {
-            version: NOTE_VERSION,
-            boot: boot_id(),
-            flows_v4: wanted.flows[0],
-            flows_v6: wanted.flows[1],
-            tables: Vec::new(),
-        };
-        let (earlier, unusable) = match read(&note) {
+        let place = Place::beside(wanted.control_socket);
+        let mut next = Note::new(wanted.flows);
+        let [whole, waiting] = place.read();
+        // Whatever becomes of the flows, their files are not to stay.
+        next.places = directories([&whole, &waiting]);
+        if let Err(unread) = &waiting {
+            warn!("{}", unread.reason());
+        }
+        let (earlier, unusable) = match whole {
             Ok(None) => (None, None),
-            Ok(Some(earlier)) => match obstacle(&earlier, &next, wanted.workers) {
+            Ok(Some(earlier)) => match next.obstacle(&earlier, wanted.workers) {
                 None => (Some(earlier), None),
                 Some(reason) => (None, Some(reason)),
             },
-            Err(reason) => (None, Some(reason)),
+            Err(unread) => (None, Some(unread.reason().to_owned())),
         };
+        let waiting = if matches!(waiting, Ok(None)) { Waiting::None } else { Waiting::Earlier };
         let directory = wanted.directory.map(Path::to_owned);
-        Self { note, next, directory, earlier, unusable, made: Vec::new(), is_settled: false }
+        Self { place, next, directory, earlier, unusable, waiting, made: Vec::new(), is_settled: false }
     }
 
     /// Why what an earlier process left cannot be adopted, where there is anything.
@@ -216,7 +223,16 @@ impl Tables {
     fn make(&mut self, directory: &Path, worker: usize, bytes: usize) -> io::Result<Mapped> {
         let is_new = !directory.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let path = directory.join(format!("{}{worker}-{:x}", self.prefix(), boot_time().0));
+        let path = self.place.table(directory, worker, boot_time().0);
+        if !self.next.places.iter().any(|place| place == directory) {
+            self.next.places.push(directory.to_owned());
+            // Before there is anything to be found.
+            if let Err(cause) = self.place.write_waiting(&self.next) {
+                debug!(path = %self.place.waiting.display(), %cause, "not noted");
+            } else if self.waiting == Waiting::None {
+                self.waiting = Waiting::Own;
+            }
+        }
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let mapped = file.try_lock().map_err(io::Error::from).and_then(|()| {
             ours_alone(directory, &file)?;
@@ -245,26 +261,29 @@ impl Tables {
     /// of no use any more.
     pub(super) fn settle(&mut self) {
         self.is_settled = true;
-        let text = serde_json::to_vec_pretty(&self.next).expect("a note is plain data");
-        let mut waiting = self.note.as_os_str().to_owned();
-        waiting.push(".new");
-        let written = fs::write(&waiting, text).and_then(|()| fs::rename(&waiting, &self.note));
-        if let Err(cause) = written {
-            let _ = fs::remove_file(&waiting);
-            warn!(path = %self.note.display(), %cause, "flow tables not noted: they will end with this process");
+        let places = self.next.places.drain(..).chain(self.directory.clone()).chain(default_directories());
+        let mut useless = tables_in(&self.place, places);
+        useless.retain(|path| !self.next.tables.iter().flatten().any(|kept| kept == path));
+        // Should this process not come to removing them, or not succeed, the next one does.
+        self.next.places = useless.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
+        self.next.places.dedup();
+        if let Err(cause) = self.place.write(&self.next) {
+            let path = self.place.note.display();
+            warn!(%path, %cause, "flow tables not noted: they will end with this process");
         }
-        let keep = &self.next.tables;
-        for path in self.siblings() {
-            if !keep.iter().flatten().any(|kept| *kept == path) && remove_unused(&path) {
-                info!(path = %path.display(), "removed a flow table of an earlier process");
+        for path in useless {
+            match remove_unused(&path) {
+                Ok(true) => info!(path = %path.display(), "removed a flow table of an earlier process"),
+                Ok(false) => {}
+                Err(cause) => warn!(path = %path.display(), %cause, "a flow table of an earlier process stays"),
             }
         }
     }
 
     /// Removes note and tables, at an orderly end. The workers must have ended.
     pub(super) fn remove(self) {
-        if let Err(cause) = remove_note(&self.note) {
-            warn!(path = %self.note.display(), %cause, "not removed");
+        if let Err(cause) = note::remove(&self.place.note) {
+            warn!(path = %self.place.note.display(), %cause, "not removed");
         }
         for path in self.next.tables.iter().flatten() {
             if let Err(cause) = remove(path) {
@@ -272,116 +291,57 @@ impl Tables {
             }
         }
     }
-
-    /// What this gateway's files begin with: two gateways have different ones, as their control sockets
-    /// differ.
-    fn prefix(&self) -> String {
-        prefix(&self.note)
-    }
-
-    /// This gateway's files, of whatever process, wherever tables may lie.
-    fn siblings(&self) -> Vec<PathBuf> {
-        let places = self.directory.clone().into_iter().chain(default_directories());
-        files_of(&self.prefix(), places)
-    }
-}
-
-fn remove_note(note: &Path) -> io::Result<()> {
-    match fs::remove_file(note) {
-        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(cause),
-        _ => Ok(()),
-    }
 }
 
 impl Drop for Tables {
     fn drop(&mut self) {
-        if !self.is_settled {
-            for path in &self.made {
-                let _ = remove(path);
-            }
+        if self.is_settled {
+            return;
+        }
+        for path in &self.made {
+            let _ = remove(path);
+        }
+        if self.waiting == Waiting::Own {
+            let _ = note::remove(&self.place.waiting);
         }
     }
 }
 
-/// Removes the tables that a dead gateway with this control socket has left, and their note; says which
-/// files those were. What a running process uses stays.
+/// Removes the tables that a dead gateway with this control socket has left, and their notes; says which
+/// files those were. What a running process uses stays, and so does what others may have put there, which the log tells.
 ///
 /// # Errors
 /// The first refusal of the system's, with its path.
 pub fn remove_stale(control_socket: &Path) -> Result<Vec<PathBuf>, TablesError> {
-    let note = note_path(control_socket);
-    let tables: Vec<PathBuf> = match read(&note) {
-        Ok(Some(note)) => note.tables.into_iter().flatten().collect(),
-        _ => Vec::new(),
-    };
-    let places = tables.iter().filter_map(|path| path.parent()).map(Path::to_owned);
-    let mut all = files_of(&prefix(&note), places.chain(default_directories()));
-    all.extend(tables);
-    all.sort();
-    all.dedup();
+    let place = Place::beside(control_socket);
+    let notes = place.read();
+    for unread in notes.iter().filter_map(|note| note.as_ref().err()) {
+        warn!("{}", unread.reason());
+    }
+    let all = tables_in(&place, directories(notes.each_ref()).into_iter().chain(default_directories()));
     let is_used = all.iter().any(|path| matches!(lock_once(path), Err(cause) if cause.kind() == ErrorKind::WouldBlock));
     if is_used {
         return Ok(Vec::new());
     }
     let mut removed = Vec::new();
-    for path in std::iter::once(note).chain(all) {
-        match remove(&path) {
-            Ok(()) => removed.push(path),
-            Err(cause) if cause.kind() == ErrorKind::NotFound => {}
-            Err(cause) => return Err(TablesError::Refused { path, bytes: 0, cause }),
+    // Tables first: notes say where those lie that are left if this is ended.
+    for path in all {
+        match remove_unused(&path) {
+            Ok(true) => removed.push(path),
+            Ok(false) => {}
+            Err(cause) if cause.kind() == ErrorKind::PermissionDenied => {
+                warn!(path = %path.display(), %cause, "not removed");
+            }
+            Err(cause) => return Err(TablesError::Stays { path, cause }),
+        }
+    }
+    for (note, path) in notes.into_iter().zip([place.note, place.waiting]) {
+        if matches!(note, Ok(Some(_)) | Err(Unread::Useless(_))) {
+            note::remove(&path).map_err(|cause| TablesError::Stays { path: path.clone(), cause })?;
+            removed.push(path);
         }
     }
     Ok(removed)
-}
-
-/// Why these tables cannot be adopted, where they cannot; what the tables themselves say comes on top.
-fn obstacle(earlier: &Note, next: &Note, workers: usize) -> Option<String> {
-    if earlier.version != next.version {
-        return Some(format!("the earlier gateway's note is of version {}, not {}", earlier.version, next.version));
-    }
-    if earlier.boot != next.boot {
-        return Some("the host has been booted since".to_owned());
-    }
-    if earlier.tables.len() != workers {
-        let before = earlier.tables.len();
-        return Some(format!(
-            "there were {before} workers and now are {workers}, which share the ports in another way"
-        ));
-    }
-    let capacity = |note: &Note| (note.flows_v4, note.flows_v6);
-    if capacity(earlier) != capacity(next) {
-        let ((v4, v6), (now_v4, now_v6)) = (capacity(earlier), capacity(next));
-        return Some(format!("the capacity was {v4} (IPv4) and {v6} (IPv6) flows and now is {now_v4} and {now_v6}"));
-    }
-    None
-}
-
-fn note_path(control_socket: &Path) -> PathBuf {
-    let mut path = OsString::from(control_socket.as_os_str());
-    path.push(".flows");
-    path.into()
-}
-
-/// FNV-1a: what is hashed is an operator's own path, not anything that a packet chooses.
-fn prefix(note: &Path) -> String {
-    let bytes = note.as_os_str().as_encoded_bytes().iter();
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("flows-{hash:016x}-")
-}
-
-fn read(note: &Path) -> Result<Option<Note>, String> {
-    match fs::read(note) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| format!("{} cannot be understood: {error}", note.display())),
-        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(format!("{} cannot be read: {cause}", note.display())),
-    }
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Where tables lie by default, best first: on reserved huge pages, and in shared memory.
@@ -395,10 +355,22 @@ fn default_directories() -> Vec<PathBuf> {
     huge.chain([Path::new(SHARED_MEMORY).join(DIRECTORY)]).collect()
 }
 
-/// The files in these directories whose names begin so.
-fn files_of(prefix: &str, directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+/// Every directory that these notes name; sorted.
+fn directories(notes: [&Result<Option<Note>, Unread>; 2]) -> Vec<PathBuf> {
+    let notes = notes.into_iter().filter_map(|note| note.as_ref().ok()?.as_ref());
+    let mut directories: Vec<_> = notes.flat_map(Note::directories).map(Path::to_owned).collect();
+    directories.sort();
+    directories.dedup();
+    directories
+}
+
+/// The files of this gateway, of whatever process, in these directories; sorted.
+fn tables_in(place: &Place, directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     let entries = directories.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).map(|entry| entry.path()).collect()
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| place.is_table(path)).collect();
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 /// Opens a table and locks it against other processes; waits a moment for one that is being ended.
@@ -414,16 +386,18 @@ fn open_locked(path: &Path) -> io::Result<Option<File>> {
 }
 
 fn lock_once(path: &Path) -> io::Result<Option<File>> {
-    let file = match File::options().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+    let file = match File::options().read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+    {
         Ok(file) => file,
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(cause),
     };
+    // A lock on what others have put here says nothing.
+    ours_alone(path.parent().unwrap_or(path), &file)?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
         TryLockError::Error(cause) => cause,
     })?;
-    ours_alone(path.parent().unwrap_or(path), &file)?;
     // Between opening and locking it the one who had it may have removed it.
     let is_there = fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino()));
     Ok(is_there.then_some(file))
@@ -438,6 +412,7 @@ fn ours_alone(directory: &Path, file: &File) -> io::Result<()> {
     let (file, directory) = (file.metadata()?, fs::symlink_metadata(directory)?);
     let us = effective_user();
     let is_safe = directory.is_dir()
+        && file.is_file()
         && directory.uid() == us
         && file.uid() == us
         && (directory.mode() & OTHERS_WRITE == 0 || directory.mode() & STICKY != 0)
@@ -445,9 +420,13 @@ fn ours_alone(directory: &Path, file: &File) -> io::Result<()> {
     if is_safe { Ok(()) } else { Err(io::Error::new(ErrorKind::PermissionDenied, "others may write there")) }
 }
 
-/// Removes a table that no process uses; says whether it did.
-fn remove_unused(path: &Path) -> bool {
-    matches!(lock_once(path), Ok(Some(_lock)) if remove(path).is_ok())
+/// Removes a table that no process uses; whether there was one.
+///
+/// # Errors
+/// That a process uses it, that others may have put it there, or the system's refusal.
+fn remove_unused(path: &Path) -> io::Result<bool> {
+    let Some(_lock) = lock_once(path)? else { return Ok(false) };
+    remove(path).map(|()| true)
 }
 
 /// Removes a file, and its directory if it was made for tables and is empty now.
