@@ -154,9 +154,14 @@ impl Forwarding {
         self.running = None;
     }
 
-    /// Goes on after [`release`](Self::release), where the other process did not.
+    /// Goes on after [`release`](Self::release), where the other process did not. Its program may be on the
+    /// ports already; it gives way once workers stand behind this one's, so that no frame meets the kernel.
+    ///
+    /// Refused as long as the other process has a queue or a table; nothing has changed then.
     pub(super) fn resume(&mut self, control: &Control) -> Result<(), RunError> {
-        self.running = Some(start(control, &mut self.steering, &mut self.counters, false)?);
+        let running = start(control, &mut self.steering, &mut self.counters, false)?;
+        self.steering.attach_again()?;
+        self.running = Some(running);
         self.settle();
         Ok(())
     }
@@ -169,7 +174,8 @@ pub(super) fn begin(control: &Control, mut steering: Steering) -> Result<Forward
     attach(control, steering, running, counters)
 }
 
-/// As [`begin`], in place of the process that has queues and tables now. On a refusal it goes on.
+/// As [`begin`], in place of the process that has queues and tables now. On a refusal it goes on; if it dies
+/// meanwhile, this one goes on with what it has left.
 pub(super) fn take_over(
     control: &Control,
     mut steering: Steering,
@@ -183,7 +189,8 @@ pub(super) fn take_over(
     let mut counters = Vec::new();
     let released = predecessor.release()?;
     let began = Instant::now();
-    let running = start(control, &mut steering, &mut counters, true)?;
+    // Where nobody else would go on with the flows, a start without them is better than none.
+    let running = start(control, &mut steering, &mut counters, released.is_some())?;
     let mut forwarding = attach(control, steering, running, counters)?;
     info!(gap = ?began.elapsed(), "taken over");
     if let Err(error) = server.announce() {
@@ -191,7 +198,9 @@ pub(super) fn take_over(
         return Err(error.into());
     }
     forwarding.settle();
-    released.succeed();
+    if let Some(released) = released {
+        released.succeed();
+    }
     Ok(forwarding)
 }
 

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::forwarding::Forwarding;
 use super::{End, RunError, listing};
 use crate::control::follow::Control;
-use crate::status::{Client, Request, Server, Status, Watch};
+use crate::status::{Client, Request, Server, Status, Successor, Watch};
 
 /// How often the fill of tables and pools is looked at.
 const WATCH: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(super) async fn serve(
         while let Poll::Ready(client) = accept.as_mut().poll(context) {
             accept = Box::pin(server.accept());
             if answers.len() < CLIENTS_MAX {
-                answers.push(Box::pin(answer(client, control, forwarding)));
+                answers.push(Box::pin(answer(client, server, control, forwarding)));
             } else {
                 warn!(clients = CLIENTS_MAX, "a client of the control socket is sent away: too many ask at once");
             }
@@ -70,6 +70,7 @@ pub(super) async fn watch<T>(control: &Control, forwarding: &RefCell<Forwarding>
 /// Answers one client; how the gateway ends, where it does.
 async fn answer(
     mut client: Client,
+    server: &Server,
     control: &Control,
     forwarding: &RefCell<Forwarding>,
 ) -> Option<Result<End, RunError>> {
@@ -82,7 +83,7 @@ async fn answer(
             let services = listing::services(control);
             listing::stream(&mut client, &filter, control.workers, &services, forwarding).await
         }
-        Ok(Request::Handover) => return hand_over(client, control, forwarding).await,
+        Ok(Request::Handover) => return hand_over(client, server, control, forwarding).await,
         Err(cause) => Err(cause),
     };
     if let Err(cause) = answered {
@@ -92,24 +93,44 @@ async fn answer(
 }
 
 /// Lets go for a successor, and takes everything back if it does not succeed.
+///
+/// The kernel decides who has the queues and the tables: no two processes can have one of either. So to try
+/// to take them back does no harm where the successor has them, and where it has not, it will not get them.
 async fn hand_over(
     mut client: Client,
+    server: &Server,
     control: &Control,
     forwarding: &RefCell<Forwarding>,
 ) -> Option<Result<End, RunError>> {
+    // Whoever asks and is refused goes away in any case.
     if forwarding.borrow().workers().is_none() {
-        // Whoever asks goes away in any case.
         let _ = client.send(b"another process takes over already\n").await;
+        return None;
+    }
+    if let Err(error) = server.keep() {
+        warn!(%error, "not handed over");
+        let _ = client.send(format!("{error}\n").as_bytes()).await;
         return None;
     }
     info!("another process takes over");
     forwarding.borrow_mut().release();
-    if client.hand_over().await {
-        return Some(Ok(End::Succeeded));
+    let mut successor = client.released().await;
+    while successor != Successor::Forwards {
+        let resumed = forwarding.borrow_mut().resume(control);
+        match resumed {
+            Ok(()) => {
+                warn!("the other process did not take over; going on");
+                if let Err(error) = server.announce_again() {
+                    warn!(%error, "nobody will find the control socket");
+                }
+                return None;
+            }
+            Err(error) if successor == Successor::Silent => {
+                warn!(%error, "the other process has not said that it forwards; waiting, as this one cannot go on");
+                successor = client.successor().await;
+            }
+            Err(error) => return Some(Err(error)),
+        }
     }
-    warn!("the other process did not take over; going on");
-    match forwarding.borrow_mut().resume(control) {
-        Ok(()) => None,
-        Err(error) => Some(Err(error)),
-    }
+    Some(Ok(End::Succeeded))
 }

@@ -19,5 +19,5 @@ pub use model::{
     BurstTimes, FlowMemory, FlowTable, MasqueradeAddress, NextHop, Peer, PoolAddress, Port, Service, Status, Traffic,
 };
 pub use socket::{
-    Client, Predecessor, Released, Request, Server, SocketError, ask, ask_conns, refuse_live, remove_stale,
+    Client, Predecessor, Released, Request, Server, SocketError, Successor, ask, ask_conns, refuse_live, remove_stale,
 };

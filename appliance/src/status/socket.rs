@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::{error, fmt, fs};
+use std::time::{Duration, Instant};
+use std::{error, fmt, fs, thread};
 
 use async_io::{Async, Timer};
 use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, FutureExt};
@@ -21,8 +21,14 @@ use super::{Filter, Status};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to leave the socket alone after it could not accept.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a gateway waits for its successor, and the other way round.
-const TAKEOVER: Duration = Duration::from_secs(60);
+/// How long a successor waits for the gateway to let go, before it gives up.
+const RELEASE: Duration = Duration::from_secs(60);
+/// How long a gateway that has let go waits for its successor, before it tries to go on itself. Large tables
+/// take some seconds to look through.
+const SUCCESSION: Duration = Duration::from_secs(20);
+/// How long the socket of a process that died may still take connections, and how often it is tried.
+const DYING: Duration = Duration::from_secs(1);
+const DYING_RETRY: Duration = Duration::from_millis(10);
 /// The longest line that a client may send.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// The longest answer that a client reads.
@@ -30,6 +36,9 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
 /// What the control socket's name is followed by until the gateway forwards.
 const WAITING: &str = ".starting";
+/// What it is followed by where the socket of a gateway that has let go is found, should its successor not
+/// live to forward.
+const KEPT: &str = ".kept";
 
 /// What a client wants.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -40,7 +49,8 @@ pub enum Request {
     /// The flows that pass the filter, each as a JSON object on a line of its own.
     Conns(Filter),
     /// That the gateway lets go of its queues and flow tables for the asking process. It answers with
-    /// `released` once it has, and ends when it hears `succeeded`; otherwise it goes on.
+    /// `released` once it has, and ends when it hears `succeeded`. When the connection ends, or after a
+    /// while without a word, it goes on if it can have them again.
     Handover,
 }
 
@@ -58,6 +68,8 @@ pub enum SocketError {
     Starting(PathBuf),
     /// Something that is no socket lies there.
     NotASocket(PathBuf),
+    /// The gateway's own socket does not lie there any more.
+    Lost(PathBuf),
     /// The system refuses it.
     Refused {
         /// The path.
@@ -107,6 +119,9 @@ impl fmt::Display for SocketError {
                 "{} is there and is no socket; remove it, or set another gateway.control_socket",
                 path.display()
             ),
+            Self::Lost(path) => {
+                write!(f, "{} is not this gateway's control socket any more; restart it", path.display())
+            }
             Self::Refused { path, cause } => write!(
                 f,
                 "cannot listen on the control socket {}: {cause}; set gateway.control_socket to a path that can be written",
@@ -167,16 +182,26 @@ pub fn remove_stale(path: &Path) -> Result<bool, SocketError> {
         Err(error) => return Err(error),
     }
     let mut is_any = false;
-    for path in [path, &beside(path, WAITING)] {
-        match fs::remove_file(path) {
-            Ok(()) => is_any = true,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => {}
-            Err(cause) => return Err(SocketError::Refused { path: path.to_owned(), cause }),
-        }
+    for path in [path, &beside(path, WAITING), &beside(path, KEPT)] {
+        is_any |= remove_dead(path)?;
     }
     drop(lock);
     remove_own_directory(path);
     Ok(is_any)
+}
+
+/// Removes the socket that a dead process has left here; whether there was one. What lives stays.
+fn remove_dead(path: &Path) -> Result<bool, SocketError> {
+    match refuse_live(path) {
+        Ok(()) => {}
+        Err(SocketError::Live(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(SocketError::Refused { path: path.to_owned(), cause }),
+    }
 }
 
 /// Removes the default socket's directory if it is empty.
@@ -195,6 +220,8 @@ pub struct Server {
     listener: Async<UnixListener>,
     /// Where it lies until the gateway forwards.
     waiting: PathBuf,
+    /// Where it lies as well while a successor may take its place.
+    kept: PathBuf,
     path: PathBuf,
     inode: u64,
     made: Option<PathBuf>,
@@ -230,16 +257,15 @@ impl Server {
             Err(SocketError::Live(_)) if takeover => {}
             result => result?,
         }
-        let waiting = beside(path, WAITING);
-        match fs::remove_file(&waiting) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(refused(cause)),
-            _ => {}
+        let (waiting, kept) = (beside(path, WAITING), beside(path, KEPT));
+        for left in [&waiting, &kept] {
+            remove_dead(left)?;
         }
         let listener = Async::<UnixListener>::bind(&waiting).map_err(refused)?;
         fs::set_permissions(&waiting, fs::Permissions::from_mode(0o600)).map_err(refused)?;
         let inode = fs::symlink_metadata(&waiting).map_err(refused)?.ino();
         let (path, made) = (path.to_owned(), directory.map(Path::to_owned));
-        Ok(Self { starting: Some(starting), listener, waiting, path, inode, made })
+        Ok(Self { starting: Some(starting), listener, waiting, kept, path, inode, made })
     }
 
     /// Puts the socket where clients look, in place of one that a dead process has left.
@@ -252,6 +278,33 @@ impl Server {
         // Whoever starts now finds a gateway that runs.
         self.starting = None;
         Ok(())
+    }
+
+    /// Keeps hold of the socket, so that [`announce_again`](Self::announce_again) finds it when a successor's
+    /// has taken its place.
+    ///
+    /// # Errors
+    /// Another socket there, or the system's refusal.
+    pub fn keep(&self) -> Result<(), SocketError> {
+        if !self.is_at(&self.path) {
+            return Err(SocketError::Lost(self.path.clone()));
+        }
+        fs::hard_link(&self.path, &self.kept).map_err(|cause| SocketError::Refused { path: self.kept.clone(), cause })
+    }
+
+    /// Puts the socket back where clients look, after [`keep`](Self::keep).
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub fn announce_again(&self) -> Result<(), SocketError> {
+        let refused = |cause| SocketError::Refused { path: self.path.clone(), cause };
+        // To rename one name of a socket to another of its names would do nothing (rename(2)).
+        if self.is_at(&self.path) { fs::remove_file(&self.kept) } else { fs::rename(&self.kept, &self.path) }
+            .map_err(refused)
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.ino() == self.inode)
     }
 
     /// The next client that connects; ends only when dropped.
@@ -270,12 +323,23 @@ impl Server {
     /// Takes the socket away, so that nobody finds it any more.
     pub fn withdraw(&self) {
         // Another gateway may have its own socket there by now.
-        for path in [&self.waiting, &self.path] {
-            if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+        for path in [&self.waiting, &self.kept, &self.path] {
+            if self.is_at(path) {
                 let _ = fs::remove_file(path);
             }
         }
     }
+}
+
+/// What a gateway that has let go hears of its successor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Successor {
+    /// It forwards.
+    Forwards,
+    /// Nothing: it has not got that far, or never will.
+    Silent,
+    /// It has given up, or died.
+    Gone,
 }
 
 /// A client that has connected.
@@ -302,10 +366,21 @@ impl Client {
         within(PATIENCE, self.stream.get_mut().write_all(bytes)).await
     }
 
-    /// Says that this process has let go, and waits for the client to take over; whether it did.
-    pub async fn hand_over(&mut self) -> bool {
-        let said = format!("{RELEASED}\n");
-        self.send(said.as_bytes()).await.is_ok() && self.line(TAKEOVER).await.is_ok_and(|line| line == SUCCEEDED)
+    /// Says that this process has let go, and waits for the client to take over.
+    pub async fn released(&mut self) -> Successor {
+        match self.send(format!("{RELEASED}\n").as_bytes()).await {
+            Ok(()) => self.successor().await,
+            Err(_) => Successor::Gone,
+        }
+    }
+
+    /// Waits, or waits on, for the client to take over.
+    pub async fn successor(&mut self) -> Successor {
+        match self.line(SUCCESSION).await {
+            Ok(line) if line == SUCCEEDED => Successor::Forwards,
+            Err(cause) if cause.kind() == ErrorKind::TimedOut => Successor::Silent,
+            _ => Successor::Gone,
+        }
     }
 
     async fn line(&mut self, patience: Duration) -> io::Result<String> {
@@ -331,6 +406,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.withdraw();
         self.starting = None;
+        // Of a gateway that died while this one took over.
+        let _ = remove_dead(&self.kept);
         if let Some(directory) = &self.made {
             // Only an empty one goes.
             let _ = fs::remove_dir(directory);
@@ -391,18 +468,45 @@ impl Predecessor {
     }
 
     /// Has it let go of its queues and flow tables. It takes them back unless it is told of
-    /// [success](Released::succeed).
+    /// [success](Released::succeed). `None` where it has died meanwhile: what it had is free.
     ///
     /// # Errors
     /// [`SocketError::Kept`] where it does not; it goes on then.
-    pub fn release(self) -> Result<Released, SocketError> {
+    pub fn release(self) -> Result<Option<Released>, SocketError> {
+        match self.ask_to_release() {
+            Err(_) if self.is_dead() => {
+                warn!("the earlier gateway has gone before it let go");
+                Ok(None)
+            }
+            answer => answer.map(Some),
+        }
+    }
+
+    fn ask_to_release(&self) -> Result<Released, SocketError> {
         let kept = |cause: String| SocketError::Kept { path: self.path.clone(), cause };
         let stream = connect(&self.path, &Request::Handover)?;
-        stream.set_read_timeout(Some(TAKEOVER)).map_err(|cause| kept(cause.to_string()))?;
+        stream.set_read_timeout(Some(RELEASE)).map_err(|cause| kept(cause.to_string()))?;
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         (&mut reader).take(REQUEST_BYTES_MAX).read_line(&mut line).map_err(|cause| kept(cause.to_string()))?;
-        if line.trim_end() == RELEASED { Ok(Released { stream: reader.into_inner() }) } else { Err(kept(line)) }
+        match line.trim_end() {
+            RELEASED => Ok(Released { stream: reader.into_inner() }),
+            "" => Err(kept("it said nothing".into())),
+            reason => Err(kept(reason.into())),
+        }
+    }
+
+    /// Whether nobody listens there any more. A dying process closes its connections and its socket one
+    /// after the other.
+    fn is_dead(&self) -> bool {
+        let limit = Instant::now() + DYING;
+        loop {
+            match refuse_live(&self.path) {
+                Ok(()) => return true,
+                Err(_) if Instant::now() > limit => return false,
+                Err(_) => thread::sleep(DYING_RETRY),
+            }
+        }
     }
 }
 

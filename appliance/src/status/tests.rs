@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -383,6 +383,53 @@ fn a_start_that_is_refused_follows_no_link_and_leaves_nothing() {
     let endless = directory.0.join("run").join("x".repeat(200));
     assert!(matches!(Server::bind(&endless, false), Err(SocketError::Refused { .. })));
     assert!(!directory.0.join("run").exists());
+}
+
+#[test]
+fn a_gateway_that_has_let_go_finds_its_socket_again_and_a_dead_successor_s_goes() {
+    let directory = Directory::new("kept");
+    let path = directory.0.join("control.sock");
+    let names = || {
+        let entries = fs::read_dir(&directory.0).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let leave = || {
+        for left in ["control.sock.starting", "control.sock.kept"] {
+            drop(UnixListener::bind(directory.0.join(left)).unwrap());
+        }
+    };
+    let inode = || fs::metadata(&path).unwrap().ino();
+    let mut server = Server::bind(&path, false).unwrap();
+    server.announce().unwrap();
+    let own = inode();
+
+    // A successor that gave up before it came so far, and one that died when it had announced itself.
+    server.keep().unwrap();
+    server.announce_again().unwrap();
+    assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
+    server.keep().unwrap();
+    let mut successor = Server::bind(&path, true).unwrap();
+    successor.announce().unwrap();
+    assert_ne!(inode(), own);
+    server.announce_again().unwrap();
+    assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
+    drop(successor);
+    assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
+
+    // What dead ones left beside it goes at the next start, and by hand.
+    leave();
+    drop(Server::bind(&path, true).unwrap());
+    assert_eq!(names(), ["control.sock"]);
+    // Without a socket to keep nothing is handed over.
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(server.keep(), Err(SocketError::Lost(_))));
+    drop(server);
+    assert_eq!(names(), [""; 0]);
+    leave();
+    assert!(remove_stale(&path).unwrap());
+    assert_eq!(names(), [""; 0]);
 }
 
 #[test]

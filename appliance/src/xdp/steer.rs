@@ -221,6 +221,20 @@ impl Steering {
         Ok(())
     }
 
+    /// Puts the program back on every port where a successor's has taken its place that did not come to
+    /// forward. As with [`attach`](Self::attach), each frame meets the one program or the other.
+    ///
+    /// # Errors
+    /// What the kernel refused; the ports that come after keep what they have.
+    pub fn attach_again(&mut self) -> Result<(), StartError> {
+        for place in 0..self.attached.len() {
+            let attached = self.attach_port(self.attached[place].port, Attach::Best)?;
+            // Nobody goes on with the program that was there in between.
+            self.attached[place] = Attached { replaced: None, ..attached };
+        }
+        Ok(())
+    }
+
     fn attach_port(&mut self, port: usize, how: Attach) -> Result<Attached, StartError> {
         const STEP: &str = "attach the steering program";
         let Interface { name, index, .. } = self.ports[port].clone();

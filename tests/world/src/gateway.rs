@@ -127,9 +127,17 @@ vtep_mac_v6 = "{}"
     /// # Errors
     /// [`WorldError::Gateway`] with its log when it ends, or has not taken over within 20 seconds.
     pub fn take_over(&self, binary: &Path, configuration: &str) -> Result<Gateway, WorldError> {
-        let mut gateway = self.spawn_gateway(binary, configuration, "successor", &["--takeover"])?;
+        let mut gateway = self.begin_takeover(binary, configuration)?;
         let up = gateway.wait_for(|gateway| gateway.log().contains("taken over"));
         if up { Ok(gateway) } else { Err(gateway.failed("did not take over")) }
+    }
+
+    /// As [`take_over`](Self::take_over), and does not wait.
+    ///
+    /// # Errors
+    /// [`WorldError`] when it cannot be started.
+    pub fn begin_takeover(&self, binary: &Path, configuration: &str) -> Result<Gateway, WorldError> {
+        self.spawn_gateway(binary, configuration, "successor", &["--takeover"])
     }
 
     /// Starts `binary run` with further arguments and does not wait; `name` is that of its files.
