@@ -421,3 +421,27 @@ fn past_the_limit_on_new_flows_nothing_is_looked_for_that_they_would_need() {
     }
     assert_eq!((gateway.counters.errors_sent.get(), gateway.worker.flows_v4().len()), (0, 2));
 }
+
+#[test]
+fn counts_that_a_damaged_table_has_do_not_stop_its_flows() {
+    World::new().describe(|description| {
+        let config = worker_config(description, WorkerId(0), 64);
+        let len = Worker::memory_bytes(&config);
+        let memory = leak_aligned(len);
+        let start = memory.as_mut_ptr();
+        let request = Packet::web(1, SYN, b"");
+        let mut first = Gateway::with_memory(description, &config, memory);
+        let (node, inner) = open(&mut first, &request);
+        // SAFETY: nothing uses the first gateway after this, so this is the only live reference.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        // A line for what the table is, one for each flow, then the counts.
+        memory[64 + 64 * 64..][..32].fill(0xff);
+        let (mut second, adopted) = Gateway::adopt(description, &config, memory);
+        assert_eq!((adopted.flows, adopted.damaged), (1, 0));
+        let traffic = second.worker.flows_v4().traffic(0).copied().expect("the flow's");
+        assert_eq!((traffic.packets, traffic.bytes), ([u64::MAX; 2], [u64::MAX; 2]));
+        to_pod(&mut second, &with_flags(&request, ACK));
+        to_client(&mut second, node, &inner.answer(ACK, b"data"));
+        assert_eq!(second.worker.flows_v4().traffic(0).map(|traffic| traffic.packets), Some([0; 2]));
+    });
+}

@@ -406,8 +406,9 @@ fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, hit: Hi
     entry.state = hit.state;
     let service = entry.service;
     let direction = hit.found.direction as usize;
-    traffic.packets[direction] += 1;
-    traffic.bytes[direction] += bytes;
+    // Of a table that was adopted they may begin anywhere.
+    traffic.packets[direction] = traffic.packets[direction].wrapping_add(1);
+    traffic.bytes[direction] = traffic.bytes[direction].wrapping_add(bytes);
     if let Some(service) = cx.worker.services.get(service as usize) {
         match hit.found.direction {
             Direction::Original => service.original.count(1, bytes),
