@@ -294,6 +294,24 @@ fn a_codepoint_follows_the_snapshot_and_a_pod_that_comes_by_hairpin_gets_it_too(
 }
 
 #[test]
+fn a_syn_that_is_too_big_is_quoted_with_the_segment_size_that_it_came_with() {
+    for mss in [MssLimit::Path, MssLimit::Bytes(1200)] {
+        // With data, as with TCP fast open (RFC 7413 §2).
+        for request in [Packet::web(7, SYN, &[1; 1440]), Packet::web_v6(7, SYN, &[1; 1420])] {
+            let mut gateway = limited(mss).gateway();
+            let sent = with_options(&request, &usual(1460));
+            let error = Packet::read(&outside(&gateway.send(UPLINK, &framed(FROM_CLIENT, &sent))));
+            let Body::Icmp(kind, _, _, quoted) = error.body else { panic!("{error:?}") };
+            assert!([3, 2].contains(&kind));
+            assert_eq!(quoted, sent[..quoted.len()], "{mss:?}");
+            // Of the same flow, as it comes again.
+            let error = Packet::read(&outside(&gateway.send(UPLINK, &framed(FROM_CLIENT, &sent))));
+            assert!(matches!(error.body, Body::Icmp(_, _, _, again) if again == quoted));
+        }
+    }
+}
+
+#[test]
 fn what_is_too_big_is_quoted_with_the_codepoint_that_it_came_with() {
     let mut gateway = marking(World::new(), DNS, 46).gateway();
     let request = Packet { tos: 0x28, ..Packet::dns(7, &[1; 1440]) };

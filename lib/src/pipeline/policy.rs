@@ -7,6 +7,7 @@ use crate::flow::{Direction, Entry, Found, Mode};
 use crate::frame::Frame;
 use crate::net::{PortId, Protocol};
 use crate::snapshot::SelectorRecord;
+use crate::wire::packet::Packet;
 use crate::wire::tcp;
 
 /// Lowers the maximum segment size that a handshake's segment announces. It tells what its sender takes,
@@ -36,15 +37,17 @@ pub(super) fn lower_mss_of<A: Wire, R: Recorder>(
     let is_limited = globals.mss_of_path != 0 || globals.mss_max != u16::MAX;
     let packet = &item.packet;
     let is_handshake = packet.protocol == Protocol::TCP && packet.flags.contains(tcp::Flags::SYN);
-    // What is to be told of is quoted as it came.
-    if !is_limited || !is_handshake || packet.ttl <= 1 {
+    if !is_limited || !is_handshake {
+        return;
+    }
+    let Some([onward, back]) = mtus_of_path(cx, frame.port(), item, entry, direction) else { return };
+    if is_told_of(packet, onward) {
         return;
     }
     let mut most = globals.mss_max;
     if globals.mss_of_path != 0 {
-        let Some(mtu) = mtu_of_path(cx, frame.port(), item, entry, direction) else { return };
         let headers = A::HEADER_LEN + tcp::HEADER_LEN;
-        most = most.min(mtu.saturating_sub(headers as u16));
+        most = most.min(onward.min(back).saturating_sub(headers as u16));
     }
     let segment = usize::from(item.at) + usize::from(packet.transport_offset);
     let end = usize::from(item.at) + usize::from(packet.len);
@@ -53,14 +56,19 @@ pub(super) fn lower_mss_of<A: Wire, R: Recorder>(
     }
 }
 
-/// The smaller of the two ways' MTUs; `None` where there is no way.
-fn mtu_of_path<A: Wire, R: Recorder>(
+/// Whether the packet's sender will be told that it goes no further: then it is quoted, as it came.
+const fn is_told_of<A>(packet: &Packet<A>, onward: u16) -> bool {
+    packet.ttl <= 1 || packet.len > onward && packet.dont_fragment
+}
+
+/// The MTUs of the way onward and of the way back; `None` where there is none.
+fn mtus_of_path<A: Wire, R: Recorder>(
     cx: &Context<'_, '_, '_, R>,
     port: PortId,
     item: &Item<A>,
     entry: &Entry<A>,
     direction: Direction,
-) -> Option<u16> {
+) -> Option<[u16; 2]> {
     let snapshot = cx.snapshot;
     let overlay = |address: A| A::overlay_hop(snapshot, address).and_then(|hop| snapshot.hop(hop));
     let back = match item.way {
@@ -77,7 +85,7 @@ fn mtu_of_path<A: Wire, R: Recorder>(
             }
         }
     };
-    Some(onward.min(back))
+    Some([onward, back])
 }
 
 /// Sets the codepoint that a service's packets towards backends shall have.
@@ -89,9 +97,7 @@ pub(super) fn mark<A: Wire, R: Recorder>(
     way: Leave<'_>,
 ) {
     let Some(dscp) = selector.and_then(SelectorRecord::dscp) else { return };
-    // What is to be told of is quoted as it came.
-    let is_told = item.packet.ttl <= 1 || item.packet.len > way.mtu() && item.packet.dont_fragment;
-    if is_told || dscp.mark(item.packet.tos) == item.packet.tos {
+    if is_told_of(&item.packet, way.mtu()) || dscp.mark(item.packet.tos) == item.packet.tos {
         return;
     }
     let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
