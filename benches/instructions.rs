@@ -2,7 +2,9 @@
 //!
 //! `valgrind --tool=callgrind --toggle-collect='weirgate::pipeline::process' BINARY WORKLOAD FRAMES`
 //!
-//! WORKLOAD is `hit`, `reply` or `new-flow`. The count divided by FRAMES is instructions a frame.
+//! WORKLOAD is `hit`, `reply` or `new-flow`. The count divided by FRAMES is instructions a frame. With a
+//! third argument, FLOWS, the table has as many flows instead of 64: `perf record` then shows what waits for
+//! memory.
 
 mod support;
 
@@ -17,7 +19,8 @@ fn main() {
         Some(other) => panic!("{other} is no workload; use hit, reply or new-flow"),
     };
     let frames = arguments.next().map_or(3200, |text| text.parse().expect("a number of frames"));
-    let mut bench = Bench::<[u8; 4]>::new(64);
+    let flows = arguments.next().map_or(64, |text| text.parse().expect("a number of flows"));
+    let mut bench = Bench::<[u8; 4]>::new(flows);
     let time = bench.run_frames(workload, frames);
-    println!("{frames} frames of {workload:?} over 64 flows, {} ns a frame", time.as_nanos() as u64 / frames);
+    println!("{frames} frames of {workload:?} over {flows} flows, {} ns a frame", time.as_nanos() as u64 / frames);
 }

@@ -147,6 +147,13 @@ impl Stream {
         Self { state: secret }
     }
 
+    /// A stream of its own for whatever has this hash; another one after each [`next`](Self::next).
+    #[must_use]
+    pub(crate) const fn branch(self, hash: u64) -> Self {
+        let [counter, a, b, c] = self.state;
+        Self { state: [counter ^ hash, a, b, c] }
+    }
+
     /// The next number: a counter run through two keyed multiply-and-fold rounds.
     #[expect(clippy::should_implement_trait, reason = "endless, so no Option to iterate over")]
     pub fn next(&mut self) -> u64 {

@@ -82,6 +82,11 @@ impl Share {
         // Inside a range of 16-bit ports.
         ((self.base + number * self.step) as u16).to_be_bytes()
     }
+
+    /// Whether a service is asked at this port of the share's address.
+    fn listens<A: Family>(&self, snapshot: &Snapshot<'_>, address: A, port: [u8; 2], protocol: Protocol) -> bool {
+        self.is_listening && snapshot.selector(address.mapped(), port, protocol).is_some()
+    }
 }
 
 /// The worker that owns the flows of an endpoint whose address is kept. Both directions carry that
@@ -112,16 +117,46 @@ pub(crate) struct Taken<'t, 'm, A: Family> {
 }
 
 impl<A: Family> Taken<'_, '_, A> {
+    /// As [`has`](Self::has), but `true` also of some that no flow has. Reads no entry.
+    fn may_have(&self, reply: &Tuple<A>, protocol: Protocol) -> bool {
+        self.flows.may_have(self.flows.hash(reply, protocol))
+    }
+
     fn has(&self, reply: &Tuple<A>, protocol: Protocol) -> bool {
         let found = self.flows.lookup(self.flows.hash(reply, protocol), reply, protocol);
         found.is_some_and(|found| Some(found.index) != self.over)
     }
 }
 
-/// Finds a reply tuple that no flow has: the peer answers to a pool address at a port of this
-/// worker's, chosen at random (RFC 6056 §3.3.1).
+impl<A> Peer<A> {
+    /// What it answers in to this endpoint.
+    fn reply_to(self, address: A, port: [u8; 2]) -> Tuple<A> {
+        let source_port = self.port.unwrap_or(port);
+        Tuple { source: self.address, destination: address, source_port, destination_port: port }
+    }
+}
+
+/// Reply tuples at random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a
+/// random one on, and whether a service listens there. At most [`TRIES`].
+pub(crate) fn draw<A: Family>(
+    snapshot: &Snapshot<'_>,
+    pool: Pool<'_, A>,
+    worker: WorkerId,
+    peer: Peer<A>,
+    random: &mut Stream,
+) -> impl Iterator<Item = (Tuple<A>, bool)> {
+    let first = reduce(random.next() as u32, pool.addresses.len() as u32);
+    let places = (0..).zip(pool.addresses).cycle().skip(first as usize).take(TRIES as usize);
+    places.filter_map(move |(place, address)| {
+        let share = pool.share(place, worker);
+        let port = share.port((share.count != 0).then(|| reduce(random.next() as u32, share.count))?);
+        Some((peer.reply_to(*address, port), share.listens(snapshot, *address, port, peer.protocol)))
+    })
+}
+
+/// Finds a reply tuple that no flow has.
 ///
-/// After [`TRIES`] random ports, [`SEARCH`] ports in a row from a random one on, unless the worker
+/// After those that [`draw`] gives, [`SEARCH`] ports in a row from a random one on, unless the worker
 /// has searched so often lately that its other packets would wait: so the last free port is found
 /// for certain where the worker has at most [`SEARCH`] ports towards the peer, and otherwise by each
 /// attempt with the probability of [`SEARCH`] in the number of ports.
@@ -133,46 +168,34 @@ pub(crate) fn allocate<A: Family>(
     pool: Pool<'_, A>,
     worker: WorkerId,
     peer: Peer<A>,
-    random: &mut Stream,
+    mut random: Stream,
     searches: &mut Budget,
 ) -> Option<Tuple<A>> {
-    let addresses = pool.addresses.len() as u32;
-    let mut draw = |below: u32| reduce(random.next() as u32, below);
-    let free = |place: u32, share: &Share, number: u32| {
-        let address = *pool.addresses.get(place as usize)?;
-        let port = share.port(number);
-        let reply = Tuple {
-            source: peer.address,
-            destination: address,
-            source_port: peer.port.unwrap_or(port),
-            destination_port: port,
-        };
-        let listens = share.is_listening && snapshot.selector(address.mapped(), port, peer.protocol).is_some();
-        (!listens && !taken.has(&reply, peer.protocol)).then_some(reply)
-    };
-    let first = draw(addresses);
-    for place in (0..addresses).cycle().skip(first as usize).take(TRIES as usize) {
-        let share = pool.share(place, worker);
-        if share.count != 0
-            && let Some(reply) = free(place, &share, draw(share.count))
-        {
-            return Some(reply);
-        }
+    // Of ports at random there are enough to pass by some that only look taken.
+    let drawn = draw(snapshot, pool, worker, peer, &mut random)
+        .find(|(reply, listens)| !listens && !taken.may_have(reply, peer.protocol));
+    if let Some((reply, _)) = drawn {
+        return Some(reply);
     }
+    let addresses = pool.addresses.len() as u32;
     if addresses == 0 || !searches.take() {
         return None;
     }
     let mut left = SEARCH;
-    let first = draw(addresses);
+    let first = reduce(random.next() as u32, addresses);
     for place in (first..addresses).chain(0..first) {
+        let address = *pool.addresses.get(place as usize)?;
         let share = pool.share(place, worker);
-        let start = draw(share.count);
+        let start = reduce(random.next() as u32, share.count);
         let count = share.count.min(left);
         left -= count;
-        for number in (start..share.count).chain(0..start).take(count as usize) {
-            if let Some(reply) = free(place, &share, number) {
-                return Some(reply);
-            }
+        let ports = (start..share.count).chain(0..start).take(count as usize).map(|number| share.port(number));
+        let free = ports.filter(|port| !share.listens(snapshot, address, *port, peer.protocol)).find_map(|port| {
+            let reply = peer.reply_to(address, port);
+            (!taken.has(&reply, peer.protocol)).then_some(reply)
+        });
+        if free.is_some() {
+            return free;
         }
     }
     None

@@ -370,6 +370,23 @@ impl<'m, A: Address> Table<'m, A> {
         }
     }
 
+    /// Asks for all that says whether there is a flow with a tuple of this hash, for one that is to be made.
+    pub(crate) fn prefetch_buckets(&self, hash: u64) {
+        for bucket in self.bucket_pair(hash) {
+            if let Some(bucket) = self.buckets.get(bucket as usize) {
+                raw::prefetch(bucket);
+            }
+        }
+    }
+
+    /// `false` where no flow has a tuple of this hash; `true` also of some that none has: one in
+    /// sixteen in a full table. Reads no entry.
+    pub(crate) fn may_have(&self, hash: u64) -> bool {
+        self.bucket_pair(hash)
+            .into_iter()
+            .any(|bucket| self.buckets.get(bucket as usize).is_some_and(|bucket| bucket.matches(tag_of(hash)) != 0))
+    }
+
     /// Second step: reads the first bucket and asks for the entry that most likely matches, whose index
     /// it tells, or for the second bucket where none does.
     #[inline(always)]

@@ -3,16 +3,19 @@
 use super::admit::{admit, begun};
 use super::error::{self, Kind};
 use super::place::{self, Placed};
-use super::{Context, Item, Recorder, Step, Way, Wire, act, pods};
+use super::{Context, Item, Recorder, Step, Way, Wire, Worker, act, pods};
 use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Table, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
-use crate::snapshot::{BackendRecord, SelectorRecord};
+use crate::snapshot::{BackendRecord, SelectorRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 
 /// The most backends that are tried for a client whose address is kept.
 const KEPT_TRIES: u64 = 8;
+
+/// Of so many ports that [`allocate`] may try, the memory is asked for ahead.
+const FORESEEN: usize = 2;
 
 /// What came of it.
 pub(super) enum Bound<A> {
@@ -22,6 +25,29 @@ pub(super) enum Bound<A> {
     Placed(Placed<A>),
     /// None; this is the frame's end.
     Verdict(Verdict),
+}
+
+/// Asks for the memory that [`bind`] will read, for a packet whose flow is not where it most likely would be.
+#[cold]
+#[inline(never)]
+pub(super) fn foresee<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &Item<A>) {
+    let packet = &item.packet;
+    if act::first_state(item).is_err() {
+        return;
+    }
+    let Some(selector) = snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
+    else {
+        return;
+    };
+    let hash = A::hash(&snapshot.globals.selector, &item.tuple(), packet.protocol);
+    let Some(backend) = snapshot.select(selector, hash) else { return };
+    let flows = A::flows_of(worker);
+    flows.prefetch_client(packet.source, false);
+    let peer = peer_of(backend, packet.protocol);
+    let mut random = worker.random(item.hash);
+    for (reply, _) in nat::draw(snapshot, A::pool(snapshot), worker.id, peer, &mut random).take(FORESEEN) {
+        flows.prefetch_buckets(flows.hash(&reply, packet.protocol));
+    }
 }
 
 /// Makes a flow for the first packet from a client to a service.
@@ -92,9 +118,9 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let reply = if keeps_client {
         keep(cx, (selector, backend, hash), &original, packet.protocol, over).ok_or(DropReason::ReplyTaken)?
     } else {
-        let (address, port) = selected::<A, R>(cx, backend);
-        let peer = nat::Peer { address, port: Some(port), protocol: packet.protocol };
-        allocate(cx, A::pool(cx.snapshot), peer, over)?
+        selected::<A, R>(cx, backend);
+        let peer = peer_of(backend, packet.protocol);
+        allocate(cx, item.hash, A::pool(cx.snapshot), peer, over)?
     };
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
@@ -161,19 +187,24 @@ pub(super) fn enter<A: Wire, R>(
     Ok(Found { index, direction: Direction::Original })
 }
 
-/// A reply tuple towards this peer that no flow has but one that is `over`.
+/// A reply tuple towards this peer that no flow has but one that is `over`, for the packet with this hash.
 pub(super) fn allocate<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
+    hash: u64,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
     over: Option<u32>,
 ) -> Result<Tuple<A>, DropReason> {
-    let worker = &mut *cx.worker;
-    let (id, mut random, mut searches) = (worker.id, worker.random, worker.searches);
-    let taken = nat::Taken { flows: A::flows(worker), over };
-    let reply = nat::allocate(taken, cx.snapshot, pool, id, peer, &mut random, &mut searches);
-    (worker.random, worker.searches) = (random, searches);
+    let (id, random, mut searches) = (cx.worker.id, cx.worker.random(hash), cx.worker.searches);
+    let taken = nat::Taken { flows: A::flows(cx.worker), over };
+    let reply = nat::allocate(taken, cx.snapshot, pool, id, peer, random, &mut searches);
+    cx.worker.searches = searches;
     reply.ok_or(DropReason::PortsExhausted)
+}
+
+/// Who answers where this backend does.
+fn peer_of<A: Wire>(backend: &BackendRecord, protocol: Protocol) -> nat::Peer<A> {
+    nat::Peer { address: A::unmapped(backend.address), port: Some(backend.port), protocol }
 }
 
 /// The backend's address and port.

@@ -29,7 +29,7 @@ mod sort;
 mod translate;
 mod worker;
 
-use crate::flow::{Table, Tuple, raw, tick};
+use crate::flow::{NO_ENTRY, Table, Tuple, raw, tick};
 use crate::frame::{BURST_FRAMES_MAX, Burst, Frame};
 use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
@@ -43,8 +43,13 @@ pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
 
-/// How many packets the second pass is ahead of the third.
+/// How many packets the second pass is ahead of the third, at the least.
 const AHEAD: usize = 8;
+
+/// How many packets' buckets, and how many packets' entries, are asked for in a row: what waits for one address
+/// to be translated then waits for the others' as well.
+const BUCKETS: usize = 8;
+const ENTRIES: usize = 4;
 
 /// Gives every frame of the burst a verdict.
 ///
@@ -82,6 +87,7 @@ pub fn process_explained<R: Recorder>(
         recorder,
     };
     for (chunk, frames) in frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
+        cx.worker.renew_random();
         for frame in frames.iter() {
             // The headers of most packets lie in the first two cache lines.
             for byte in [frame.bytes().first(), frame.bytes().get(64)].into_iter().flatten() {
@@ -89,19 +95,24 @@ pub fn process_explained<R: Recorder>(
             }
         }
         let mut items = [const { Sorted::Decided(Verdict::Host) }; BURST_FRAMES_MAX];
-        for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
-            cx.worker.count_received(frame);
-            if let Err(reason) = sort::sort(cx.worker, snapshot, frame, item) {
-                *item = Sorted::Decided(Verdict::Drop(reason));
+        for (items, frames) in items.chunks_mut(BUCKETS).zip(frames.chunks_mut(BUCKETS)) {
+            for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
+                cx.worker.count_received(frame);
+                if let Err(reason) = sort::sort(cx.worker, snapshot, frame, item) {
+                    *item = Sorted::Decided(Verdict::Drop(reason));
+                }
             }
+            items.iter().for_each(|item| ask_for_bucket(cx.worker, item));
         }
         let count = frames.len();
         for item in items.iter_mut().take(count.min(AHEAD)) {
-            ask(cx.worker, item);
+            ask(cx.worker, snapshot, item);
         }
         for (index, frame) in frames.iter_mut().enumerate() {
-            if let Some(item) = items.get_mut(index + AHEAD).filter(|_| index + AHEAD < count) {
-                ask(cx.worker, item);
+            if index % ENTRIES == 0 {
+                for item in items.iter_mut().take(count).skip(index + AHEAD).take(ENTRIES) {
+                    ask(cx.worker, snapshot, item);
+                }
             }
             let Some(item) = items.get_mut(index) else { break };
             cx.frame_index = chunk * BURST_FRAMES_MAX + index;
@@ -120,13 +131,31 @@ pub fn process_explained<R: Recorder>(
     *emitted += spares.taken;
 }
 
+/// The end of the first pass: asks for the memory that tells where the packet's flow is.
+#[inline(always)]
+fn ask_for_bucket(worker: &Worker<'_>, item: &Sorted) {
+    match item {
+        Sorted::V4(item) => worker.v4.prefetch_bucket(item.hash),
+        Sorted::V6(item) => worker.v6.prefetch_bucket(item.hash),
+        Sorted::Decided(_) => {}
+    }
+}
+
 /// Second pass: asks for the memory of the flow that the packet most likely belongs to.
 #[inline(always)]
-fn ask(worker: &Worker<'_>, item: &mut Sorted) {
+fn ask(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Sorted) {
     match item {
-        Sorted::V4(item) => item.likely = worker.v4.prefetch_entry(item.hash),
-        Sorted::V6(item) => item.likely = worker.v6.prefetch_entry(item.hash),
+        Sorted::V4(item) => ask_for(worker, snapshot, item),
+        Sorted::V6(item) => ask_for(worker, snapshot, item),
         Sorted::Decided(_) => {}
+    }
+}
+
+#[inline(always)]
+fn ask_for<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Item<A>) {
+    item.likely = A::flows_of(worker).prefetch_entry(item.hash);
+    if item.likely == NO_ENTRY {
+        bind::foresee(worker, snapshot, item);
     }
 }
 

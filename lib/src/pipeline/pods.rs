@@ -70,7 +70,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         port: (!is_echo).then_some(packet.destination_port),
         protocol: packet.protocol,
     };
-    let reply = bind::allocate(cx, pool, peer, over)?;
+    let reply = bind::allocate(cx, item.hash, pool, peer, over)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
     let tick = cx.tick;
     let found = bind::enter(cx, (original, reply), packet.protocol, state, over, |entry| {

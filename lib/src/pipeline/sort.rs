@@ -111,7 +111,6 @@ fn put<A: Wire>(
     }
     let flows = A::flows_of(worker);
     let hash = flows.hash(&tuple_of(&packet), packet.protocol);
-    flows.prefetch_bucket(hash);
     let Envelope { way, station, vlan } = envelope;
     // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
     *out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, way, station, vlan });

@@ -87,7 +87,7 @@ pub struct Worker<'m> {
     pub(super) fragments: Fragments<'m>,
     pub(super) counters: &'m Counters,
     pub(super) services: &'m [ServiceCounters],
-    pub(super) random: Stream,
+    random: Stream,
     pub(super) identification: u16,
     /// Counts the datagrams in parts that have been given an identification of the gateway's own.
     part_number: u16,
@@ -289,6 +289,15 @@ impl<'m> Worker<'m> {
     /// Forgets the IPv6 flow at this place of its table.
     pub fn forget_v6(&mut self, index: u32) {
         self.v6.remove(index);
+    }
+
+    /// The random numbers for a packet with this hash: the same each time, until they are renewed.
+    pub(super) const fn random(&self, hash: u64) -> Stream {
+        self.random.branch(hash)
+    }
+
+    pub(super) fn renew_random(&mut self) {
+        self.random.next();
     }
 
     pub(super) fn begin(&mut self, now: Instant) {

@@ -11,7 +11,7 @@
 //! have it refused where there is room for all.
 
 use super::{Age, Gone, Table};
-use crate::flow::{Address, Entry, Mode, Tuple, Worth};
+use crate::flow::{Address, Entry, Mode, Tuple, Worth, raw};
 use crate::net::Protocol;
 
 /// The table fills when half-open flows have one part of so many, or all flows all parts but one.
@@ -87,6 +87,14 @@ impl<A: Address> Table<'_, A> {
         let (other, other_is_pod) = self.get(oldest)?.client();
         let is_own = if is_pod { other == client } else { other.site() == client.site() };
         (is_own && is_pod == other_is_pod).then_some(oldest)
+    }
+
+    /// Asks for the memory of a client's counts; as [`half_open_of`](Self::half_open_of).
+    pub(crate) fn prefetch_client(&self, client: A, is_pod: bool) {
+        let (line, _) = self.place_of(client, is_pod);
+        if let Some(counts) = self.clients.get(line) {
+            raw::prefetch(counts);
+        }
     }
 
     /// Counts the half-open flow at this place, or (`begins` is false) no longer.
