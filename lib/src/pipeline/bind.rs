@@ -4,7 +4,7 @@ use super::admit::{admit, begun};
 use super::error::{self, Kind};
 use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, Worker, act, pods};
-use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Table, Tuple};
+use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
@@ -161,11 +161,13 @@ pub(super) fn enter<A: Wire, R>(
     let age = Age { tick: cx.tick, idle: &cx.snapshot.globals.idle_ticks };
     let mut gone = Gone::default();
     let flows = A::flows(cx.worker);
-    let insert = |flows: &mut Table<'_, A>| flows.insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
-    let entered = match over {
-        Some(over) => flows.in_place_of(over, insert),
-        None => insert(flows),
-    };
+    let old = over.and_then(|over| flows.take(over));
+    let entered = flows.insert_or_evict(tuples, protocol, state, age, &mut gone, fill);
+    if let Some(old) = old
+        && entered.is_err()
+    {
+        flows.put_back(old);
+    }
     let limit = cx.snapshot.globals.half_open_per_client;
     if let Ok(index) = entered
         && limit != 0

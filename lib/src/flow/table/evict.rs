@@ -11,7 +11,7 @@
 //! the one that has idled longest goes.
 
 use super::{Age, InsertError, Table, slots};
-use crate::flow::{Address, Entry, State, Tuple, Worth};
+use crate::flow::{Address, Entry, FlowTraffic, State, Tuple, Worth};
 use crate::net::Protocol;
 
 /// How many entries are looked at for flows that have idled too long, before one is refused.
@@ -63,35 +63,30 @@ impl<A: Address> Table<'_, A> {
         self.insert(original, reply, protocol, state, &fill)
     }
 
-    /// Inserts a flow that has tuples in common with the one at `over`, whose end that is. Where it is not
-    /// inserted, that one is as it was, but for its turn to give way.
-    ///
-    /// Work: beyond that of `insert`, the removal of a flow, and its return.
-    pub(crate) fn in_place_of(
-        &mut self,
-        over: u32,
-        insert: impl FnOnce(&mut Self) -> Result<u32, InsertError>,
-    ) -> Result<u32, InsertError> {
-        let old = self.get(over).copied().zip(self.traffic(over).copied());
-        self.remove(over);
-        let inserted = insert(self);
-        if let Some((old, traffic)) = old
-            && let Some(state) = old.state()
-            && inserted.is_err()
+    /// Takes a flow away whose tuples another is to have. Give it [`back`](Self::put_back) where that one is not
+    /// inserted.
+    #[cold]
+    pub(crate) fn take(&mut self, index: u32) -> Option<(Entry<A>, FlowTraffic)> {
+        let taken = self.get(index).copied().zip(self.traffic(index).copied());
+        self.remove(index);
+        taken
+    }
+
+    /// Makes a flow that was [taken](Self::take), and whose place is vacant still, what it was but for its turn
+    /// to give way.
+    #[cold]
+    pub(crate) fn put_back(&mut self, (old, traffic): (Entry<A>, FlowTraffic)) {
+        let Some(state) = old.state() else { return };
+        let back = self.insert(old.original, old.reply, Protocol(old.protocol), state, |entry| {
+            *entry = Entry { state: 0, ..old };
+        });
+        if let Ok(index) = back
+            && let Some((entry, place)) = self.get_mut(index)
         {
-            // What it had is vacant still.
-            let back = self.insert(old.original, old.reply, Protocol(old.protocol), state, |entry| {
-                *entry = Entry { state: 0, ..old };
-            });
-            if let Ok(index) = back
-                && let Some((entry, place)) = self.get_mut(index)
-            {
-                *place = traffic;
-                let before = core::mem::replace(&mut entry.state, old.state);
-                self.requeue(index, before);
-            }
+            *place = traffic;
+            let before = core::mem::replace(&mut entry.state, old.state);
+            self.requeue(index, before);
         }
-        inserted
     }
 
     /// Takes away what is in the way of a flow with tuples of these hashes; `false` where it may not,
