@@ -129,6 +129,25 @@ fn rfc4787_req9_hairpin_presents_the_external_source() {
 }
 
 #[test]
+fn rfc6040_s4_1_a_congestion_mark_that_was_taken_in_stands_outside_again() {
+    for request in requests(40_000) {
+        for ecn in [1, 2, 3] {
+            let mut gateway = World::new().gateway();
+            let request = Packet { tos: 0xb8 | ecn, ..request.clone() };
+            let mut frame = from_pod(0, &request.bytes());
+            let congested = Packet { tos: 3, ..Packet::read(&frame[14..]) };
+            let header = congested.bytes();
+            let len = if request.source.is_ipv4() { 20 } else { 40 };
+            frame[14..14 + len].copy_from_slice(&header[..len]);
+            let out = gateway.send(UNDERLAY, &frame);
+            assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{request:?}");
+            let seen = tunnelled(&out.bytes);
+            assert_eq!((Packet::read(&seen.inner).tos, seen.outer.tos), (0xb8 | 3, 3), "{request:?}");
+        }
+    }
+}
+
+#[test]
 fn rfc5382_req8_a_pod_that_is_given_itself_is_answered_through_the_gateway() {
     let mut gateway = World::new().gateway();
     let mut given = BTreeSet::new();

@@ -37,7 +37,7 @@ use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::Packet;
 use crate::wire::quote::Quote;
-use crate::wire::{Dscp, ParseError};
+use crate::wire::{Dscp, Ecn, ParseError};
 
 pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
@@ -276,6 +276,9 @@ trait Wire: Family {
     ///
     /// - `whole_len`: with the first part of an SCTP packet, bytes of all of it.
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason>;
+
+    /// Replaces the congestion mark.
+    fn set_ecn(ip: &mut [u8], ecn: Ecn);
 
     /// Replaces the differentiated services codepoint.
     fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()>;

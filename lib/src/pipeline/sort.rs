@@ -9,7 +9,7 @@ use crate::snapshot::Snapshot;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::packet::{Packet, Transport, parse_plain_v4, parse_plain_v6, parse_v4, parse_v6};
-use crate::wire::{Ecn, ParseError, ipv4, ipv6, udp};
+use crate::wire::{Ecn, ParseError, udp};
 
 /// The link's part of a frame.
 #[derive(Clone, Copy)]
@@ -151,51 +151,66 @@ fn open(
     let at = at + data_at + opened.offset;
     let envelope = Envelope { way: Way::Overlay, ..envelope };
     match opened.ethertype {
-        EtherType::IPV4 => {
-            let tos = match parse_plain_v4(inner)? {
-                Some(packet) => {
-                    put(worker, snapshot, packet, at, envelope, out);
-                    packet.tos
-                }
-                None => {
-                    let packet = parse_v4(inner)?;
-                    put_aside(worker, snapshot, packet, at, envelope, out);
-                    packet.tos
-                }
-            };
-            if let Some(ecn) = ecn_to_bring_in(tos, outer.tos)?
-                && let Some(mut header) = ipv4::HeaderMut::at_front(inner)
-            {
-                header.set_ecn(ecn);
-            }
-        }
-        EtherType::IPV6 => {
-            let tos = match parse_plain_v6(inner)? {
-                Some(packet) => {
-                    put(worker, snapshot, packet, at, envelope, out);
-                    packet.tos
-                }
-                None => {
-                    let packet = parse_v6(inner)?;
-                    put_aside(worker, snapshot, packet, at, envelope, out);
-                    packet.tos
-                }
-            };
-            if let Some(ecn) = ecn_to_bring_in(tos, outer.tos)?
-                && let Some(mut header) = ipv6::HeaderMut::at_front(inner)
-            {
-                header.set_ecn(ecn);
-            }
-        }
-        _ => return Err(DropReason::NotIp),
+        EtherType::IPV4 => match parse_plain_v4(inner)? {
+            Some(packet) => put_inner(worker, snapshot, packet, inner, outer.tos, at, envelope, out),
+            None => put_inner_aside(worker, snapshot, parse_v4(inner)?, inner, outer.tos, at, envelope, out),
+        },
+        EtherType::IPV6 => match parse_plain_v6(inner)? {
+            Some(packet) => put_inner(worker, snapshot, packet, inner, outer.tos, at, envelope, out),
+            None => put_inner_aside(worker, snapshot, parse_v6(inner)?, inner, outer.tos, at, envelope, out),
+        },
+        _ => Err(DropReason::NotIp),
+    }
+}
+
+/// As [`put`], for a packet out of VXLAN: with the congestion mark that it shall have, which an outer header
+/// that it gets again repeats.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "split off so that both families share it")]
+fn put_inner<A: Wire>(
+    worker: &Worker<'_>,
+    snapshot: &Snapshot<'_>,
+    packet: Packet<A>,
+    ip: &mut [u8],
+    outer_tos: u8,
+    at: usize,
+    envelope: Envelope,
+    out: &mut Sorted,
+) -> Result<(), DropReason> {
+    let inner = Ecn::of(packet.tos);
+    put(worker, snapshot, packet, at, envelope, out);
+    let ecn = decapsulated_ecn(inner, Ecn::of(outer_tos))?;
+    if ecn != inner {
+        bring_in::<A>(ip, ecn, out);
     }
     Ok(())
 }
 
-/// The mark that the inner packet shall have, where it differs from the one it has.
-#[inline]
-fn ecn_to_bring_in(inner_tos: u8, outer_tos: u8) -> Result<Option<Ecn>, DropReason> {
-    let inner = Ecn::of(inner_tos);
-    let ecn = decapsulated_ecn(inner, Ecn::of(outer_tos))?;
-    Ok((ecn != inner).then_some(ecn))
+/// Gives a packet that has been put in its place this congestion mark.
+#[cold]
+#[inline(never)]
+fn bring_in<A: Wire>(ip: &mut [u8], ecn: Ecn, out: &mut Sorted) {
+    A::set_ecn(ip, ecn);
+    match out {
+        Sorted::V4(Item { packet, .. }) => packet.tos = ecn.mark(packet.tos),
+        Sorted::V6(Item { packet, .. }) => packet.tos = ecn.mark(packet.tos),
+        Sorted::Decided(_) => {}
+    }
+}
+
+/// As [`put_inner`], for packets off the fast path.
+#[cold]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "as of `put_inner`")]
+fn put_inner_aside<A: Wire>(
+    worker: &Worker<'_>,
+    snapshot: &Snapshot<'_>,
+    packet: Packet<A>,
+    ip: &mut [u8],
+    outer_tos: u8,
+    at: usize,
+    envelope: Envelope,
+    out: &mut Sorted,
+) -> Result<(), DropReason> {
+    put_inner(worker, snapshot, packet, ip, outer_tos, at, envelope, out)
 }

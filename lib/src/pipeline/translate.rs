@@ -9,7 +9,7 @@ use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::packet::{Packet, Transport};
 use crate::wire::quote::{self, Quote};
-use crate::wire::{Dscp, ParseError, crc32c, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
+use crate::wire::{Dscp, Ecn, ParseError, crc32c, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
 
 /// Bytes of a source and a destination port.
 const PORTS_LEN: usize = 4;
@@ -48,6 +48,12 @@ impl Wire for [u8; 4] {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses, whole_len)
+    }
+
+    fn set_ecn(ip: &mut [u8], ecn: Ecn) {
+        if let Some(mut header) = ipv4::HeaderMut::at_front(ip) {
+            header.set_ecn(ecn);
+        }
     }
 
     fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()> {
@@ -162,6 +168,12 @@ impl Wire for [u8; 16] {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses, whole_len)
+    }
+
+    fn set_ecn(ip: &mut [u8], ecn: Ecn) {
+        if let Some(mut header) = ipv6::HeaderMut::at_front(ip) {
+            header.set_ecn(ecn);
+        }
     }
 
     fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()> {
