@@ -1,6 +1,12 @@
 //! Pings in parts: a pod's of somebody outside.
 
-use super::*;
+use std::net::IpAddr;
+
+use weirgate::verdict::DropReason;
+use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, framed, from_pod};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+
+use crate::helpers::{Cluster, at_client, at_pod, dropped, from_client, from_pods, node_of, parts};
 
 const OUT: &str = "198.51.100.7";
 const OUT_V6: &str = "2001:db8:7::7";

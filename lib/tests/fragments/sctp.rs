@@ -1,14 +1,19 @@
 //! SCTP in parts: the first waits for the last, since its checksum depends on the length of the whole.
 
-use weirgate_fixture::frames::{chunk, init_chunk};
+use weirgate::time::Span;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, chunk, framed, from_pod, init_chunk, tunnelled, unframed};
+use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
 
-use super::*;
+use crate::helpers::{
+    Cluster, all_sent, at_client, at_pod, dropped, from_client, from_pods, node_of, parts, reassembled,
+};
 
 const CLIENT_TAG: [u8; 4] = [0xc1, 0, 0, 1];
 const POD_TAG: [u8; 4] = [0xac, 0, 0, 1];
 
 /// An INIT with a parameter of so many bytes.
-pub(super) fn long_init(v6: bool, len: usize) -> Packet {
+pub(crate) fn long_init(v6: bool, len: usize) -> Packet {
     let init = if v6 { Packet::init_v6(5000, CLIENT_TAG) } else { Packet::init(5000, CLIENT_TAG) };
     let body = Body::Sctp([0; 4], init_chunk(1, CLIENT_TAG, &chunk(0x80, 0, &vec![0x5a; len])));
     Packet { body, dont_fragment: v6, ..init }

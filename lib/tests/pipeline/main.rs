@@ -1,0 +1,9 @@
+//! Frame in, verdict, frame out, and the exact counters.
+
+mod crossing;
+mod errors;
+mod flows;
+mod helpers;
+mod links;
+mod quotes;
+mod tunnel;
