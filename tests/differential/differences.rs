@@ -78,6 +78,36 @@ pub(crate) const COMMON: &[Difference] = &[
     differs("fragments in reverse over IPv6: sent", "forwarded to pod", "forwarded to pod"),
     differs("fragments with one twice over IPv6: sent", "forwarded to pod", "forwarded to pod"),
     differs("fragments without the last over IPv*: sent", "dropped", "forwarded to pod"),
+    // SCTP. What the kernel does not follow, or finds wrong, it leaves untranslated for its own SCTP; this one has none,
+    // and says so.
+    //
+    // A CRC is changed by the difference that the translation makes, so a wrong one stays as wrong, and whoever the data is
+    // for finds it (docs/decisions.md).
+    differs("wrong CRC over IPv4: *", "error 3/2 to client", "forwarded to pod"),
+    differs("wrong CRC over IPv6: *", "error 4/1 to client", "forwarded to pod"),
+    differs("wrong CRC in an association over IPv4: client's *", "error 3/2 to client", "forwarded to pod"),
+    differs("wrong CRC in an association over IPv6: client's *", "error 4/1 to client", "forwarded to pod"),
+    // Another tag moves nothing, and goes its way: its receiver tells the tags apart (RFC 9260 section 8.5), and may have
+    // begun anew through another gateway (docs/decisions.md).
+    differs("another tag with * from client over IPv4: sent", "error 3/2 to client", "forwarded to pod"),
+    differs("another tag with * from client over IPv6: sent", "error 4/1 to client", "forwarded to pod"),
+    // An association begins with INIT (RFC 9260 section 5.1); what belongs to none is dropped by name. The kernel takes up
+    // heartbeats and SHUTDOWN ACK as well, which here would be for another pod than before.
+    differs("without association * over IPv4: *", "error 3/2 to client", "dropped"),
+    differs("without association * over IPv6: *", "error 4/1 to client", "dropped"),
+    differs("out of the blue * over IPv*: *", "forwarded to pod", "dropped"),
+    // Chunks that no packet has together, and tags that no such chunk has (RFC 9260 sections 6.10, 8.5.1), are dropped by
+    // name.
+    differs("bundle * over IPv4: sent", "error 3/2 to client", "dropped"),
+    differs("bundle * over IPv6: sent", "error 4/1 to client", "dropped"),
+    // The same of chunks whose lengths cannot be. Of a length the kernel asks only that it is not 0, and it stops where the
+    // next chunk would lie past the end.
+    differs("broken chunks over IPv4: none", "error 3/2 to client", "dropped"),
+    differs("broken chunks over IPv6: none", "error 4/1 to client", "dropped"),
+    differs("broken chunks over IPv4: a second one of length 0", "error 3/2 to client", "dropped"),
+    differs("broken chunks over IPv6: a second one of length 0", "error 4/1 to client", "dropped"),
+    differs("broken chunks over IPv*: shorter than its header", "forwarded to pod", "dropped"),
+    differs("broken chunks over IPv*: longer than its packet", "forwarded to pod", "dropped"),
 ];
 
 /// Where clients' addresses are translated.
@@ -96,6 +126,15 @@ pub(crate) const CLIENTS: &[Difference] = &[
     differs("pod without flow over IPv6*", "error 1/0 to pod", "dropped"),
     differs("pod's datagram without flow over IPv4*", "error 3/0 to pod", "dropped"),
     differs("pod's datagram without flow over IPv6*", "error 1/0 to pod", "dropped"),
+    differs("pod without association over IPv4*", "error 3/0 to pod", "dropped"),
+    differs("pod without association over IPv6*", "error 1/0 to pod", "dropped"),
+    // As what clients send.
+    differs("another tag with * from pod over IPv4: sent", "error 3/2 to pod", "forwarded to client"),
+    differs("another tag with * from pod over IPv6: sent", "error 4/1 to pod", "forwarded to client"),
+    differs("wrong CRC in an association over IPv4: pod's *", "error 3/2 to pod", "forwarded to client"),
+    // Where the tunnel's own sum was right, the kernel does not look at the CRC inside; it sums up anew what it translates,
+    // and so makes a wrong CRC right.
+    differs("wrong CRC in an association over IPv6: pod's *", "forwarded to client", "forwarded to client"),
     // Options go along unchanged and unread; routes are neither recorded nor followed, which would tell clients of the
     // overlay or let them choose a way through it (docs/rfc.md, RFC 791).
     differs("headers with more over IPv4: option record route", "forwarded to pod", "forwarded to pod"),
@@ -117,10 +156,13 @@ pub(crate) const KEPT: &[Difference] = &[
         "forwarded to client",
     ),
     differs("out of window over IPv*: data from pod far off", "forwarded to client", "forwarded to client"),
+    differs("another tag with * from pod over IPv*: sent", "forwarded to client", "forwarded to client"),
+    differs("wrong CRC in an association over IPv*: pod's *", "forwarded to client", "forwarded to client"),
     // What a backend sends without a flow is dropped by name: nobody outside has asked it. The kernel forwards it as any
     // router would.
     differs("pod without flow over IPv*", "forwarded to client", "dropped"),
     differs("pod's datagram without flow over IPv*", "forwarded to client", "dropped"),
+    differs("pod without association over IPv*", "forwarded to client", "dropped"),
     // The same of errors that do not sum up or that are about none of its packets (RFC 5508 REQ-3, REQ-4).
     differs("errors about * over IPv4: wrong sum", "error 3/3 to client", "dropped"),
     differs("errors about * over IPv6: wrong sum", "error 1/4 to client", "dropped"),
@@ -133,6 +175,11 @@ pub(crate) const PODS: &[Difference] = &[
     // As towards services: sums of others are left to those whom the data is for. The kernel does not drop what it
     // cannot track; it lets it leave with the pod's own address.
     differs("pod: datagrams over IPv*: wrong sum", "forwarded to client", "forwarded to client"),
+    differs("pod: association over IPv4: client's DATA with a wrong CRC", "error 3/2 to client", "forwarded to pod"),
+    differs("pod: association over IPv6: client's DATA with a wrong CRC", "error 4/1 to client", "forwarded to pod"),
+    differs("pod: association over IPv4: ABORT with another tag", "error 3/2 to client", "forwarded to pod"),
+    differs("pod: association over IPv6: ABORT with another tag", "error 4/1 to client", "forwarded to pod"),
+    differs("pod: association over IPv*: pod's DATA with a wrong CRC", "forwarded to client", "forwarded to client"),
     // RFC 8200 section 8.1, as towards services.
     differs("pod: datagrams over IPv6: not summed", "forwarded to client", "dropped"),
     // Parts are sent on as they come, as towards services.
@@ -142,6 +189,8 @@ pub(crate) const PODS: &[Difference] = &[
     differs("pod: nobody asked for A over IPv*: A from client", "reset to client", "dropped"),
     differs("pod: nobody asked for S over IPv*: S from client", "reset to client", "dropped"),
     differs("pod: nobody asked for SA over IPv*: SA from client", "reset to client", "dropped"),
+    differs("pod: no association for * over IPv4: * from client", "error 3/2 to client", "dropped"),
+    differs("pod: no association for * over IPv6: * from client", "error 4/1 to client", "dropped"),
     differs("pod: nobody asked over IPv4: answer", "error 3/3 to client", "dropped"),
     differs("pod: nobody asked over IPv6: answer", "error 1/4 to client", "dropped"),
     // Of ICMP's questions pings alone begin a flow (RFC 5508 REQ-1; docs/rfc.md); RFC 6918 has done away with others.
@@ -150,4 +199,5 @@ pub(crate) const PODS: &[Difference] = &[
     differs("pod: ping over IPv*: reply from pod", "forwarded to client", "dropped"),
     // A connection begins with a SYN, as towards services.
     differs("pod: without flow A over IPv*: A from pod", "forwarded to client", "dropped"),
+    differs("pod: without association DATA over IPv*: DATA from pod", "forwarded to client", "dropped"),
 ];

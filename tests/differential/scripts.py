@@ -18,13 +18,16 @@ import ctypes
 import os
 import select
 import socket
+import struct
 import sys
 import time
 
 from scapy.all import (
-    ICMP, IP, TCP, UDP, VXLAN, Ether, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6TimeExceeded,
+    ICMP, IP, TCP, UDP, VXLAN, Ether, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, ICMPv6ParamProblem,
+    ICMPv6TimeExceeded,
     IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, PadN, Raw, bind_layers, checksum, fragment, fragment6,
 )
+from scapy.layers.sctp import SCTP, crc32c
 
 CLIENT = {4: "192.0.2.10", 6: "2001:db8:1::10"}
 GATEWAY = {4: "192.0.2.1", 6: "2001:db8:1::1"}
@@ -39,6 +42,12 @@ VTEP = {4: ("0a:b5:b9:10:98:4c", "0a:58:0a:4d:c8:00"), 6: ("0a:b5:b9:10:98:4e", 
 NODE_MAC = "02:00:00:00:00:02"
 TYPES = {4: 0x0800, 6: 0x86DD}
 SENTINEL = b"the step before this one is over"
+LAYERS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
+SERVICES = {"tcp": (30080, 80), "udp": (30007, 7), "sctp": (30038, 38412)}
+CHUNKS = {
+    "DATA": 0, "INIT": 1, "INIT ACK": 2, "SACK": 3, "HEARTBEAT": 4, "HEARTBEAT ACK": 5, "ABORT": 6, "SHUTDOWN": 7, "SHUTDOWN ACK": 8,
+    "ERROR": 9, "COOKIE ECHO": 10, "COOKIE ACK": 11, "SHUTDOWN COMPLETE": 14, "AUTH": 15, "RE-CONFIG": 130, "ASCONF": 193, "unknown": 63,
+}
 bind_layers(UDP, VXLAN, dport=8472)
 
 
@@ -157,7 +166,7 @@ class Play:
         at_pod, at_client = self.settle()
         for ip in at_client if self.mode == "pods" else at_pod:
             chosen = CLIENT.values() if self.mode == "kept" else POOL
-            if ip.src.startswith(tuple(chosen)) and (TCP in ip or UDP in ip or is_request(ip)) and not self.is_reset(ip):
+            if ip.src.startswith(tuple(chosen)) and (TCP in ip or UDP in ip or is_sctp(ip) or is_request(ip)) and not self.is_reset(ip):
                 self.seen = ip
         lines = [("pod", self.describe(ip)) for ip in at_pod] + [("client", self.describe(ip)) for ip in at_client]
         kinds = sorted({f"{kind} to {side}" for side, (kind, _) in lines}) or ["dropped"]
@@ -184,7 +193,7 @@ class Play:
             if layer in ip:
                 again[layer].chksum = None
         right = bytes(again.__class__(bytes(again))) == bytes(ip)
-        errors = [layer for layer in (ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded) if layer in ip]
+        errors = [layer for layer in (ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, ICMPv6ParamProblem) if layer in ip]
         if errors or (ICMP in ip and ip[ICMP].type in (3, 4, 5, 11, 12)):
             error = ip[errors[0]] if errors else ip[ICMP]
             mtu = getattr(error, "nexthopmtu" if ip.version == 4 else "mtu", None)
@@ -207,6 +216,11 @@ class Play:
             line.append(f"udp {port(ip.src, udp.sport)} > {port(ip.dst, udp.dport)} len={udp.len} summed={udp.chksum != 0}")
             line.append(f"data={bytes(udp.payload).hex()[:64]}")
             right = right or udp.chksum == 0
+        elif is_sctp(ip):
+            data = bytes(ip.payload)
+            source, target, tag = struct.unpack_from("!HHI", data)
+            right = struct.pack("!I", crc32c(data[:8] + bytes(4) + data[12:])) == data[8:12]
+            line.append(f"sctp {port(ip.src, source)} > {port(ip.dst, target)} tag={tag:#x} chunks={data[12:].hex()[:64]}")
         elif (echo := echo_of(ip)) is not None:
             data = bytes(ip.payload)
             sum_at = 20 if ip.version == 4 else 40
@@ -248,6 +262,10 @@ def echo_of(ip):
     return ip[ICMP] if ICMP in ip and ip.proto == 1 and ip[ICMP].type in (0, 8) else None
 
 
+def is_sctp(ip):
+    return (ip.proto if ip.version == 4 else ip.nh) == 132 and SCTP in ip
+
+
 def is_request(ip):
     echo = echo_of(ip)
     return echo is not None and echo.type in (8, 128)
@@ -259,9 +277,11 @@ class Flow:
     def __init__(self, play, name, family, protocol="tcp"):
         self.play, self.family, self.protocol = play, family, protocol
         self.port = next(play.ports)
-        self.service, self.target = (30080, 80) if protocol == "tcp" else (30007, 7)
+        self.service, self.target = SERVICES.get(protocol, SERVICES["udp"])
         play.name, play.seen = f"{name} over IPv{family}", None
         self.sent = {"client": self.port * 1000, "pod": self.port * 2000}
+        # By which each side of an association is called.
+        self.tags = {"client": self.port * 1001, "pod": self.port * 2001}
 
     def ip(self, side, **fields):
         seen = self.play.seen
@@ -279,7 +299,7 @@ class Flow:
         if side == "client":
             return dict(sport=self.port, dport=self.service)
         seen = self.play.seen
-        layer = TCP if self.protocol == "tcp" else UDP
+        layer = LAYERS.get(self.protocol, UDP)
         return dict(sport=self.target, dport=seen[layer].sport if seen and layer in seen else 45678)
 
     def tcp(self, side, flags, data=b"", seq=None, ack=None, chksum=None, options=(), **fields):
@@ -296,6 +316,32 @@ class Flow:
 
     def udp(self, side, data=b"datagram", chksum=None, **fields):
         return self.ip(side, **fields) / UDP(chksum=chksum, **self.ports(side)) / Raw(data)
+
+    def sctp(self, side, *chunks, tag=None, chksum=None, flags=0, **fields):
+        """A packet with these chunks, and the tag that the other side is called by unless told."""
+        other = "pod" if side == "client" else "client"
+        if tag is None:
+            tag = 0 if chunks[:1] == ("INIT",) else self.tags[other]
+        body = b"".join(self.chunk(side, chunk, flags) for chunk in chunks)
+        return self.ip(side, **fields) / SCTP(tag=tag, chksum=chksum, **self.ports(side)) / Raw(body)
+
+    def chunk(self, side, name, flags):
+        values = {
+            "DATA": bytes(12) + b"data", "SACK": bytes(12), "SHUTDOWN": bytes(4), "COOKIE ECHO": b"a cookie", "HEARTBEAT": b"\0\1\0\x08beat",
+            "HEARTBEAT ACK": b"\0\1\0\x08beat", "ERROR": b"\0\3\0\x08\0\0\0\1", "INIT": struct.pack("!IIHHI", self.tags[side], 65536, 10, 10, 1),
+        }
+        values["INIT ACK"] = values["INIT"] + b"\0\7\0\x0ca cookie"
+        value = values.get(name, b"")
+        return struct.pack("!BBH", CHUNKS[name], flags or 3 * (name == "DATA"), 4 + len(value)) + value
+
+    def says(self, side, *chunks, name=None, **more):
+        self.step(name or f"{' + '.join(chunks)} from {side}", side, self.sctp(side, *chunks, **more))
+
+    def associate(self, client="client", pod="pod"):
+        self.says(client, "INIT")
+        self.says(pod, "INIT ACK")
+        self.says(client, "COOKIE ECHO", "DATA")
+        self.says(pod, "COOKIE ACK", "SACK")
 
     def step(self, name, side, packets):
         self.play.step(name, self.play.from_client if side == "client" else self.play.from_pod, packets)
@@ -379,6 +425,109 @@ def connections(play, family):
         flow.pod(flags)
 
 
+def associations(play, family):
+    client, pod = "client", "pod"
+    flow = Flow(play, "association", family, "sctp")
+    flow.associate()
+    flow.says(pod, "DATA")
+    flow.says(client, "SACK", "DATA")
+    for side in (client, pod):
+        flow.says(side, "HEARTBEAT")
+        flow.says(side, "HEARTBEAT ACK")
+        flow.says(side, "ERROR")
+        flow.says(side, "unknown")
+        flow.says(side, "RE-CONFIG")
+        flow.says(side, "ASCONF")
+    flow.says(client, "SHUTDOWN")
+    flow.says(pod, "DATA", name="DATA from pod after it")
+    flow.says(pod, "SHUTDOWN ACK")
+    flow.says(client, "SHUTDOWN COMPLETE")
+    flow.tags = {side: tag + 7 for side, tag in flow.tags.items()}
+    flow.says(client, "INIT", name="INIT after the end")
+    flow.says(pod, "INIT ACK", name="INIT ACK after the end")
+    flow = Flow(play, "association that the pod shuts down", family, "sctp")
+    flow.associate()
+    flow.says(pod, "SHUTDOWN")
+    flow.says(client, "SHUTDOWN ACK")
+    flow.says(pod, "SHUTDOWN COMPLETE")
+    flow.says(client, "DATA", name="DATA from client after the end")
+    for side, other in ((client, pod), (pod, client)):
+        flow = Flow(play, f"association that the {side} aborts", family, "sctp")
+        flow.associate()
+        flow.says(side, "ABORT")
+        flow.says(other, "DATA", name=f"DATA from {other} after it")
+        flow.says(client, "INIT", name="INIT after it")
+    flow = Flow(play, "association refused", family, "sctp")
+    flow.says(client, "INIT")
+    flow.says(pod, "ABORT")
+    flow.says(client, "INIT", name="INIT again")
+    flow = Flow(play, "association refused by a reflected tag", family, "sctp")
+    flow.says(client, "INIT")
+    flow.says(pod, "INIT ACK")
+    flow.says(client, "COOKIE ECHO")
+    flow.says(pod, "ABORT", flags=1, tag=flow.tags[pod])
+    flow = Flow(play, "association begun twice", family, "sctp")
+    flow.says(client, "INIT")
+    flow.says(client, "INIT", name="the same INIT")
+    flow.says(pod, "INIT ACK")
+    flow.says(pod, "INIT ACK", name="the same INIT ACK")
+    flow.says(client, "COOKIE ECHO")
+    flow.says(client, "COOKIE ECHO", name="the same COOKIE ECHO")
+    flow.says(pod, "COOKIE ACK")
+    flow.says(pod, "COOKIE ACK", name="the same COOKIE ACK")
+    flow = Flow(play, "association begun anew", family, "sctp")
+    flow.associate()
+    flow.tags = {side: tag + 7 for side, tag in flow.tags.items()}
+    for side, chunk in ((client, "INIT"), (pod, "INIT ACK"), (client, "COOKIE ECHO"), (pod, "COOKIE ACK"), (client, "DATA"), (pod, "DATA")):
+        flow.says(side, chunk, name=f"{chunk} anew from {side}")
+    for side in (client, pod):
+        for chunk in ("DATA", "SACK", "HEARTBEAT", "ABORT", "SHUTDOWN", "SHUTDOWN ACK", "SHUTDOWN COMPLETE", "COOKIE ECHO"):
+            # Of these the kernel lets one pass.
+            title = "a tag out of the blue" if chunk in ("HEARTBEAT", "SHUTDOWN ACK") else "another tag"
+            flow = Flow(play, f"{title} with {chunk} from {side}", family, "sctp")
+            flow.associate()
+            flow.says(side, chunk, name="sent", tag=12345)
+            flow.says(client, "DATA", name="DATA from client after it")
+            flow.says(pod, "DATA", name="DATA from pod after it")
+    for chunks, tag in (
+        (("INIT", "DATA"), 0), (("INIT",), 77), (("INIT ACK", "DATA"), None), (("SHUTDOWN COMPLETE", "DATA"), None),
+        (("DATA", "COOKIE ECHO"), None), (("DATA",), 0), (("DATA", "ABORT"), None), (("SACK", "SHUTDOWN"), None),
+    ):
+        title = "allowed bundle" if chunks[1:] in (("ABORT",), ("SHUTDOWN",)) else "bundle"
+        flow = Flow(play, f"{title} {' + '.join(chunks)} tag {'its own' if tag is None else tag}", family, "sctp")
+        flow.associate()
+        flow.says(client, *chunks, name="sent", tag=tag)
+        flow.says(client, "DATA", name="DATA after it")
+    for chunk in CHUNKS:
+        if chunk != "INIT":
+            title = "out of the blue" if chunk in ("HEARTBEAT", "HEARTBEAT ACK", "SHUTDOWN ACK") else "without association"
+            flow = Flow(play, f"{title} {chunk}", family, "sctp")
+            flow.says(client, chunk)
+    flow = Flow(play, "wrong CRC", family, "sctp")
+    flow.says(client, "INIT", name="INIT with a wrong CRC", chksum=0x1234)
+    flow = Flow(play, "wrong CRC in an association", family, "sctp")
+    flow.associate()
+    flow.says(client, "DATA", name="client's DATA with a wrong CRC", chksum=0x1234)
+    flow.says(client, "ABORT", name="client's ABORT with a wrong CRC", chksum=0x1234)
+    flow.says(pod, "DATA", name="pod's DATA with a wrong CRC", chksum=0x1234)
+    flow.says(client, "DATA", name="DATA after them")
+    flow = Flow(play, "broken chunks", family, "sctp")
+    flow.associate()
+    head = lambda: flow.ip(client) / SCTP(tag=flow.tags[pod], **flow.ports(client))
+    for name, body in (
+        ("none", b""), ("shorter than its header", b"\0\3\0\3"), ("longer than its packet", b"\0\3\0\x40" + bytes(12)),
+        ("a second one of length 0", b"\3\0\0\x10" + bytes(12) + bytes(4)),
+    ):
+        flow.step(name, client, head() / Raw(body))
+    flow.says(client, "DATA", name="DATA after them")
+    if family == 4 and play.mode == "clients":
+        # Of an address without a route the kernel tells a host five times at once, and then once a second.
+        time.sleep(5)
+    flow = Flow(play, "pod without association", family, "sctp")
+    for chunk in ("INIT", "INIT ACK", "DATA", "ABORT"):
+        flow.says(pod, chunk)
+
+
 def datagrams(play, family):
     flow = Flow(play, "datagrams", family, "udp")
     flow.step("request", "client", flow.udp("client"))
@@ -404,17 +553,18 @@ def datagrams(play, family):
 
 
 def errors(play, family):
-    for protocol in ("tcp", "udp"):
+    for protocol in ("tcp", "udp", "sctp"):
         flow = Flow(play, f"errors about {protocol}", family, protocol)
-        request = flow.tcp("client", "S") if protocol == "tcp" else flow.udp("client")
-        flow.step("request", "client", request)
+        requests = {"tcp": lambda: flow.tcp("client", "S"), "udp": lambda: flow.udp("client"), "sctp": lambda: flow.sctp("client", "INIT")}
+        flow.step("request", "client", requests[protocol]())
         inner = play.seen
-        answer = flow.tcp("pod", "SA") if protocol == "tcp" else flow.udp("pod")
+        answers = {"tcp": lambda: flow.tcp("pod", "SA"), "udp": lambda: flow.udp("pod"), "sctp": lambda: flow.sctp("pod", "INIT ACK")}
+        answer = answers[protocol]()
         flow.step("answer", "pod", answer)
         outside = flow.ip("pod")
         back = answer.copy()
         back.src, back.dst = GATEWAY[family], CLIENT[family]
-        layer = TCP if protocol == "tcp" else UDP
+        layer = LAYERS[protocol]
         back[layer].sport, back[layer].dport, back[layer].chksum = flow.service, flow.port, None
         pool = inner.src if inner else outside.dst
         for kind, mtu in (("unreachable", 0), ("port", 0), ("too big", 1400), ("time", 0)):
@@ -429,7 +579,8 @@ def errors(play, family):
         flow.step("about no flow", "client", flow.error("port", stranger, CLIENT[family], GATEWAY[family]))
         nested = flow.error("port", inner, POD[family], pool)
         flow.step("about an error", "pod", flow.error("port", nested, ROUTER[family], pool))
-        flow.step("data after them", "client", flow.tcp("client", "A") if protocol == "tcp" else flow.udp("client"))
+        after = {"tcp": lambda: flow.tcp("client", "A"), "udp": lambda: flow.udp("client"), "sctp": lambda: flow.sctp("client", "COOKIE ECHO")}
+        flow.step("data after them", "client", after[protocol]())
 
 
 def headers(play, family):
@@ -562,7 +713,7 @@ class PodFlow(Flow):
         if side == "pod":
             return dict(sport=self.port, dport=self.service)
         seen = self.play.seen
-        layer = TCP if self.protocol == "tcp" else UDP
+        layer = LAYERS.get(self.protocol, UDP)
         return dict(sport=self.service, dport=seen[layer].sport if seen and layer in seen else 45678)
 
     def ping(self, side, kind="request", seq=1, ident=None, data=b"echo", **fields):
@@ -594,6 +745,29 @@ def pods_connections(play, family):
         flow.client(flags)
     flow = PodFlow(play, "without flow A", family)
     flow.pod("A")
+
+
+def pods_associations(play, family):
+    flow = PodFlow(play, "association", family, "sctp")
+    flow.associate(client="pod", pod="client")
+    for side in ("client", "pod"):
+        flow.says(side, "DATA")
+        flow.says(side, "HEARTBEAT")
+    flow.says("client", "ABORT", name="ABORT with another tag", tag=12345)
+    flow.says("client", "DATA", name="client's DATA with a wrong CRC", chksum=0x1234)
+    flow.says("pod", "DATA", name="pod's DATA with a wrong CRC", chksum=0x1234)
+    flow.says("client", "SHUTDOWN")
+    flow.says("pod", "SHUTDOWN ACK")
+    flow.says("client", "SHUTDOWN COMPLETE")
+    flow = PodFlow(play, "association refused", family, "sctp")
+    flow.says("pod", "INIT")
+    flow.says("client", "ABORT")
+    flow.says("pod", "INIT", name="INIT again")
+    for chunk in ("INIT", "INIT ACK", "DATA", "ABORT"):
+        flow = PodFlow(play, f"no association for {chunk}", family, "sctp")
+        flow.says("client", chunk)
+    flow = PodFlow(play, "without association DATA", family, "sctp")
+    flow.says("pod", "DATA")
 
 
 def pods_datagrams(play, family):
@@ -686,9 +860,9 @@ def echoes(play, family):
 
 
 SCENES = {
-    "clients": (connections, datagrams, errors, headers, parts, echoes),
-    "kept": (connections, datagrams, errors, parts),
-    "pods": (pods_connections, pods_datagrams, pods_pings, pods_errors, pods_parts),
+    "clients": (connections, associations, datagrams, errors, headers, parts, echoes),
+    "kept": (connections, associations, datagrams, errors, parts),
+    "pods": (pods_connections, pods_associations, pods_datagrams, pods_pings, pods_errors, pods_parts),
 }
 
 
