@@ -249,3 +249,20 @@ fn identifiers_of_echoes_run_out_as_ports_do() {
     let out = gateway.send(UNDERLAY, &from_pod(0, &with_identifier(&requests()[2], 9).bytes()));
     assert_eq!(out.verdict, Verdict::Drop(DropReason::PortsExhausted));
 }
+
+/// An error has no identifier; where one is quoted, it is not taken for a ping whose identifier is 0.
+#[test]
+fn an_error_about_an_error_is_none_about_a_ping() {
+    for request in requests().into_iter().filter(|request| matches!(request.body, Body::Icmp(..))) {
+        let mut gateway = masquerading().gateway();
+        let ping = with_identifier(&request, 0);
+        sent(&mut gateway, &ping);
+        let kind = if ping.source.is_ipv4() { 3 } else { 1 };
+        let about =
+            |packet: &Packet| Packet::new(ping.source, ping.destination, Body::Icmp(kind, 1, [0; 4], packet.bytes()));
+        sent(&mut gateway, &about(&ping.answer(0, b"")));
+        let error = Packet::new(ping.destination, ping.source, Body::Icmp(kind, 1, [0; 4], ping.bytes()));
+        let out = gateway.send(UNDERLAY, &from_pod(0, &about(&error).bytes()));
+        assert_eq!(out.verdict, Verdict::Drop(DropReason::IcmpUnmatched), "{ping:?}");
+    }
+}

@@ -216,3 +216,35 @@ fn a_flows_state_and_protocol_agree() {
         assert_whole(&second);
     }
 }
+
+#[test]
+fn an_entry_that_no_process_writes_is_dropped() {
+    type Harm = fn(&mut Entry<V4>);
+    let harms: [(&str, Harm); 6] = [
+        ("a mode that is none", |entry| entry.mode = Mode::Hairpin as u8 + 1),
+        ("one tuple for both directions", |entry| entry.reply = entry.original),
+        ("a request from nobody", |entry| entry.original.source = [0; 4]),
+        ("a request to nobody", |entry| entry.original.destination = [0; 4]),
+        ("an answer from nobody", |entry| entry.reply.source = [0; 4]),
+        ("an answer to nobody", |entry| entry.reply.destination = [0; 4]),
+    ];
+    for (harm, do_harm) in harms {
+        let mut memory = Memory::new(Table::<V4>::memory_bytes(256));
+        let mut first = table(256, &mut memory);
+        let [harmed, other] = [1, 2].map(|n| insert(&mut first, n, n).unwrap());
+        do_harm(first.get_mut(harmed).unwrap().0);
+        let bytes = Table::<V4>::memory_bytes(256);
+        let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes)).unwrap();
+        assert_eq!(adopted, Adopted { flows: 1, damaged: 1 }, "{harm}");
+        assert_eq!(find(&second, &tuple(2, 7)).map(|found| found.index), Some(other), "{harm}");
+        assert_whole(&second);
+    }
+}
+
+#[test]
+fn the_secret_is_the_tables_own() {
+    let mut memory = Memory::new(Table::<V4>::memory_bytes(256));
+    let hash = table(256, &mut memory).hash(&tuple(1, 7), Protocol::TCP);
+    let (second, _) = attach(256, &mut memory).unwrap();
+    assert_eq!(second.hash(&tuple(1, 7), Protocol::TCP), hash);
+}
