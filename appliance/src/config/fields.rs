@@ -1,6 +1,8 @@
 //! Every field of the configuration file, described once: the reader, its error messages and
 //! `docs/configuration.md` all come from here.
 
+use super::CONTROL_SOCKET_BYTES_MAX;
+
 /// A table of the file.
 #[derive(Debug)]
 pub struct Section {
@@ -92,7 +94,7 @@ impl Kind {
             }
             Self::Port => "a port".into(),
             Self::Ports => "a range of ports".into(),
-            Self::SocketPath => "an absolute path of at most 107 bytes".into(),
+            Self::SocketPath => format!("an absolute path of at most {CONTROL_SOCKET_BYTES_MAX} bytes"),
             Self::Directory => "the absolute path of a directory".into(),
             Self::Interface => "an interface name".into(),
             Self::Name => "a name".into(),

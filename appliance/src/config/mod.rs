@@ -29,6 +29,10 @@ use problem::{Findings, Place};
 /// Where the control socket lies unless the configuration says otherwise.
 pub const CONTROL_SOCKET: &str = "/run/weirgate/control.sock";
 
+/// The longest path of a control socket: with the ending under which the socket lies beside it until the gateway
+/// forwards, it still is a socket's address.
+pub const CONTROL_SOCKET_BYTES_MAX: usize = 98;
+
 /// A checked configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {

@@ -7,11 +7,10 @@ use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 use weirgate::net::{Endpoint, Mac};
 
+use super::CONTROL_SOCKET_BYTES_MAX;
 use super::fields::{Absent, Field, Kind, SECTIONS, Section};
 use super::problem::{Findings, Located, Place, nearest};
 
-/// The longest path that fits `sockaddr_un` with its closing zero (unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
 /// The longest interface name, without the closing zero (`IFNAMSIZ` less one).
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -316,7 +315,10 @@ impl Value for String {
         let fits = match field.kind {
             Kind::Word(words) => words.contains(&text),
             Kind::SocketPath => {
-                text.starts_with('/') && !text.ends_with('/') && text.len() <= SOCKET_PATH_MAX && !text.contains('\0')
+                text.starts_with('/')
+                    && !text.ends_with('/')
+                    && text.len() <= CONTROL_SOCKET_BYTES_MAX
+                    && !text.contains('\0')
             }
             Kind::Directory => text.starts_with('/') && text.len() < libc::PATH_MAX as usize && !text.contains('\0'),
             // dev_valid_name() of the kernel: these and no others.

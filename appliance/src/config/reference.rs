@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::CONTROL_SOCKET_BYTES_MAX;
 use super::fields::{Absent, Field, Kind, SECTIONS, Section, alternatives};
 
 const HEAD: &str = "\
@@ -71,7 +72,7 @@ fn kind(field: &Field) -> String {
         }
         Kind::Port => "port, 1 to 65535".into(),
         Kind::Ports => "ports, `FIRST-LAST`".into(),
-        Kind::SocketPath => "absolute path, at most 107 bytes".into(),
+        Kind::SocketPath => format!("absolute path, at most {CONTROL_SOCKET_BYTES_MAX} bytes"),
         Kind::Directory => "absolute path".into(),
         Kind::Interface => "interface name".into(),
         Kind::Name => "name: 1 to 63 letters, digits, `-`, `_`, `.`, `/`, `:`".into(),

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::starting::{Starting, beside};
 use super::{Filter, Status};
+use crate::config::CONTROL_SOCKET_BYTES_MAX;
 
 /// How long a client may take to say what it wants, and to read the next part of its answer; and how long
 /// a client waits for the answer to begin.
@@ -39,6 +40,11 @@ const WAITING: &str = ".starting";
 /// What it is followed by where the socket of a gateway that has let go is found, should its successor not
 /// live to forward.
 const KEPT: &str = ".kept";
+/// The longest path that fits `sockaddr_un` with its closing zero (unix(7)).
+const ADDRESS_BYTES_MAX: usize = 107;
+
+const _: () = assert!(CONTROL_SOCKET_BYTES_MAX + WAITING.len() <= ADDRESS_BYTES_MAX);
+const _: () = assert!(CONTROL_SOCKET_BYTES_MAX + KEPT.len() <= ADDRESS_BYTES_MAX);
 
 /// What a client wants.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]

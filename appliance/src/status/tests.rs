@@ -9,6 +9,7 @@ use weirgate::counters::Counters;
 use weirgate::verdict::DropReason;
 
 use super::*;
+use crate::config;
 
 fn sample() -> Status {
     let counters = Counters::default();
@@ -430,6 +431,31 @@ fn a_gateway_that_has_let_go_finds_its_socket_again_and_a_dead_successor_s_goes(
     leave();
     assert!(remove_stale(&path).unwrap());
     assert_eq!(names(), [""; 0]);
+}
+
+#[test]
+fn a_path_that_check_takes_is_one_that_a_gateway_can_start_and_hand_over_on() {
+    let directory = Directory::new("long");
+    let fixed = directory.0.as_os_str().len() + 1;
+    let is_taken = |path: &Path| {
+        let file = format!("[gateway]\ncontrol_socket = \"{}\"\n", path.display());
+        let refused = config::check("w.toml", &file).unwrap_err();
+        refused.errors.iter().all(|error| error.field != "gateway.control_socket")
+    };
+    let of_bytes = |bytes: usize| directory.0.join("x".repeat(bytes.checked_sub(fixed).expect("a short directory")));
+    let path = (fixed + 1..200).map(of_bytes).take_while(|path| is_taken(path)).last().expect("a path is taken");
+    assert_eq!(path.as_os_str().len(), config::CONTROL_SOCKET_BYTES_MAX);
+
+    let mut server = Server::bind(&path, false).unwrap();
+    server.announce().unwrap();
+    server.keep().unwrap();
+    let mut successor = Server::bind(&path, true).unwrap();
+    successor.announce().unwrap();
+    server.announce_again().unwrap();
+    drop(successor);
+    drop(server);
+    assert!(!remove_stale(&path).unwrap());
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0, "nothing is left");
 }
 
 #[test]

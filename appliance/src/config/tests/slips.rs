@@ -35,7 +35,7 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "poll = \"busy\"",
         "control_socket = \"run/x\"",
-        "w.toml:2:18: gateway.control_socket: \"run/x\" is not an absolute path of at most 107 bytes; use one such as \
+        "w.toml:2:18: gateway.control_socket: \"run/x\" is not an absolute path of at most 98 bytes; use one such as \
          \"/run/weirgate/control.sock\"",
     ),
     (
