@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Checked, Config, Problem, Refused};
-use crate::status::{Conn, ConnsEnd, Filter, Stations};
+use crate::status::{Conn, ConnsEnd, Filter, InState, OfProtocol, Stations};
 use crate::xdp::{self, Mode, Removed};
 use crate::{gateway, status};
 
@@ -100,10 +100,10 @@ pub struct ConnsOptions {
     pub backend: Option<Stations>,
     /// Only flows in this state, such as `established`.
     #[arg(long, value_name = "STATE")]
-    pub state: Option<String>,
+    pub state: Option<InState>,
     /// Only flows of this protocol, by name or number.
     #[arg(long, value_name = "PROTOCOL")]
-    pub protocol: Option<String>,
+    pub protocol: Option<OfProtocol>,
     /// Print JSON, an object a line, for programs.
     #[arg(long)]
     pub json: bool,
@@ -273,22 +273,23 @@ fn conns(options: ConnsOptions) -> ExitCode {
         Ok(lines) => lines,
         Err(error) => return refused(&error),
     };
-    match print_conns(lines, json) {
-        Ok(Some(_)) => ExitCode::SUCCESS,
+    let cause = match print_conns(lines, json) {
+        Ok((printed, Some(ConnsEnd { listed }))) if printed == listed => return ExitCode::SUCCESS,
         // A reader that has gone away wants no more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        end => {
-            let cause = end.err().map_or_else(|| "the gateway ended it".to_owned(), |error| error.to_string());
-            let _ = writeln!(io::stderr().lock(), "weirgate: the list is not whole: {cause}; ask again");
-            ExitCode::from(REFUSED)
-        }
-    }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+        Ok((printed, Some(ConnsEnd { listed }))) => format!("the gateway has listed {listed} flows and {printed} came"),
+        Ok((_, None)) => "the gateway ended it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let _ = writeln!(io::stderr().lock(), "weirgate: the list is not whole: {cause}; ask again");
+    ExitCode::from(REFUSED)
 }
 
-/// Prints the flows as they come; how many the gateway says it has listed, where it came to an end.
-fn print_conns(mut lines: impl BufRead, json: bool) -> io::Result<Option<ConnsEnd>> {
+/// Prints the flows as they come; how many, and what the gateway says at the end of its list, where it came to one.
+fn print_conns(mut lines: impl BufRead, json: bool) -> io::Result<(u64, Option<ConnsEnd>)> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut line = Vec::new();
+    let mut printed = 0;
     while lines.read_until(b'\n', &mut line)? > 0 {
         if line == b"\n" {
             // The gateway has found nothing for a while; whoever reads gets what there is.
@@ -297,13 +298,14 @@ fn print_conns(mut lines: impl BufRead, json: bool) -> io::Result<Option<ConnsEn
             continue;
         }
         match serde_json::from_slice::<ConnsEnd>(&line) {
-            Ok(end) => return out.flush().map(|()| Some(end)),
+            Ok(end) => return out.flush().map(|()| (printed, Some(end))),
             Err(_) if json => out.write_all(&line)?,
             Err(_) => writeln!(out, "{}", serde_json::from_slice::<Conn>(&line)?)?,
         }
+        printed += 1;
         line.clear();
     }
-    out.flush().map(|()| None)
+    out.flush().map(|()| (printed, None))
 }
 
 fn detach(options: &DetachOptions) -> ExitCode {

@@ -112,17 +112,31 @@ impl Protocol {
     pub const ICMPV6: Self = Self(58);
     /// SCTP (RFC 9260).
     pub const SCTP: Self = Self(132);
+
+    /// The name; `None` for a protocol that flows do not have.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::ICMP => "icmp",
+            Self::TCP => "tcp",
+            Self::UDP => "udp",
+            Self::ICMPV6 => "icmpv6",
+            Self::SCTP => "sctp",
+            Self(_) => return None,
+        })
+    }
+
+    /// Every protocol that has a [`name`](Self::name), by number.
+    pub fn named() -> impl Iterator<Item = (Self, &'static str)> {
+        (0..=u8::MAX).map(Self).filter_map(|protocol| Some((protocol, protocol.name()?)))
+    }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::ICMP => f.pad("icmp"),
-            Self::TCP => f.pad("tcp"),
-            Self::UDP => f.pad("udp"),
-            Self::ICMPV6 => f.pad("icmpv6"),
-            Self::SCTP => f.pad("sctp"),
-            Self(other) => write!(f, "protocol-{other}"),
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => write!(f, "protocol-{}", self.0),
         }
     }
 }

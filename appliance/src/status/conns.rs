@@ -1,11 +1,14 @@
 //! What `weirgate conns` tells: a flow, the filter that picks it, and the line that a person reads.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weirgate::flow::State;
+use weirgate::net::Protocol;
 
 /// A flow.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -89,26 +92,23 @@ pub struct Filter {
     /// To these backends.
     pub backend: Option<Stations>,
     /// In this state.
-    pub state: Option<String>,
-    /// Of this protocol, by name or number.
-    pub protocol: Option<String>,
+    pub state: Option<InState>,
+    /// Of this protocol.
+    pub protocol: Option<OfProtocol>,
 }
 
 impl Filter {
     /// Whether the flow is one to show.
     #[must_use]
     pub fn picks(&self, conn: &Conn) -> bool {
-        let is = |wanted: &Option<String>, found: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted.replace('-', "_").eq_ignore_ascii_case(found))
-        };
         let among = |wanted: &Option<Stations>, address, port| {
             wanted.as_ref().is_none_or(|wanted| wanted.contains(address, port))
         };
         self.service.as_ref().is_none_or(|service| *service == conn.service)
             && among(&self.client, conn.original.source, conn.original.source_port)
             && among(&self.backend, conn.reply.source, conn.reply.source_port)
-            && is(&self.state, &conn.state)
-            && (is(&self.protocol, &conn.protocol) || is(&self.protocol, &conn.protocol_number.to_string()))
+            && self.state.is_none_or(|InState(state)| state.name() == conn.state)
+            && self.protocol.is_none_or(|OfProtocol(protocol)| protocol.0 == conn.protocol_number)
     }
 }
 
@@ -146,21 +146,71 @@ impl FromStr for Stations {
     }
 }
 
-impl TryFrom<String> for Stations {
-    type Error = String;
+/// A state, and those of other protocols with the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(try_from = "String", into = "String")]
+pub struct InState(State);
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl FromStr for InState {
+    type Err = String;
+
+    /// In small letters or large ones, with `-` or `_`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = text.replace('-', "_");
+        let named = || State::ALL.iter().filter(|state| !state.name().is_empty());
+        named().find(|state| state.name().eq_ignore_ascii_case(&wanted)).copied().map(Self).ok_or_else(|| {
+            let known: BTreeSet<String> = named().map(|state| state.name().to_ascii_lowercase()).collect();
+            format!("no such state; use one of {}", Vec::from_iter(known).join(", "))
+        })
     }
 }
 
-impl From<Stations> for String {
-    fn from(stations: Stations) -> Self {
-        match stations.port {
-            Some(port) => std::net::SocketAddr::new(stations.subnet.addr(), port).to_string(),
-            None => stations.subnet.to_string(),
-        }
+/// A protocol that flows have.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(try_from = "String", into = "String")]
+pub struct OfProtocol(Protocol);
+
+impl FromStr for OfProtocol {
+    type Err = String;
+
+    /// By name or number.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_it =
+            |(protocol, name): &(Protocol, &str)| name.eq_ignore_ascii_case(text) || text == protocol.0.to_string();
+        Protocol::named().find(is_it).map(|(protocol, _)| Self(protocol)).ok_or_else(|| {
+            let known: Vec<String> =
+                Protocol::named().map(|(protocol, name)| format!("{name} ({})", protocol.0)).collect();
+            format!("no protocol that flows have; use one of {}", known.join(", "))
+        })
     }
+}
+
+/// What the gateway is asked with is read as the command line is.
+macro_rules! text_of {
+    ($($filter:ty: |$value:ident| $text:expr;)+) => {$(
+        impl TryFrom<String> for $filter {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$filter> for String {
+            fn from($value: $filter) -> Self {
+                $text
+            }
+        }
+    )+};
+}
+
+text_of! {
+    Stations: |stations| match stations.port {
+        Some(port) => std::net::SocketAddr::new(stations.subnet.addr(), port).to_string(),
+        None => stations.subnet.to_string(),
+    };
+    InState: |of| of.0.name().to_owned();
+    OfProtocol: |of| of.0.to_string();
 }
 
 /// The last line of a list that is whole.
@@ -233,6 +283,8 @@ mod tests {
         let all = Filter::default();
         assert!(all.picks(&conn()));
         let stations = |text: &str| Some(text.parse::<Stations>().unwrap());
+        let state = |text: &str| Some(text.parse::<InState>().unwrap());
+        let protocol = |text: &str| Some(text.parse::<OfProtocol>().unwrap());
         for (filter, expected) in [
             (Filter { service: Some("web".into()), ..all.clone() }, true),
             (Filter { service: Some("dns".into()), ..all.clone() }, false),
@@ -240,16 +292,40 @@ mod tests {
             (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:80"), ..all.clone() }, true),
             (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:81"), ..all.clone() }, false),
             (Filter { backend: stations("fd77::/48"), ..all.clone() }, false),
-            (Filter { state: Some("established".into()), ..all.clone() }, true),
-            (Filter { state: Some("fin-wait".into()), ..all.clone() }, false),
-            (Filter { protocol: Some("6".into()), ..all.clone() }, true),
-            (Filter { protocol: Some("udp".into()), ..all.clone() }, false),
+            (Filter { state: state("established"), ..all.clone() }, true),
+            (Filter { state: state("fin-wait"), ..all.clone() }, false),
+            (Filter { protocol: protocol("6"), ..all.clone() }, true),
+            (Filter { protocol: protocol("TCP"), ..all.clone() }, true),
+            (Filter { protocol: protocol("udp"), ..all.clone() }, false),
         ] {
             assert_eq!(filter.picks(&conn()), expected, "{filter:?}");
             let json = serde_json::to_string(&filter).unwrap();
             assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
         }
         assert!("10.77.74".parse::<Stations>().unwrap_err().contains("10.77.74.10:80"));
+    }
+
+    #[test]
+    fn a_word_that_no_flow_can_have_is_refused_with_those_that_it_can() {
+        for name in State::ALL.iter().map(|state| state.name()).filter(|name| !name.is_empty()) {
+            for written in [name.to_owned(), name.to_lowercase(), name.to_lowercase().replace('_', "-")] {
+                assert_eq!(String::from(written.parse::<InState>().unwrap()), name);
+            }
+        }
+        for wrong in ["", "stablished", "established ", "tcp"] {
+            assert_eq!(
+                wrong.parse::<InState>().unwrap_err(),
+                "no such state; use one of close, close_wait, closed, cookie_echoed, cookie_wait, established, fin_wait, \
+                 last_ack, shutdown_ack_sent, shutdown_recd, shutdown_sent, syn_recv, syn_sent, syn_sent2, time_wait"
+            );
+        }
+        for wrong in ["", "tpc", "47", "256", "06"] {
+            assert_eq!(
+                wrong.parse::<OfProtocol>().unwrap_err(),
+                "no protocol that flows have; use one of icmp (1), tcp (6), udp (17), icmpv6 (58), sctp (132)"
+            );
+        }
+        assert!(serde_json::from_str::<Filter>("{\"state\": \"stablished\"}").is_err());
     }
 
     #[test]

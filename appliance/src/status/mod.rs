@@ -12,7 +12,7 @@ mod table;
 mod tests;
 
 pub(crate) use conns::push_line;
-pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, Stations};
+pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, InState, OfProtocol, Stations};
 pub use counters::{COUNTERS, Counter, reference};
 pub use fill::Watch;
 pub use model::{

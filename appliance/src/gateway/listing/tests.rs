@@ -151,7 +151,7 @@ fn list_without_end(
         move || client(UnixStream::connect(path).expect("a gateway"), end)
     });
     let (listers, mut listed) = played();
-    let filter = Filter { protocol: Some(protocol.to_owned()), ..Filter::default() };
+    let filter = Filter { protocol: Some(protocol.parse().unwrap()), ..Filter::default() };
     let (services, mut other) = (Services::new(), 0);
     let ended = block_on(async {
         let mut asking = server.accept().await;
