@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, RawFd};
 
-use aya::maps::{HashMap, LpmTrie, MapData, PerCpuArray, XskMap, lpm_trie::Key};
+use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, XskMap, lpm_trie::Key};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use ipnet::IpNet;
@@ -85,10 +86,63 @@ struct Attached {
     replaced: Option<ProgramFd>,
 }
 
-/// A table in the kernel and what we have put there.
+/// A table in the kernel and what it holds of ours.
 struct Table<M, K> {
     map: M,
     keys: HashSet<K>,
+}
+
+/// A map in the kernel whose keys say all.
+trait Keys<K> {
+    fn put(&mut self, key: &K) -> Result<(), MapError>;
+    fn take(&mut self, key: &K) -> Result<(), MapError>;
+}
+
+impl Keys<EndpointKey> for HashMap<MapData, EndpointKey, u8> {
+    fn put(&mut self, key: &EndpointKey) -> Result<(), MapError> {
+        self.insert(key, 1, 0)
+    }
+
+    fn take(&mut self, key: &EndpointKey) -> Result<(), MapError> {
+        self.remove(key)
+    }
+}
+
+impl Keys<SubnetKey> for LpmTrie<MapData, [u8; 16], u8> {
+    fn put(&mut self, &(bits, address): &SubnetKey) -> Result<(), MapError> {
+        self.insert(&Key::new(bits, address), 1, 0)
+    }
+
+    fn take(&mut self, &(bits, address): &SubnetKey) -> Result<(), MapError> {
+        self.remove(&Key::new(bits, address))
+    }
+}
+
+impl<M: Keys<K>, K: Copy + Eq + Hash> Table<M, K> {
+    fn new(map: M) -> Self {
+        Self { map, keys: HashSet::new() }
+    }
+
+    /// Puts in what is wanted and not there. After a refusal it is known what has been put in by then.
+    fn add(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
+        for &key in wanted {
+            if !self.keys.contains(&key) {
+                self.map.put(&key)?;
+                self.keys.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what is there and not wanted. After a refusal it is known what has been taken out by then.
+    fn keep(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
+        let others: Vec<_> = self.keys.difference(wanted).copied().collect();
+        for key in others {
+            self.map.take(&key)?;
+            self.keys.remove(&key);
+        }
+        Ok(())
+    }
 }
 
 impl Steering {
@@ -140,8 +194,8 @@ impl Steering {
             ports,
             attached: Vec::new(),
             sockets: sockets.map_err(|error| refused(step, &error))?,
-            endpoints: Table { map: endpoints.map_err(|error| refused(step, &error))?, keys: HashSet::new() },
-            subnets: Table { map: subnets.map_err(|error| refused(step, &error))?, keys: HashSet::new() },
+            endpoints: Table::new(endpoints.map_err(|error| refused(step, &error))?),
+            subnets: Table::new(subnets.map_err(|error| refused(step, &error))?),
             counters: counters.map_err(|error| refused(step, &error))?,
             program,
         })
@@ -157,7 +211,8 @@ impl Steering {
     /// old ones vanish; what both list is never missing in between.
     ///
     /// # Errors
-    /// [`StartError::TableFull`], with nothing changed; otherwise the kernel's refusal.
+    /// [`StartError::TableFull`], with nothing changed; otherwise the kernel's refusal, after which another call
+    /// does the rest.
     pub fn fill(&mut self, table: &SteerTable) -> Result<(), StartError> {
         let frontends = table.frontends.iter().map(|&(address, port, protocol)| endpoint(address, port, protocol));
         let vteps = table.vteps.iter().map(|&(address, port)| endpoint(address, port, Protocol::UDP));
@@ -170,22 +225,13 @@ impl Steering {
         if subnets.len() > layout::SUBNETS_MAX as usize {
             return Err(StartError::TableFull { table: "subnets", limit: layout::SUBNETS_MAX });
         }
-        let step = "change the steering program's tables";
-        for key in endpoints.difference(&self.endpoints.keys) {
-            self.endpoints.map.insert(key, 1, 0).map_err(|error| refused(step, &error))?;
-        }
-        for &(bits, address) in subnets.difference(&self.subnets.keys) {
-            self.subnets.map.insert(&Key::new(bits, address), 1, 0).map_err(|error| refused(step, &error))?;
-        }
-        for key in self.endpoints.keys.difference(&endpoints) {
-            self.endpoints.map.remove(key).map_err(|error| refused(step, &error))?;
-        }
-        for &(bits, address) in self.subnets.keys.difference(&subnets) {
-            self.subnets.map.remove(&Key::new(bits, address)).map_err(|error| refused(step, &error))?;
-        }
-        self.endpoints.keys = endpoints;
-        self.subnets.keys = subnets;
-        Ok(())
+        let mut change = || {
+            self.endpoints.add(&endpoints)?;
+            self.subnets.add(&subnets)?;
+            self.endpoints.keep(&endpoints)?;
+            self.subnets.keep(&subnets)
+        };
+        change().map_err(|error| refused("change the steering program's tables", &error))
     }
 
     /// Gives the frames of one queue to a socket. When the socket closes, the kernel takes it out.
@@ -451,6 +497,48 @@ mod tests {
         let v6 = endpoint("2001:db8::1".parse().unwrap(), 80, Protocol::TCP);
         assert_eq!(v6[..4], [0x20, 0x01, 0x0d, 0xb8]);
         assert_eq!(v6[16..], v4[16..]);
+    }
+
+    /// A map of which the kernel refuses one change: the one after so many.
+    struct Refusing {
+        keys: HashSet<u32>,
+        changes: u32,
+    }
+
+    impl Refusing {
+        fn change(&mut self, is_possible: bool) -> Result<(), MapError> {
+            let is_refused = self.changes == 0;
+            self.changes = self.changes.wrapping_sub(1);
+            if is_possible && !is_refused { Ok(()) } else { Err(MapError::KeyNotFound) }
+        }
+    }
+
+    impl Keys<u32> for Refusing {
+        fn put(&mut self, key: &u32) -> Result<(), MapError> {
+            let is_new = !self.keys.contains(key);
+            self.change(is_new)?;
+            self.keys.insert(*key);
+            Ok(())
+        }
+
+        fn take(&mut self, key: &u32) -> Result<(), MapError> {
+            let is_there = self.keys.contains(key);
+            self.change(is_there)?;
+            self.keys.remove(key);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_change_that_the_kernel_refused_halfway_can_be_made_again() {
+        let (old, new): (HashSet<_>, HashSet<_>) = ((0..8).collect(), (4..12).collect());
+        for changes in 8..16 {
+            let mut table = Table::new(Refusing { keys: HashSet::new(), changes });
+            table.add(&old).unwrap();
+            table.add(&new).and_then(|()| table.keep(&new)).unwrap_err();
+            table.add(&new).and_then(|()| table.keep(&new)).unwrap();
+            assert_eq!((&table.keys, &table.map.keys), (&new, &new), "refused after {changes}");
+        }
     }
 
     #[test]
