@@ -77,6 +77,12 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Rings(|stats| &stats.fill_ring_empty),
     },
     Counter {
+        name: "receive-dropped",
+        meaning: "Frames that the kernel dropped because they are larger than the rings' memory takes: a port's MTU was \
+                  raised after the start. Renewed once a second.",
+        source: Source::Rings(|stats| &stats.receive_dropped),
+    },
+    Counter {
         name: "invalid-descriptors",
         meaning: "Descriptors that the kernel refused. Anything but 0 is a bug.",
         source: Source::Rings(|stats| &stats.invalid),

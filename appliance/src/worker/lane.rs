@@ -446,6 +446,7 @@ impl Lane {
         let counted = self.queues.iter().map(Queue::counters).fold(RingCounters::default(), RingCounters::and);
         stats.receive_ring_full.store(counted.receive_ring_full, Relaxed);
         stats.fill_ring_empty.store(counted.fill_ring_empty, Relaxed);
+        stats.receive_dropped.store(counted.dropped, Relaxed);
         stats.invalid.store(counted.invalid, Relaxed);
     }
 

@@ -25,6 +25,9 @@ pub struct Stats {
     /// Frames that the kernel dropped because the fill ring had no chunk, as in an overload that lasts;
     /// renewed once a second.
     pub fill_ring_empty: AtomicU64,
+    /// Frames that the kernel dropped for another reason: larger than a chunk, since the MTU was raised;
+    /// renewed once a second.
+    pub receive_dropped: AtomicU64,
     /// Descriptors that the kernel refused; anything but 0 is a bug.
     pub invalid: AtomicU64,
     /// How long the turns that moved frames took.

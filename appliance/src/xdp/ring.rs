@@ -46,6 +46,8 @@ pub struct RingCounters {
     pub receive_ring_full: u64,
     /// Frames dropped because the fill ring had no chunk, as in an overload that lasts.
     pub fill_ring_empty: u64,
+    /// Frames dropped for another reason: larger than a chunk, since the MTU was raised.
+    pub dropped: u64,
     /// Descriptors that the kernel did not accept. Always 0: anything else is a bug of ours.
     pub invalid: u64,
 }
@@ -57,6 +59,7 @@ impl RingCounters {
         Self {
             receive_ring_full: self.receive_ring_full + other.receive_ring_full,
             fill_ring_empty: self.fill_ring_empty + other.fill_ring_empty,
+            dropped: self.dropped + other.dropped,
             invalid: self.invalid + other.invalid,
         }
     }
@@ -274,6 +277,7 @@ impl Queue {
         RingCounters {
             receive_ring_full: counted.rx_ring_full(),
             fill_ring_empty: counted.rx_fill_ring_empty_descs(),
+            dropped: counted.rx_dropped(),
             invalid: counted.rx_invalid_descs() + counted.tx_invalid_descs(),
         }
     }

@@ -292,6 +292,46 @@ fn an_interface_that_vanishes_ends_no_worker() {
     assert_eq!(link.programs(), 0);
 }
 
+/// Sends a datagram to a frontend until the server gets it; all that the server got.
+fn udp_until_it_arrives(link: &Link) -> Vec<Vec<u8>> {
+    let probe = frames::udp_v4(9_999, 53);
+    let mut arrived = Vec::new();
+    until("the ports forward again", || {
+        link.client.send(&probe);
+        arrived.extend(link.server.receive_all());
+        arrived.iter().any(|frame| frame[12..] == probe[12..])
+    });
+    arrived
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < limit, "{what}: not within 20 seconds");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn frames_too_large_for_the_rings_since_the_mtu_was_raised_are_counted() {
+    for attach in [Attach::Best, Attach::Generic] {
+        let link = Link::new(1);
+        let gateway = Gateway::start(attach).unwrap();
+        link.shell("client", "ip link set c0 mtu 3000");
+        link.shell("gateway", "ip link set g0 mtu 3000");
+        let mut large = frames::udp_v4(10_000, 53);
+        large.resize(2800, 0);
+        for _ in 0..10 {
+            link.client.send(&large);
+        }
+        let dropped = &gateway.workers.stats()[0].receive_dropped;
+        until("they are counted", || dropped.load(Relaxed) == 10);
+        // And no others suffer.
+        udp_until_it_arrives(&link);
+        gateway.stop();
+    }
+}
+
 /// Worker 0 hands every frame to worker 1, which does with it what it is told.
 struct HandOver(WorkerId, Verdict);
 
