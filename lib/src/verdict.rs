@@ -135,7 +135,7 @@ drop_reasons! {
     IcmpUnmatched = "icmp-unmatched",
     /// The owning worker's hand-over ring is full.
     HandoverFull = "handover-full",
-    /// The transmit ring had no place left.
+    /// The transmit ring had no place left, or its interface was down.
     TransmitFull = "transmit-full",
     /// The host's way in had no place left.
     HostFull = "host-full",

@@ -82,6 +82,8 @@ pub(crate) struct Queue {
     /// Where descriptors lie for a moment on their way out of a ring.
     taken: [FrameDesc; BURST_FRAMES_MAX],
     prefers_busy_poll: bool,
+    /// The interface is down. What its TX ring holds by then waits for it to come up again, be it hours.
+    is_down: bool,
     /// The interface has gone, and the rings lead nowhere.
     is_dead: bool,
 }
@@ -136,6 +138,7 @@ impl Queue {
             transmitting: 0,
             taken: [FrameDesc::default(); BURST_FRAMES_MAX],
             prefers_busy_poll: false,
+            is_down: false,
             is_dead: false,
         })
     }
@@ -199,10 +202,10 @@ impl Queue {
         free.truncate(free.len() - given);
     }
 
-    /// Gives the frames to the kernel to transmit, from the front, as many as the ring takes. The
-    /// rest stays in `batch`.
+    /// Gives the frames to the kernel to transmit, from the front, as many as the ring takes, and none while
+    /// the interface is down. The rest stays in `batch`.
     pub(crate) fn transmit(&mut self, batch: &mut Batch) {
-        if batch.is_empty() || self.is_dead {
+        if batch.is_empty() || self.is_down || self.is_dead {
             return;
         }
         let room = self.transmit.nb_free(batch.len() as u32);
@@ -249,15 +252,15 @@ impl Queue {
         }
         let result = if self.has_unsent() && (self.prefers_busy_poll || self.transmit.needs_wakeup()) {
             sys::kick_transmit(self.fd())
-        } else if self.prefers_busy_poll || self.fill.needs_wakeup() {
+        } else if self.prefers_busy_poll || self.is_down || self.fill.needs_wakeup() {
             sys::kick_receive(self.fd())
         } else {
-            Ok(())
+            return;
         };
-        if let Err(error) = result
-            && matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV | libc::EBADF))
-        {
-            self.bury();
+        match result.as_ref().map_err(io::Error::raw_os_error) {
+            Err(Some(libc::ENETDOWN)) => self.is_down = true,
+            Err(Some(libc::ENXIO | libc::ENODEV | libc::EBADF)) => self.bury(),
+            _ => self.is_down = false,
         }
     }
 

@@ -50,7 +50,7 @@ pub(crate) fn transmit_budget(socket: RawFd, frames: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames.cast_signed())
 }
 
-/// Gives the kernel a chance to receive into the socket's ring.
+/// Gives the kernel a chance to receive into the socket's ring. `ENETDOWN` while the interface is down.
 pub(crate) fn kick_receive(socket: RawFd) -> io::Result<()> {
     // SAFETY: a null buffer of length zero is allowed for an AF_XDP socket; nothing is written.
     let result = unsafe {
@@ -59,7 +59,7 @@ pub(crate) fn kick_receive(socket: RawFd) -> io::Result<()> {
     settle(result)
 }
 
-/// Makes the kernel transmit from the socket's ring.
+/// Makes the kernel transmit from the socket's ring. `ENETDOWN` while the interface is down.
 pub(crate) fn kick_transmit(socket: RawFd) -> io::Result<()> {
     // SAFETY: a null buffer of length zero is allowed for an AF_XDP socket; nothing is read.
     let result = unsafe { libc::sendto(socket, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
@@ -73,7 +73,7 @@ fn settle(result: libc::ssize_t) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR | libc::ENETDOWN) => Ok(()),
+        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => Ok(()),
         _ => Err(error),
     }
 }

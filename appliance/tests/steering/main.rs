@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use frames::{Case, Receiver, cases};
 use link::Link;
-use weirgate::frame::Burst;
+use weirgate::frame::{BURST_FRAMES_MAX, Burst};
 use weirgate::net::{PortId, Protocol, WorkerId};
 use weirgate::time::Instant as BootTime;
 use weirgate::verdict::{DropReason, Verdict};
@@ -290,6 +290,31 @@ fn an_interface_that_vanishes_ends_no_worker() {
     assert!((1..50).contains(&(sleeps() - before)), "{} sleeps", sleeps() - before);
     gateway.stop();
     assert_eq!(link.programs(), 0);
+}
+
+#[test]
+fn ports_that_go_down_and_up_again_forward_at_once_and_send_nothing_stale() {
+    let link = Link::new(1);
+    let gateway = Gateway::start(Attach::Best).unwrap();
+    let workers = &gateway.workers;
+    let ours: Vec<_> = cases().into_iter().filter(|case| case.receiver == Receiver::Ring).collect();
+    check(&link, &ours);
+    link.shell("gateway", "ip link set g1 down");
+    let received = || workers.stats()[0].ports[0].received_frames.load(Relaxed);
+    let (before, sent) = (received(), u64::from(3 * PLAN.ring));
+    let stale: Vec<_> = (0..sent as u16).map(|port| frames::udp_v4(10_000 + port, 53)).collect();
+    for some in stale.chunks(32) {
+        some.iter().for_each(|frame| link.client.send(frame));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    until("the worker takes all frames", || received() - before == sent);
+    link.shell("gateway", "ip link set g1 up; ip link set g0 down; ip link set g0 up");
+    // What waited in the ring comes before what is sent now.
+    let mut first = udp_until_it_arrives(&link);
+    first.retain(|frame| stale.iter().any(|stale| stale[12..] == frame[12..]));
+    assert!(first.len() <= BURST_FRAMES_MAX, "{} frames came late", first.len());
+    check(&link, &ours);
+    gateway.stop();
 }
 
 /// Sends a datagram to a frontend until the server gets it; all that the server got.
