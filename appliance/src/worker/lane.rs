@@ -315,8 +315,8 @@ impl Lane {
             }
             Some(Verdict::Handover(worker)) => {
                 // As it came from a ring, whether it did or is one that has waited.
-                let start = outcome.start.saturating_sub(ADJUST);
-                if !self.area.settle(&mut chunk, start, ADJUST + outcome.length) {
+                let start = outcome.start.checked_sub(ADJUST);
+                if start.is_none_or(|start| !self.area.settle(&mut chunk, start, ADJUST + outcome.length)) {
                     forward.count_drop(DropReason::NoRoom);
                     self.release(chunk);
                     return;

@@ -3,6 +3,10 @@
 //! The memory is cut into chunks of equal size. A [`Chunk`] is the right to use one of them: there
 //! is exactly one value for each, it cannot be copied, and it is either in the hands of one
 //! thread or given to the kernel through a ring. So every frame has one owner by construction.
+//!
+//! That holds for one [`Area`] and the chunks that came with it, which is all that a worker ever meets:
+//! [`ring::Shape::open`](super::ring::Shape::open) makes an area and hands it to the workers with its chunks, and a chunk
+//! leaves them through rings alone, those of that area and those between its workers.
 
 use std::error::Error;
 use std::io;
@@ -133,9 +137,10 @@ impl Area {
         if start + self.chunk_bytes > self.bytes {
             return &mut [];
         }
-        // SAFETY: `start` and the bytes of a chunk from there on lie inside the memory, which stays mapped
-        // while the sockets that hold `umem` and this value live. The chunk is the only right to these
-        // bytes, it is borrowed for as long as the slice lives, and the kernel has given it up.
+        // SAFETY: `start` and the bytes of a chunk from there on lie inside the memory, as was just compared,
+        // which stays mapped while the sockets that hold `umem` and this value live. The chunk is the only
+        // right to these bytes (see the module), it is borrowed for as long as the slice lives, and the kernel
+        // has given it up: a ring takes the `Chunk` away.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), self.chunk_bytes) }
     }
 
@@ -164,14 +169,16 @@ impl Area {
     #[must_use]
     pub(crate) fn settle(&self, chunk: &mut Chunk, start: usize, length: usize) -> bool {
         let offset = self.offset(chunk);
-        if start.max(offset) + length > self.chunk_bytes {
+        let bytes = self.bytes(chunk);
+        if bytes.is_empty() || start.max(offset).checked_add(length).is_none_or(|end| end > bytes.len()) {
             return false;
         }
         if start != offset {
-            self.bytes(chunk).copy_within(start..start + length, offset);
+            bytes.copy_within(start..start + length, offset);
         }
         chunk.0.set_options(0);
-        // SAFETY: the chunk is of this memory and borrowed exclusively; only its length is written.
+        // SAFETY: `bytes` is not empty, so the descriptor's address lies inside the memory; the slice that is made of the bytes from there to the chunk's end is theirs alone, as that
+        // of `bytes` was, which is not used any more. Only the descriptor's length is written.
         unsafe { self.umem.data_mut(&mut chunk.0).cursor().set_pos(length) };
         true
     }
