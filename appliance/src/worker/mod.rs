@@ -165,7 +165,7 @@ where
     }
 
     let bodies = (0..workers).map(|id| make(WorkerId(id as u8))).collect::<Result<Vec<_>, _>>()?;
-    let rings = ring::open(&queues, workers, plan.ring, chunk_bytes, plan.zero_copy)?;
+    let rings = ring::Shape { ports: &queues, workers, ring: plan.ring, chunk_bytes }.open(plan.zero_copy)?;
     info!(transfer = ?rings.transfer, workers, chunk_bytes, "rings open");
 
     let mut interrupts = DeferredInterrupts::default();

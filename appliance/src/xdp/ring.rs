@@ -306,29 +306,59 @@ const CHUNKS_OVER: u32 = 1024;
 const OCCUPIED_PATIENCE: Duration = Duration::from_secs(2);
 const OCCUPIED_RETRY: Duration = Duration::from_millis(5);
 
-/// Opens a socket for every queue of every port, without copying where all ports can, and shares
-/// the queues out among the workers: queue `q` belongs to worker `q % workers`.
-pub(crate) fn open(
-    ports: &[PortQueues<'_>],
-    workers: u32,
-    ring: u32,
-    chunk_bytes: u32,
-    zero_copy: bool,
-) -> Result<Rings, StartError> {
-    let open = |transfer| patiently(|| open_as(ports, workers, ring, chunk_bytes, transfer));
-    if zero_copy {
-        match open(Transfer::ZeroCopy) {
-            // Some other driver, queue or memory: the answer will not be better with copying.
-            Err(
-                error @ (StartError::QueueOccupied { .. }
-                | StartError::Privilege { .. }
-                | StartError::LockedMemory { .. }),
-            ) => return Err(error),
-            Err(error) => tracing::info!(cause = %error, "no zero-copy, frames will be copied"),
-            opened => return opened,
+/// What sockets to open, and on what memory.
+pub(crate) struct Shape<'a> {
+    /// The ports, in the order of their numbers.
+    pub(crate) ports: &'a [PortQueues<'a>],
+    /// How many workers share the queues out: queue `q` belongs to worker `q % workers`.
+    pub(crate) workers: u32,
+    /// How many descriptors each ring holds, a power of two.
+    pub(crate) ring: u32,
+    pub(crate) chunk_bytes: u32,
+}
+
+impl Shape<'_> {
+    /// Opens a socket for every queue of every port, without copying where all ports can.
+    pub(crate) fn open(&self, zero_copy: bool) -> Result<Rings, StartError> {
+        let open = |transfer| patiently(|| self.open_as(transfer));
+        if zero_copy {
+            match open(Transfer::ZeroCopy) {
+                // Some other driver, queue or memory: the answer will not be better with copying.
+                Err(
+                    error @ (StartError::QueueOccupied { .. }
+                    | StartError::Privilege { .. }
+                    | StartError::LockedMemory { .. }),
+                ) => return Err(error),
+                Err(error) => tracing::info!(cause = %error, "no zero-copy, frames will be copied"),
+                opened => return opened,
+            }
         }
+        open(Transfer::Copy)
     }
-    open(Transfer::Copy)
+
+    fn open_as(&self, transfer: Transfer) -> Result<Rings, StartError> {
+        let &Self { ports, workers, ring, chunk_bytes } = self;
+        let of_worker = |worker: u32, queues: u32| (worker..queues).step_by(workers as usize);
+        let sockets =
+            (0..workers).map(|worker| ports.iter().map(|&(_, queues)| of_worker(worker, queues).count()).sum());
+        let most: usize = sockets.max().unwrap_or(0);
+        // Each socket can hold a ring of chunks on either side.
+        let each = most as u32 * ring * 2 + CHUNKS_OVER;
+        let (area, mut all) = Area::new(chunk_bytes, each * workers, ring)?;
+
+        let mut queues = Vec::new();
+        for worker in 0..workers {
+            let mut own = Vec::new();
+            for (port, &(name, count)) in ports.iter().enumerate() {
+                for number in of_worker(worker, count) {
+                    own.push(Queue::open(&area, name, PortId(port as u8), number, ring, transfer)?);
+                }
+            }
+            queues.push(own);
+        }
+        let chunks = (0..workers).map(|_| all.drain(..each as usize).collect()).collect();
+        Ok(Rings { area: Arc::new(area), queues, chunks, transfer })
+    }
 }
 
 /// Tries again for a while as long as a queue is occupied.
@@ -345,32 +375,4 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StartError>) -> Result<T,
             result => return result,
         }
     }
-}
-
-fn open_as(
-    ports: &[PortQueues<'_>],
-    workers: u32,
-    ring: u32,
-    chunk_bytes: u32,
-    transfer: Transfer,
-) -> Result<Rings, StartError> {
-    let of_worker = |worker: u32, queues: u32| (worker..queues).step_by(workers as usize);
-    let sockets = (0..workers).map(|worker| ports.iter().map(|&(_, queues)| of_worker(worker, queues).count()).sum());
-    let most: usize = sockets.max().unwrap_or(0);
-    // Each socket can hold a ring of chunks on either side.
-    let each = most as u32 * ring * 2 + CHUNKS_OVER;
-    let (area, mut all) = Area::new(chunk_bytes, each * workers, ring)?;
-
-    let mut queues = Vec::new();
-    for worker in 0..workers {
-        let mut own = Vec::new();
-        for (port, &(name, count)) in ports.iter().enumerate() {
-            for number in of_worker(worker, count) {
-                own.push(Queue::open(&area, name, PortId(port as u8), number, ring, transfer)?);
-            }
-        }
-        queues.push(own);
-    }
-    let chunks = (0..workers).map(|_| all.drain(..each as usize).collect()).collect();
-    Ok(Rings { area: Arc::new(area), queues, chunks, transfer })
 }
