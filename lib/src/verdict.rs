@@ -65,7 +65,7 @@ drop_reasons! {
     SpoofedSource = "spoofed-source",
     /// A transport protocol that the gateway does not carry.
     UnknownProtocol = "unknown-protocol",
-    /// A part of what comes only whole: of an ICMP error, of a ping of the gateway itself, or of VXLAN (RFC 7348 §4.3).
+    /// A part of what comes only whole: of an ICMP error, or of VXLAN (RFC 7348 §4.3).
     Fragment = "fragment",
     /// The first part of a datagram, too short for its transport header (RFC 1858 §3).
     FragmentTiny = "fragment-tiny",

@@ -101,6 +101,8 @@ pub(crate) enum Fate {
     Whole,
     /// It is translated, as its ports say.
     Forwarded,
+    /// It is a ping of the gateway itself, which is answered.
+    Answered,
     /// It is the host's.
     Host,
     /// It is this worker's to carry.
@@ -215,6 +217,7 @@ impl Datagram {
             6 => Fate::Asked(self.worker),
             7 => Fate::Headed,
             8 => Fate::Whole,
+            9 => Fate::Answered,
             _ => Fate::Refused,
         }
     }
@@ -229,6 +232,7 @@ impl Datagram {
             Fate::Asked(worker) => (6, worker),
             Fate::Headed => (7, 0),
             Fate::Whole => (8, 0),
+            Fate::Answered => (9, 0),
         };
         self.lingers |= matches!(fate, Fate::Asked(_)) as u8;
     }
@@ -244,7 +248,7 @@ impl Datagram {
 
     /// Whether its parts go somewhere, or are about to.
     const fn is_under_way(&self) -> bool {
-        matches!(self.fate(), Fate::Whole | Fate::Forwarded | Fate::Host | Fate::Handed(_) | Fate::Asked(_))
+        !matches!(self.fate(), Fate::Waiting | Fate::Headed | Fate::Refused)
     }
 }
 

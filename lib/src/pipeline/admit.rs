@@ -1,6 +1,6 @@
 //! Whether another flow may begin: how many half-open ones its client has, and how fast new ones come.
 
-use super::{Context, Wire};
+use super::{Context, Item, Way, Wire};
 use crate::flow::State;
 use crate::time::{Instant, Span};
 use crate::verdict::DropReason;
@@ -30,6 +30,23 @@ impl Pacer {
     fn come(&mut self, now: Instant, apart: Span) {
         self.next = self.next.max(now) + apart;
     }
+}
+
+/// Whether what is for the gateway comes from a pod, where its source can be at all: one that belongs to this
+/// side, and is nobody else's than its sender's.
+#[inline(always)]
+pub(super) fn comes_from_pod<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> Result<bool, DropReason> {
+    let source = item.packet.source;
+    let is_pod = A::overlay_hop(cx.snapshot, source).is_some();
+    let is_spoofed = match item.way {
+        Way::Overlay => !is_pod,
+        Way::Link => is_pod,
+        Way::Underlay => false,
+    };
+    if is_spoofed || A::is_own(cx.snapshot, source) || A::is_local(cx.snapshot, source) {
+        return Err(DropReason::SpoofedSource);
+    }
+    if A::may_send(source) { Ok(is_pod) } else { Err(DropReason::MartianAddress) }
 }
 
 /// The state, if a flow in it may begin that `client` asks for; `is_pod`: whether that is inside. Ask

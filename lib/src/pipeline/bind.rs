@@ -1,6 +1,6 @@
 //! A packet of no flow yet: which service, which backend, which pool address and port.
 
-use super::admit::{admit, begun};
+use super::admit::{admit, begun, comes_from_pod};
 use super::error::{self, Kind};
 use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, Worker, act, pods};
@@ -81,20 +81,9 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return elsewhere.map(Bound::Verdict).ok_or(DropReason::NoFlow);
     };
     cx.explain(Step::Service(selector.service));
-    let is_pod = A::overlay_hop(cx.snapshot, packet.source).is_some();
-    let is_spoofed = match item.way {
-        Way::Overlay => !is_pod,
-        Way::Link => is_pod,
-        Way::Underlay => false,
-    };
-    if is_spoofed || A::is_own(cx.snapshot, packet.source) || A::is_local(cx.snapshot, packet.source) {
-        return Err(DropReason::SpoofedSource);
-    }
+    let is_pod = comes_from_pod(cx, item)?;
     // A backend would answer a pod directly, from an address that the pod has not asked.
     let keeps_client = selector.keeps_client != 0 && !is_pod;
-    if !A::may_send(packet.source) {
-        return Err(DropReason::MartianAddress);
-    }
     if (keeps_client || is_pod)
         && let Some(elsewhere) = endpoint_elsewhere(cx, packet.source, packet.source_port)
     {

@@ -82,11 +82,24 @@ impl Budget {
     }
 }
 
+/// The way back to who sent the packet: over the overlay what came out of it, any other to the station
+/// that its frame came from.
+pub(super) fn way_back<'s, A: Wire, R>(
+    cx: &Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+) -> Result<Leave<'s>, DropReason> {
+    if item.way == Way::Overlay {
+        let hop = A::overlay_hop(cx.snapshot, item.packet.source).ok_or(DropReason::NoRoute)?;
+        return act::to_peer(cx.snapshot, hop);
+    }
+    let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
+    Ok(Leave::Station(frame.port(), port, item.station, item.vlan))
+}
+
 /// Turns the packet into an error about it, back to whoever sent it.
 ///
-/// The error comes from the address that the packet was for, so that its sender recognises it. A
-/// packet out of the overlay gets its error over the overlay, any other at the station that the
-/// frame came from.
+/// The error comes from the address that the packet was for, so that its sender recognises it.
 #[cold]
 pub(super) fn answer<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
@@ -99,16 +112,7 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     if is_later || !A::may_send(item.packet.source) || !item.station.is_unicast() {
         return Err(kind.reason());
     }
-    let way = match item.way {
-        Way::Overlay => {
-            let hop = A::overlay_hop(cx.snapshot, item.packet.source).ok_or(kind.reason())?;
-            act::to_peer(cx.snapshot, hop)?
-        }
-        Way::Link | Way::Underlay => {
-            let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
-            Leave::Station(frame.port(), port, item.station, item.vlan)
-        }
-    };
+    let way = way_back(cx, frame, item).map_err(|_| kind.reason())?;
     if !cx.worker.errors.take() {
         return Err(DropReason::ErrorRateLimited);
     }

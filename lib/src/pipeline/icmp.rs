@@ -1,9 +1,9 @@
-//! What is neither TCP nor UDP: pings for the gateway's overlay addresses are answered, errors follow
-//! the flow that they quote, the rest has a name to be dropped by.
+//! What is neither TCP nor UDP: pings of the gateway itself are answered, errors follow the flow that they
+//! quote, the rest has a name to be dropped by.
 
-use super::act::{self, Leave, Seen};
+use super::act::{self, Seen};
 use super::bind::Bound;
-use super::{Context, Item, Recorder, Step, Way, Wire, bind, parts, place, pods, sctp};
+use super::{Context, Item, Recorder, Step, Way, Wire, admit, bind, error, parts, place, pods, sctp};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
 use crate::net::{Mac, Protocol, WorkerId};
@@ -21,7 +21,6 @@ pub(super) fn act<A: Wire, R: Recorder>(
         return parts::act(cx, frame, item);
     }
     match item.packet.transport {
-        Transport::EchoRequest if A::is_own(cx.snapshot, item.packet.destination) => answer_echo(cx, frame, item),
         Transport::EchoRequest | Transport::EchoReply => echo(cx, frame, item),
         Transport::IcmpError => translate_error(cx, frame, item),
         Transport::Other if item.packet.protocol == Protocol::SCTP => sctp::read(cx, frame, item),
@@ -31,12 +30,15 @@ pub(super) fn act<A: Wire, R: Recorder>(
     }
 }
 
-/// An echo that is not for the gateway: of a pod's flow, or the beginning of one; whole, or its first part.
+/// An echo, or the first part of one: for the gateway itself, of a pod's flow, or the beginning of one.
 pub(super) fn echo<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
 ) -> Result<Verdict, DropReason> {
+    if is_asked(cx, item) {
+        return answer(cx, frame, item);
+    }
     let tuple = item.tuple();
     let is_request = item.packet.transport == Transport::EchoRequest;
     let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
@@ -65,66 +67,47 @@ pub(super) fn echo<A: Wire, R: Recorder>(
             Bound::Placed(_) => Err(DropReason::IcmpUnmatched),
         };
     }
-    if !A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) || item.way == Way::Overlay {
+    if is_request
+        || !A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination)
+        || item.way == Way::Overlay
+    {
         return Err(DropReason::IcmpUnmatched);
-    }
-    if is_request {
-        return answer_echo_outside(cx, frame, item);
     }
     let elsewhere = bind::masquerade_elsewhere::<A, R>(cx, item.packet.destination_port);
     elsewhere.ok_or(DropReason::IcmpUnmatched)
 }
 
-/// Answers a ping from outside to an address that stands for pods: operators ping.
-fn answer_echo_outside<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
-    frame: &mut Frame<'_>,
-    item: &mut Item<A>,
-) -> Result<Verdict, DropReason> {
-    if !A::may_send(item.packet.source) {
-        return Err(DropReason::MartianAddress);
-    }
-    let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
-    answer_echo_by(cx, frame, item, Leave::Station(frame.port(), port, item.station, item.vlan))
+/// Whether this is an echo request, or the first part of one, that the gateway answers itself: for one of its
+/// overlay addresses, or from outside for one that stands for pods.
+pub(super) fn is_asked<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+    let asked = item.packet.destination;
+    let stands_for_pods = || A::masquerade(cx.snapshot).addresses.contains(&asked) && item.way != Way::Overlay;
+    item.packet.transport == Transport::EchoRequest && (A::is_own(cx.snapshot, asked) || stands_for_pods())
 }
 
-/// Answers a ping from the overlay, whoever's address in the gateway's subnets it is for.
-fn answer_echo<A: Wire, R: Recorder>(
+/// Answers a ping of the gateway itself, or a part of one, by the way that it came: operators ping.
+pub(super) fn answer<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
-    item: &mut Item<A>,
+    item: &Item<A>,
 ) -> Result<Verdict, DropReason> {
-    if item.way == Way::Link || !A::may_send(item.packet.source) {
+    if item.way == Way::Link && A::is_own(cx.snapshot, item.packet.destination) {
         return Err(DropReason::IcmpUnmatched);
     }
-    let way = match (A::overlay_hop(cx.snapshot, item.packet.source), item.way) {
-        (Some(hop), _) => act::to_peer(cx.snapshot, hop)?,
-        // A node that is reached by a plain route pings from its own address on the underlay.
-        (None, Way::Underlay) => {
-            let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
-            Leave::Station(frame.port(), port, item.station, item.vlan)
-        }
-        (None, _) => return Err(DropReason::NoRoute),
-    };
-    answer_echo_by(cx, frame, item, way)
-}
-
-fn answer_echo_by<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
-    frame: &mut Frame<'_>,
-    item: &mut Item<A>,
-    way: Leave<'_>,
-) -> Result<Verdict, DropReason> {
+    admit::comes_from_pod(cx, item)?;
+    let way = error::way_back(cx, frame, item)?;
     // What came from a link with a larger MTU may not fit through the tunnel again.
     if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);
     }
-    if !cx.worker.echoes.take() {
+    // A ping is one, however many parts it comes in.
+    let is_later = item.packet.transport == Transport::LaterFragment;
+    if !is_later && !cx.worker.echoes.take() {
         return Err(DropReason::ErrorRateLimited);
     }
     let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
     A::answer_echo(ip, &item.packet).ok_or(DropReason::Malformed)?;
-    cx.worker.counters.echoes_answered.add(1);
+    cx.worker.counters.echoes_answered.add(u64::from(!is_later));
     cx.explain(Step::Answered);
     act::leave(cx, frame, item, way)
 }

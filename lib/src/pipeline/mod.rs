@@ -286,7 +286,7 @@ trait Wire: Family {
     /// Whether a packet from this address may be forwarded.
     fn may_send(address: Self) -> bool;
 
-    /// Makes an echo request its own reply.
+    /// Makes an echo request its own reply, or a later part of one that of the reply.
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()>;
 
     /// Bytes of the family's IP header without options.

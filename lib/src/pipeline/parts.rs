@@ -104,6 +104,7 @@ fn begin<A: Wire, R: Recorder>(
         protocol: item.packet.protocol.0,
         id: cx.worker.next_part_number(cx.snapshot.globals.workers),
     };
+    let is_asked = icmp::is_asked(cx, item);
     let verdict = if !is_carried(cx, item) {
         Err(DropReason::Fragment)
     } else if let Some(next) = next_to_ask(cx, frame, item) {
@@ -129,6 +130,7 @@ fn begin<A: Wire, R: Recorder>(
     let fate = match verdict {
         // An error of the gateway's own has taken its place.
         Ok(Verdict::Transmit(_)) if item.packet.fragment.is_none() => Fate::Refused,
+        Ok(Verdict::Transmit(_)) if is_asked => Fate::Answered,
         Ok(Verdict::Transmit(_)) => Fate::Forwarded,
         Ok(Verdict::Host) => Fate::Host,
         Ok(Verdict::Handover(worker)) => Fate::Handed(worker.0),
@@ -153,8 +155,7 @@ fn knows_its_whole<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_
     true
 }
 
-/// Whether a datagram may come in parts. VXLAN may not (RFC 7348 §4.3), and an echo request that the
-/// gateway would have to answer neither.
+/// Whether a datagram may come in parts. VXLAN may not (RFC 7348 §4.3).
 fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
     let (vtep, has_vtep) = A::vtep(cx.snapshot);
     let packet = &item.packet;
@@ -164,11 +165,7 @@ fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
         && item.way != Way::Overlay;
     match packet.transport {
         Transport::Udp => !is_vxlan,
-        Transport::Tcp | Transport::Sctp | Transport::EchoReply => true,
-        Transport::EchoRequest => {
-            let is_for_pods = A::masquerade(cx.snapshot).addresses.contains(&packet.destination);
-            !is_for_pods && !A::is_own(cx.snapshot, packet.destination)
-        }
+        Transport::Tcp | Transport::Sctp | Transport::EchoRequest | Transport::EchoReply => true,
         _ => false,
     }
 }
@@ -206,6 +203,10 @@ fn follow<A: Wire, R: Recorder>(
 ) -> Result<Verdict, DropReason> {
     match fate {
         Fate::Host => return Ok(Verdict::Host),
+        Fate::Answered => {
+            renumber(frame, item, first.id);
+            return icmp::answer(cx, frame, item);
+        }
         Fate::Handed(worker) | Fate::Asked(worker) if frame.handovers() < cx.snapshot.globals.workers => {
             return Ok(Verdict::Handover(WorkerId(worker)));
         }

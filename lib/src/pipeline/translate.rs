@@ -67,8 +67,10 @@ impl Wire for [u8; 4] {
     }
 
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()> {
-        let message = ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len))?;
-        icmpv4::answer_echo(message.first_chunk_mut()?);
+        if packet.transport == Transport::EchoRequest {
+            let message = ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len))?;
+            icmpv4::answer_echo(message.first_chunk_mut()?);
+        }
         let mut header = ipv4::HeaderMut::at_front(ip)?;
         header.set_source(packet.destination);
         header.set_destination(packet.source);
@@ -192,8 +194,10 @@ impl Wire for [u8; 16] {
     }
 
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()> {
-        let message = ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len))?;
-        icmpv6::answer_echo(message.first_chunk_mut()?);
+        if packet.transport == Transport::EchoRequest {
+            let message = ip.get_mut(usize::from(packet.transport_offset)..usize::from(packet.len))?;
+            icmpv6::answer_echo(message.first_chunk_mut()?);
+        }
         let mut header = ipv6::HeaderMut::at_front(ip)?;
         header.set_source(packet.destination);
         header.set_destination(packet.source);

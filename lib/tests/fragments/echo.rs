@@ -1,12 +1,15 @@
-//! Pings in parts: a pod's of somebody outside.
+//! Pings in parts: a pod's of somebody outside, and anybody's of the gateway itself.
 
 use std::net::IpAddr;
 
 use weirgate::verdict::DropReason;
-use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, framed, from_pod};
+use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+use weirgate_fixture::{Gateway, Out};
 
-use crate::helpers::{Cluster, at_client, at_pod, dropped, from_client, from_pods, node_of, parts};
+use crate::helpers::{
+    Cluster, all_sent, at_client, at_pod, dropped, from_client, from_pods, node_of, parts, reassembled,
+};
 
 const OUT: &str = "198.51.100.7";
 const OUT_V6: &str = "2001:db8:7::7";
@@ -106,18 +109,68 @@ fn parts_find_the_worker_that_has_their_ping() {
     }
 }
 
+/// Sends parts in this order through a link or the tunnel of the first node; what leaves by the same, as the
+/// bytes of IP packets.
+fn in_order(gateway: &mut Gateway, node: Option<usize>, cut: &[Vec<u8>], order: [usize; 3]) -> Vec<Vec<u8>> {
+    let port = if node.is_some() { UNDERLAY } else { UPLINK };
+    let frame = |part: &[u8]| node.map_or_else(|| framed(FROM_CLIENT, part), |node| from_pod(node, part));
+    let outs: Vec<Out> = order.iter().flat_map(|index| gateway.send_burst(&[(port, frame(&cut[*index]))])).collect();
+    let open = |bytes: &&[u8]| match node {
+        Some(node) => {
+            let seen = tunnelled(bytes);
+            assert_eq!(seen.link, to_node(node));
+            seen.inner
+        }
+        None => {
+            let (link, ip) = unframed(bytes);
+            assert_eq!(link, TO_CLIENT);
+            ip
+        }
+    };
+    all_sent(&outs, port).iter().map(open).collect()
+}
+
 #[test]
-fn pings_of_the_gateway_itself_and_answers_to_nobody_are_dropped_by_name() {
+fn rfc1122_s3_2_2_6_pings_of_the_gateway_itself_are_answered_in_parts() {
+    let [out, out_v6]: [IpAddr; 2] = [OUT, OUT_V6].map(|text| text.parse().unwrap());
+    let [own, own_v6]: [IpAddr; 2] = ["10.77.200.0", "fd77:0:0:200::2"].map(|text| text.parse().unwrap());
+    let [v4, v6] = pings();
+    for (ping, node, own) in [(&v4, Some(0), own), (&v6, Some(0), own_v6), (&v4, None, out), (&v6, None, out_v6)] {
+        let source = if node.is_some() { ping.source } else { ping.destination };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2]] {
+            let mut gateway = masquerading(1).gateway();
+            let ping = Packet { source, destination: (own, 0).into(), ttl: 3, ..ping.clone() };
+            let cut = parts(&ping.bytes(), 77, [1376, 1376]);
+            let (answer, _) = reassembled(&in_order(&mut gateway, node, &cut, order)).expect("all of it");
+            assert_eq!(Packet::read(&answer), reply_to(&ping));
+            assert_eq!((gateway.counters.echoes_answered.get(), gateway.worker.datagrams_in_parts()), (1, 0));
+            assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
+        }
+    }
+}
+
+#[test]
+fn rfc6864_s5_3_1_answers_in_parts_have_numbers_of_the_gateways_own() {
+    let mut gateway = masquerading(1).gateway();
+    let [ping, _] = pings();
+    let ping = Packet { destination: ("10.77.200.0".parse::<IpAddr>().unwrap(), 0).into(), ..ping };
+    // Two pods ask under one number.
+    let ids = [10, 11].map(|pod| {
+        let ping = Packet { source: (world::pod(0, pod), 0).into(), ..ping.clone() };
+        let cut = parts(&ping.bytes(), 77, [1376, 1376]);
+        reassembled(&in_order(&mut gateway, Some(0), &cut, [0, 1, 2])).expect("all of it").1
+    });
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn answers_in_parts_to_nobody_are_dropped_by_name() {
     let mut gateway = masquerading(1).gateway();
     for ping in pings() {
         let own: IpAddr = [OUT, OUT_V6][usize::from(ping.source.is_ipv6())].parse().unwrap();
-        let from_outside = Packet { source: ping.destination, destination: (own, 0).into(), ..ping.clone() };
         let unasked = Packet { source: ping.destination, destination: (own, 0).into(), ..reply_to(&ping) };
-        for (id, packet, reason) in [(1, &from_outside, DropReason::Fragment), (2, &unasked, DropReason::IcmpUnmatched)]
-        {
-            let outs = from_client(&mut gateway, &parts(&packet.bytes(), id, [1376, 1376]));
-            let reasons: Vec<_> = outs.iter().map(dropped).collect();
-            assert_eq!(reasons, [reason, DropReason::FragmentRefused, DropReason::FragmentRefused]);
-        }
+        let outs = from_client(&mut gateway, &parts(&unasked.bytes(), 2, [1376, 1376]));
+        let reasons: Vec<_> = outs.iter().map(dropped).collect();
+        assert_eq!(reasons, [DropReason::IcmpUnmatched, DropReason::FragmentRefused, DropReason::FragmentRefused]);
     }
 }

@@ -165,9 +165,9 @@ fn parts_of_what_is_no_service_or_no_flow_share_the_firsts_fate() {
 #[test]
 fn parts_of_what_the_gateway_carries_only_whole_are_dropped_by_name() {
     let mut gateway = World::new().gateway();
-    let ping =
-        Packet { dont_fragment: false, ..Packet::ping(world::pod(0, 10).into(), [10, 77, 200, 2].into(), &[0; 3000]) };
-    let outs = from_pods(&mut gateway, &ping, &parts(&ping.bytes(), 1, [1376, 1376]));
+    let [from, to] = [(world::pod(0, 10), 0), ([10, 77, 200, 2].into(), 0)].map(SocketAddr::from);
+    let error = Packet { dont_fragment: false, ..Packet::new(from, to, Body::Icmp(3, 1, [0; 4], vec![0; 3000])) };
+    let outs = from_pods(&mut gateway, &error, &parts(&error.bytes(), 1, [1376, 1376]));
     assert_eq!(dropped(&outs[0]), DropReason::Fragment);
     // RFC 7348 §4.3: VXLAN itself is not to come in parts.
     let [from, to] = [(world::NODES[0], 40_000), (world::PUBLIC, world::VXLAN_PORT)].map(SocketAddr::from);
