@@ -298,15 +298,22 @@ impl Server {
         fs::hard_link(&self.path, &self.kept).map_err(|cause| SocketError::Refused { path: self.kept.clone(), cause })
     }
 
-    /// Puts the socket back where clients look, after [`keep`](Self::keep).
+    /// Puts the socket back where clients look, after [`keep`](Self::keep). Calling it again changes nothing.
     ///
     /// # Errors
-    /// The system's refusal.
+    /// Another gateway that runs there by now or is about to, or the system's refusal.
     pub fn announce_again(&self) -> Result<(), SocketError> {
         let refused = |cause| SocketError::Refused { path: self.path.clone(), cause };
         // To rename one name of a socket to another of its names would do nothing (rename(2)).
-        if self.is_at(&self.path) { fs::remove_file(&self.kept) } else { fs::rename(&self.kept, &self.path) }
-            .map_err(refused)
+        if self.is_at(&self.path) {
+            return match fs::remove_file(&self.kept) {
+                Err(cause) if cause.kind() != ErrorKind::NotFound => Err(refused(cause)),
+                _ => Ok(()),
+            };
+        }
+        let _lock = Starting::take(&self.path)?;
+        refuse_live(&self.path)?;
+        fs::rename(&self.kept, &self.path).map_err(refused)
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -328,11 +335,22 @@ impl Server {
 
     /// Takes the socket away, so that nobody finds it any more.
     pub fn withdraw(&self) {
-        // Another gateway may have its own socket there by now.
-        for path in [&self.waiting, &self.kept, &self.path] {
-            if self.is_at(path) {
-                let _ = fs::remove_file(path);
+        for path in [&self.waiting, &self.kept] {
+            self.remove_own(path);
+        }
+        // Another gateway may put its own there between the look and the removal, unless this one has the lock.
+        // One that starts just now does so in the end, or takes away what it finds dead.
+        if self.starting.is_none() {
+            let lock = Starting::take(&self.path);
+            if !matches!(lock, Err(SocketError::Starting(_))) {
+                self.remove_own(&self.path);
             }
+        }
+    }
+
+    fn remove_own(&self, path: &Path) {
+        if self.is_at(path) {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -411,6 +429,10 @@ async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>
 impl Drop for Server {
     fn drop(&mut self) {
         self.withdraw();
+        if self.starting.is_some() {
+            // Of a gateway that ended while this one had the lock.
+            let _ = remove_dead(&self.path);
+        }
         self.starting = None;
         // Of a gateway that died while this one took over.
         let _ = remove_dead(&self.kept);

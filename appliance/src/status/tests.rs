@@ -372,6 +372,39 @@ fn a_gateway_that_starts_is_neither_overtaken_nor_swept_away() {
 }
 
 #[test]
+fn a_gateway_that_ends_while_another_takes_its_place_takes_away_only_its_own_socket() {
+    let directory = Directory::new("ending");
+    let path = directory.0.join("control.sock");
+    let is_live = || matches!(refuse_live(&path), Err(SocketError::Live(_)));
+    for round in 0..500 {
+        let mut first = Server::bind(&path, false).unwrap();
+        first.announce().unwrap();
+        let mut second = Server::bind(&path, true).unwrap();
+        let barrier = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                first.withdraw();
+            });
+            barrier.wait();
+            second.announce().unwrap();
+        });
+        assert!(is_live(), "round {round}: nobody finds the second one");
+        drop(first);
+        assert!(is_live(), "round {round}: nobody finds the second one");
+        drop(second);
+        assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0, "nothing is left");
+    }
+    // Nor is a socket left if the other one does not come so far.
+    let mut first = Server::bind(&path, false).unwrap();
+    first.announce().unwrap();
+    let second = Server::bind(&path, true).unwrap();
+    drop(first);
+    drop(second);
+    assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
 fn a_start_that_is_refused_follows_no_link_and_leaves_nothing() {
     let directory = Directory::new("lock");
     let (path, precious) = (directory.0.join("control.sock"), directory.0.join("precious"));
@@ -384,6 +417,14 @@ fn a_start_that_is_refused_follows_no_link_and_leaves_nothing() {
     let endless = directory.0.join("run").join("x".repeat(200));
     assert!(matches!(Server::bind(&endless, false), Err(SocketError::Refused { .. })));
     assert!(!directory.0.join("run").exists());
+}
+
+/// What a successor leaves that dies when it has put its socket in place of the other's.
+fn announce_and_die(path: &Path) {
+    let mut waiting = path.as_os_str().to_owned();
+    waiting.push(".starting");
+    drop(UnixListener::bind(&waiting).unwrap());
+    fs::rename(&waiting, path).unwrap();
 }
 
 #[test]
@@ -411,12 +452,21 @@ fn a_gateway_that_has_let_go_finds_its_socket_again_and_a_dead_successor_s_goes(
     server.announce_again().unwrap();
     assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
     server.keep().unwrap();
-    let mut successor = Server::bind(&path, true).unwrap();
-    successor.announce().unwrap();
+    announce_and_die(&path);
     assert_ne!(inode(), own);
-    server.announce_again().unwrap();
-    assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
+    for _ in 0..2 {
+        server.announce_again().unwrap();
+        assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
+    }
+    // One that lives stays where it is, and while one starts nobody comes before it.
+    server.keep().unwrap();
+    let mut successor = Server::bind(&path, true).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(server.announce_again(), Err(SocketError::Starting(_))));
+    successor.announce().unwrap();
+    assert!(matches!(server.announce_again(), Err(SocketError::Live(_))));
     drop(successor);
+    server.announce_again().unwrap();
     assert_eq!((inode(), names()), (own, vec!["control.sock".to_owned()]));
 
     // What dead ones left beside it goes at the next start, and by hand.
@@ -449,10 +499,10 @@ fn a_path_that_check_takes_is_one_that_a_gateway_can_start_and_hand_over_on() {
     let mut server = Server::bind(&path, false).unwrap();
     server.announce().unwrap();
     server.keep().unwrap();
-    let mut successor = Server::bind(&path, true).unwrap();
-    successor.announce().unwrap();
+    // One that gives up, and one that dies.
+    drop(Server::bind(&path, true).unwrap());
+    announce_and_die(&path);
     server.announce_again().unwrap();
-    drop(successor);
     drop(server);
     assert!(!remove_stale(&path).unwrap());
     assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0, "nothing is left");
