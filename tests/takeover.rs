@@ -233,6 +233,31 @@ fn a_gateway_goes_on_without_a_successor_that_is_silent_and_the_successor_then_g
 }
 
 #[test]
+fn a_gateway_that_cannot_take_back_at_once_what_it_let_go_of_says_so_and_tries_until_it_can() {
+    let world = world(Options::default());
+    let mut old = start_weirgate(&world, &world.gateway_config());
+    let mut download = download(&world);
+    let (successor, between) = Between::begin(&world);
+    between.let_go();
+    // As a process would that looks at them.
+    let tables: Vec<_> =
+        fs::read_dir(world.flow_tables()).expect("a directory").map(|entry| entry.expect("a table")).collect();
+    let tables: Vec<_> = tables.iter().map(|table| fs::File::open(table.path()).expect("a table")).collect();
+    assert!(!tables.is_empty());
+    tables.iter().for_each(|table| table.try_lock().expect("nobody has it"));
+    successor.kill();
+    drop(between);
+    until("the other died", &mut old, |old| old.log().contains("it tries again"));
+    let warnings = status(&world)["warnings"].to_string();
+    assert!(warnings.contains("forwards nothing") && warnings.contains("uses the flow tables"), "{warnings}");
+    drop(tables);
+    until("nobody is in the way", &mut old, |old| old.log().contains("did not take over; going on"));
+    assert_eq!(status(&world)["warnings"], serde_json::json!([]));
+    goes_on(&world, &mut old, &mut download);
+    can_be_replaced(&world, old);
+}
+
+#[test]
 fn a_gateway_whose_successor_has_the_queues_and_says_nothing_waits_for_it() {
     let world = world(Options::default());
     let mut old = start_weirgate(&world, &world.gateway_config());

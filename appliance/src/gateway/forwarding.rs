@@ -29,16 +29,16 @@ use crate::xdp::{Attach, StartError, Steering};
 pub struct Forwarding {
     /// The steering program.
     pub steering: Steering,
-    /// The workers' threads and rings, and the tables that they use; none while another process tries to
-    /// take over.
-    running: Option<Running>,
+    /// The workers' threads and rings, and the tables that they use; or why there are none: another process
+    /// tries to take over, or what it let go of cannot be had.
+    running: Result<Running, String>,
     /// What each worker counts.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// When forwarding began.
     pub since: Instant,
 }
 
-/// What exists as long as workers run.
+/// What exists as long as workers run, ended in this order: their threads hold the locks on the tables.
 struct Running {
     workers: Workers,
     tables: Tables,
@@ -85,7 +85,7 @@ impl DataPath for Forwarding {
 
 impl Listers for Forwarding {
     fn lister(&mut self, worker: usize) -> Option<&mut Lister> {
-        self.running.as_mut()?.listers.get_mut(worker)
+        self.running.as_mut().ok()?.listers.get_mut(worker)
     }
 
     fn wake(&self, worker: usize) {
@@ -99,7 +99,13 @@ impl Forwarding {
     /// The workers; `None` while another process tries to take over.
     #[must_use]
     pub fn workers(&self) -> Option<&Workers> {
-        self.running.as_ref().map(|running| &running.workers)
+        self.running.as_ref().ok().map(|running| &running.workers)
+    }
+
+    /// Why nothing is forwarded, where that is so.
+    #[must_use]
+    pub fn idle(&self) -> Option<&str> {
+        self.running.as_ref().err().map(String::as_str)
     }
 
     /// What each worker counts about its rings; nothing while another process tries to take over.
@@ -116,7 +122,7 @@ impl Forwarding {
 
     /// Leaves the flow tables to the next process from now on, whatever becomes of this one.
     pub(super) fn settle(&mut self) {
-        if let Some(running) = &mut self.running {
+        if let Ok(running) = &mut self.running {
             running.tables.settle();
         }
     }
@@ -134,7 +140,7 @@ impl Forwarding {
     ///
     /// While another process tries to take over, ports and tables are that one's, and stay.
     pub(super) fn end(self) {
-        let Some(Running { workers, tables, .. }) = self.running else { return self.abandon() };
+        let Ok(Running { workers, tables, .. }) = self.running else { return self.abandon() };
         self.steering.detach();
         workers.stop();
         tables.remove();
@@ -150,8 +156,7 @@ impl Forwarding {
     /// Lets go of queues and flow tables, for another process. The steering program stays and drops the
     /// gateway's traffic meanwhile.
     pub(super) fn release(&mut self) {
-        // Workers first: their threads hold the locks on the tables.
-        self.running = None;
+        self.running = Err("another process takes over".to_owned());
     }
 
     /// Goes on after [`release`](Self::release), where the other process did not. Its program may be on the
@@ -159,11 +164,21 @@ impl Forwarding {
     ///
     /// Refused as long as the other process has a queue or a table; nothing has changed then.
     pub(super) fn resume(&mut self, control: &Control) -> Result<(), RunError> {
-        let running = start(control, &mut self.steering, &mut self.counters, false)?;
-        self.steering.attach_again()?;
-        self.running = Some(running);
-        self.settle();
-        Ok(())
+        let resumed = start(control, &mut self.steering, &mut self.counters, false).and_then(|running| {
+            self.steering.attach_again()?;
+            Ok(running)
+        });
+        match resumed {
+            Ok(running) => {
+                self.running = Ok(running);
+                self.settle();
+                Ok(())
+            }
+            Err(error) => {
+                self.running = Err(error.to_string());
+                Err(error)
+            }
+        }
     }
 }
 
@@ -216,7 +231,7 @@ fn attach(
     }
     let config = &control.config;
     info!(workers = counters.len(), services = config.services.len(), peers = config.peers.len(), "forwarding");
-    Ok(Forwarding { steering, running: Some(running), counters, since: Instant::now() })
+    Ok(Forwarding { steering, running: Ok(running), counters, since: Instant::now() })
 }
 
 fn look(control: &Control) -> Tables {

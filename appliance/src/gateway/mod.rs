@@ -101,7 +101,7 @@ impl From<TablesError> for RunError {
 enum End {
     /// By a signal.
     Signalled,
-    /// Its successor forwards.
+    /// Its successor forwards, or another gateway.
     Succeeded,
 }
 
@@ -177,7 +177,8 @@ pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
             }
         };
         let follow = async { Err(control.run(conversation, kernel, &forwarding).await.into()) };
-        let serve = future::or(serve::serve(&server, &control, &forwarding), serve::watch(&control, &forwarding));
+        let serve = async { Ok(serve::serve(&server, &control, &forwarding).await) };
+        let serve = future::or(serve, serve::watch(&control, &forwarding));
         future::or(signalled, future::or(follow, serve)).await
     });
     server.withdraw();

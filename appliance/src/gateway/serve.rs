@@ -10,26 +10,22 @@ use async_io::Timer;
 use tracing::{debug, info, warn};
 
 use super::forwarding::Forwarding;
-use super::{End, RunError, listing};
+use super::{End, listing};
 use crate::control::follow::Control;
-use crate::status::{Client, Request, Server, Status, Successor, Watch};
+use crate::status::{Client, Request, Server, SocketError, Status, Successor, Watch};
 
 /// How often the fill of tables and pools is looked at.
 const WATCH: Duration = Duration::from_secs(5);
 /// How many clients are answered at once; more are sent away.
 const CLIENTS_MAX: usize = 32;
+/// How long to leave be what could not be taken back, the first time and at most.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Option<Result<End, RunError>>> + 'a>>;
+type Answer<'a> = Pin<Box<dyn Future<Output = Option<End>> + 'a>>;
 
 /// Answers whoever connects, all at once, until a successor has taken over.
-///
-/// # Errors
-/// What keeps the gateway from going on after a takeover that failed.
-pub(super) async fn serve(
-    server: &Server,
-    control: &Control,
-    forwarding: &RefCell<Forwarding>,
-) -> Result<End, RunError> {
+pub(super) async fn serve(server: &Server, control: &Control, forwarding: &RefCell<Forwarding>) -> End {
     let mut answers: Vec<Answer<'_>> = Vec::with_capacity(CLIENTS_MAX);
     let mut accept = Box::pin(server.accept());
     poll_fn(|context| {
@@ -73,7 +69,7 @@ async fn answer(
     server: &Server,
     control: &Control,
     forwarding: &RefCell<Forwarding>,
-) -> Option<Result<End, RunError>> {
+) -> Option<End> {
     let answered = match client.request().await {
         Ok(Request::Status) => {
             let status = serde_json::to_vec(&Status::of(control, &forwarding.borrow()));
@@ -96,15 +92,18 @@ async fn answer(
 ///
 /// The kernel decides who has the queues and the tables: no two processes can have one of either. So to try
 /// to take them back does no harm where the successor has them, and where it has not, it will not get them.
+/// Where the successor has gone and something else is in the way, this one tries until it is not, or until
+/// another gateway runs.
 async fn hand_over(
     mut client: Client,
     server: &Server,
     control: &Control,
     forwarding: &RefCell<Forwarding>,
-) -> Option<Result<End, RunError>> {
+) -> Option<End> {
     // Whoever asks and is refused goes away in any case.
-    if forwarding.borrow().workers().is_none() {
-        let _ = client.send(b"another process takes over already\n").await;
+    let idle = forwarding.borrow().idle().map(ToOwned::to_owned);
+    if let Some(reason) = idle {
+        let _ = client.send(format!("{reason}\n").as_bytes()).await;
         return None;
     }
     if let Err(error) = server.keep() {
@@ -115,8 +114,16 @@ async fn hand_over(
     info!("another process takes over");
     forwarding.borrow_mut().release();
     let mut successor = client.released().await;
+    let mut pause = RETRY;
     while successor != Successor::Forwards {
-        let resumed = forwarding.borrow_mut().resume(control);
+        // Nobody else answers for this gateway any more.
+        let announced = if successor == Successor::Gone { server.announce_again() } else { Ok(()) };
+        let resumed = match announced {
+            Err(SocketError::Live(_)) => break,
+            // It comes to its end first, so that there are never three.
+            Err(error @ SocketError::Starting(_)) => Err(error.into()),
+            _ => forwarding.borrow_mut().resume(control),
+        };
         match resumed {
             Ok(()) => {
                 warn!("the other process did not take over; going on");
@@ -129,8 +136,12 @@ async fn hand_over(
                 warn!(%error, "the other process has not said that it forwards; waiting, as this one cannot go on");
                 successor = client.successor().await;
             }
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                warn!(%error, "the other process did not take over, and this one cannot go on yet; it tries again");
+                Timer::after(pause).await;
+                pause = (2 * pause).min(RETRY_MAX);
+            }
         }
     }
-    Some(Ok(End::Succeeded))
+    Some(End::Succeeded)
 }

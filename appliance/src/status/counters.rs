@@ -227,7 +227,7 @@ const TRAFFIC: &str = "
 | `pool[].flows`, `pool[].capacity` | flows that have a pool address, counted anew every few seconds, and those that could have it if they were spread evenly over all backends |
 | `masquerade[].flows` | pods' flows that have an address of `[masquerade]`, counted anew every few seconds |
 | `masquerade[].busiest`, `masquerade[].capacity` | of these, those towards the remote endpoint that most go to (never told too few, sometimes a few too many), and how many can go to one: its ports |
-| `warnings` | a sentence for each flow table, pool address and masquerade address that is at least 90 % full; the log has it once a minute |
+| `warnings` | a sentence if the gateway forwards nothing, and one for each flow table, pool address and masquerade address that is at least 90 % full; the log has these once a minute |
 | `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and those that it has room for |
 | `flows[].half_open` | flows among them whose handshake is not finished |
 | `burst_times` | nanoseconds that a worker took from taking frames off its rings to having placed the last of them, to about 3 % |

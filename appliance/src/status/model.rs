@@ -34,7 +34,7 @@ pub struct Status {
     pub snapshot_bytes: usize,
     /// Locked memory that the rings' frames take.
     pub ring_bytes: usize,
-    /// What should be looked at before it is full, a sentence each.
+    /// What keeps the gateway from forwarding, and what should be looked at before it is full, a sentence each.
     pub warnings: Vec<String>,
     /// The ports, in the order of their numbers.
     pub ports: Vec<Port>,
@@ -239,7 +239,9 @@ impl Status {
                 .collect(),
             burst_times: burst_times(stats),
         };
-        status.warnings = fill::warnings(&status);
+        status.warnings =
+            forwarding.idle().map(|reason| format!("this process forwards nothing: {reason}")).into_iter().collect();
+        status.warnings.extend(fill::warnings(&status));
         status
     }
 }
