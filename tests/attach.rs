@@ -86,7 +86,7 @@ fn established_connections_go_on_in_the_next_process() {
     world.frontends[0].0 = WEB + 10;
     world.neighbours.clear();
     let (mut second, adopted) = adopt(&world, &config, &memory);
-    assert_eq!(adopted, Adopted { flows: 2, damaged: 0 });
+    assert_eq!(adopted, Adopted { flows: 2, ..Adopted::default() });
     for (seen, request) in [(&web, Packet::web(7, ACK, b"more")), (&web_v6, Packet::web_v6(7, ACK, b"more"))] {
         let out = second.send(UNDERLAY, &from_pod(0, &seen.answer(ACK, b"data").bytes()));
         assert_eq!(out.verdict, Verdict::Transmit(UPLINK));

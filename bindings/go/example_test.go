@@ -59,7 +59,7 @@ func ExampleAttachWorker() {
 			panic(err)
 		}
 		defer syscall.Munmap(memory)
-		worker, adopted, err := weirgate.AttachWorker(config, memory)
+		worker, adopted, err := weirgate.AttachWorker(config, snapshot, memory)
 		if err == weirgate.StatusNotAdopted {
 			fmt.Println("begins without flows")
 			worker, err = weirgate.NewWorkerIn(config, memory)

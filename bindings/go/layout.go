@@ -162,6 +162,7 @@ func layouts() []layout {
 		{"weirgate_adopted", unsafe.Sizeof(adopted)},
 		{"weirgate_adopted.flows", unsafe.Offsetof(adopted.flows)},
 		{"weirgate_adopted.damaged", unsafe.Offsetof(adopted.damaged)},
+		{"weirgate_adopted.strayed", unsafe.Offsetof(adopted.strayed)},
 		{"weirgate_frame", unsafe.Sizeof(frame)},
 		{"weirgate_frame.buffer", unsafe.Offsetof(frame.buffer)},
 		{"weirgate_frame.capacity", unsafe.Offsetof(frame.capacity)},

@@ -215,7 +215,7 @@ func TestAWorkerGoesOnWithTheFlowsThatAnotherLeftInTheCallersMemory(t *testing.T
 	memory, err := syscall.Mmap(-1, 0, bytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_SHARED)
 	check(t, err)
 	defer syscall.Munmap(memory)
-	if _, _, err := AttachWorker(config, memory); err != StatusNotAdopted {
+	if _, _, err := AttachWorker(config, snapshot, memory); err != StatusNotAdopted {
 		t.Fatalf("%v, though nobody has been there", err)
 	}
 	first, err := NewWorkerIn(config, memory)
@@ -238,17 +238,17 @@ func TestAWorkerGoesOnWithTheFlowsThatAnotherLeftInTheCallersMemory(t *testing.T
 	check(t, err)
 	first.Close()
 
-	second, adopted, err := AttachWorker(config, memory)
+	second, adopted, err := AttachWorker(config, snapshot, memory)
 	check(t, err)
 	defer second.Close()
-	if v4 == 0 || v6 == 0 || adopted.Flows != v4+v6 || adopted.Damaged != 0 {
+	if v4 == 0 || v6 == 0 || adopted.Flows != v4+v6 || adopted.Damaged != 0 || adopted.Strayed != 0 {
 		t.Errorf("%d and %d flows, %v adopted", v4, v6, adopted)
 	}
 	if v4Now, v6Now, err := second.Flows(); v4Now != v4 || v6Now != v6 || err != nil {
 		t.Errorf("%d and %d flows go on of %d and %d, %v", v4Now, v6Now, v4, v6, err)
 	}
 	config.Workers = 2
-	if _, _, err := AttachWorker(config, memory); err != StatusNotAdopted {
+	if _, _, err := AttachWorker(config, snapshot, memory); err != StatusNotAdopted {
 		t.Errorf("%v for another number of workers", err)
 	}
 }

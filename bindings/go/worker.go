@@ -44,6 +44,9 @@ type Adopted struct {
 	Flows uint32
 	// Damaged entries were no flow's, and were dropped.
 	Damaged uint32
+	// Strayed flows were dropped since their replies do not come to this
+	// worker under the snapshot.
+	Strayed uint32
 }
 
 func (config *WorkerConfig) raw() C.weirgate_worker_config {
@@ -126,10 +129,11 @@ func NewWorkerIn(config WorkerConfig, memory []byte) (*Worker, error) {
 // AttachWorker makes a worker that goes on with the flows that an earlier one
 // left in memory that the caller kept, whatever instruction it ended at.
 // Nobody else may use that memory any more. The configuration is as the
-// earlier one's, but for the secret.
+// earlier one's, but for the secret; the snapshot is the one in force. Flows
+// whose replies lead to another worker under it are dropped.
 //
 // The error is StatusNotAdopted where no such worker lies there.
-func AttachWorker(config WorkerConfig, memory []byte) (*Worker, Adopted, error) {
+func AttachWorker(config WorkerConfig, s *Snapshot, memory []byte) (*Worker, Adopted, error) {
 	if err := checkVersion(); err != nil {
 		return nil, Adopted{}, err
 	}
@@ -138,11 +142,16 @@ func AttachWorker(config WorkerConfig, memory []byte) (*Worker, Adopted, error) 
 		return nil, Adopted{}, StatusTooShort
 	}
 	var adopted C.weirgate_adopted
-	at := unsafe.Pointer(&memory[0])
-	if err := answer(C.weirgate_worker_attach(&raw, at, C.size_t(len(memory)), &w.worker, &adopted)); err != nil {
+	at, bytes := unsafe.Pointer(&memory[0]), C.size_t(len(memory))
+	err := answer(C.weirgate_worker_attach(&raw, s.pointer(), C.size_t(s.length), at, bytes, &w.worker, &adopted))
+	if err != nil {
 		return nil, Adopted{}, err
 	}
-	return w, Adopted{Flows: uint32(adopted.flows), Damaged: uint32(adopted.damaged)}, nil
+	return w, Adopted{
+		Flows:   uint32(adopted.flows),
+		Damaged: uint32(adopted.damaged),
+		Strayed: uint32(adopted.strayed),
+	}, nil
 }
 
 // Close gives the worker's memory back, unless the caller keeps it. Its flows

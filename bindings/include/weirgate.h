@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 // The version of this interface. It changes whenever a structure or a call changes its meaning.
-#define WEIRGATE_ABI_VERSION 2
+#define WEIRGATE_ABI_VERSION 3
 
 // The most frames, and the most spares, of one burst.
 #define WEIRGATE_BURST_FRAMES_MAX 64
@@ -476,6 +476,8 @@ typedef struct weirgate_adopted {
     uint32_t flows;
     // Entries of the tables that were no flow's, and were dropped.
     uint32_t damaged;
+    // Flows that were dropped since their replies do not come to this worker under the snapshot.
+    uint32_t strayed;
 } weirgate_adopted;
 
 // One frame in a buffer of the caller's, from its Ethernet header on, without check sequence.
@@ -690,6 +692,9 @@ weirgate_status weirgate_worker_init(const struct weirgate_worker_config *config
 //
 // - `config`: as the earlier one was made, and with its number of `workers`. Of `secret` the tables
 //   keep their own.
+// - `snapshot`: the one in force. Flows whose replies lead to another worker under it, as its ports or the
+//   selector's seed are not those that they began under, are dropped: that worker may give their ports to
+//   others.
 // - `adopted`: receives how many flows go on.
 // - Work: linear in the capacities.
 //
@@ -697,9 +702,11 @@ weirgate_status weirgate_worker_init(const struct weirgate_worker_config *config
 // flow was touched, and `weirgate_worker_init` begins without any.
 //
 // # Safety
-// As `weirgate_worker_init`, and the memory's bytes have been written; `adopted` points to a place for
-// the answer.
+// As `weirgate_worker_init`, and the memory's bytes have been written. `snapshot` points to
+// `snapshot_length` bytes that nobody changes meanwhile, `adopted` to a place for the answer.
 weirgate_status weirgate_worker_attach(const struct weirgate_worker_config *config,
+                                       const void *snapshot,
+                                       size_t snapshot_length,
                                        void *memory,
                                        size_t length,
                                        struct weirgate_worker **worker,

@@ -7,7 +7,7 @@
 //! Ports are dealt to workers in turn: port `first + n` belongs to worker `n` modulo the number of
 //! workers, so that each has its share of whatever part of the range an address may use.
 
-use crate::flow::{Table, Tuple};
+use crate::flow::{Entry, Mode, Table, Tuple};
 use crate::hash::{Stream, reduce};
 use crate::net::{Protocol, WorkerId};
 use crate::pipeline::Budget;
@@ -98,6 +98,23 @@ pub(crate) fn owner_of<A: Family>(globals: &Globals, address: A, port: [u8; 2]) 
     let hash = A::hash(&globals.selector, &endpoint, Protocol(0));
     // Fewer than 256.
     WorkerId(reduce((hash >> 32) as u32, u32::from(globals.workers)) as u8)
+}
+
+/// The worker that the replies of a flow lead to: the one that may give the flow its port, or that owns the
+/// client's endpoint where that is kept. `None` where they do not come to the gateway any more, since the
+/// address stands for pods no longer.
+///
+/// Two flows that share a reply tuple would both be this worker's, and it alone keeps them apart.
+pub(crate) fn reply_owner<A: Family>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> Option<WorkerId> {
+    let Tuple { destination, destination_port, .. } = entry.reply;
+    if destination == entry.original.source {
+        return Some(owner_of(snapshot.globals, destination, destination_port));
+    }
+    if entry.mode != Mode::Outward as u8 {
+        return Some(A::pool(snapshot).owner(destination_port));
+    }
+    let pool = A::masquerade(snapshot);
+    pool.addresses.contains(&destination).then(|| pool.owner(destination_port))
 }
 
 /// Who answers, in what.

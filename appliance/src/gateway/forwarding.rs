@@ -323,7 +323,8 @@ fn start(
             let mut mapped = mapped;
             let services: &[_] = &counted.services;
             let (worker, adopted) = if is_adopted {
-                let attached = Worker::attach(&worker, &mut mapped, &counted.core, services);
+                let snapshot = published.load();
+                let attached = Worker::attach(&worker, &snapshot.view(), &mut mapped, &counted.core, services);
                 let (worker, adopted) = attached.expect("the table has been checked");
                 (worker, Some(adopted))
             } else {
@@ -357,10 +358,16 @@ fn report(worker: u8, memory: &FlowMemory) {
     if !memory.is_locked {
         warn!(worker, "flow tables not locked into memory; raise `ulimit -l` to have that");
     }
-    if let Some(Adopted { flows, damaged }) = memory.adopted {
-        info!(worker, flows, damaged, "flows of the earlier gateway adopted");
+    if let Some(Adopted { flows, damaged, strayed }) = memory.adopted {
+        info!(worker, flows, damaged, strayed, "flows of the earlier gateway adopted");
         if damaged > 0 {
             warn!(worker, damaged, "damaged flows dropped");
+        }
+        if strayed > 0 {
+            warn!(
+                worker,
+                strayed, "flows dropped whose answers do not come to this worker under the new configuration"
+            );
         }
     }
 }

@@ -224,6 +224,7 @@ const TRAFFIC: &str = "
 | `services[].reply` | IP packets from the service to clients and their bytes |
 | `services[].flows_created` | flows that were created for the service |
 | `flow_memory[].adopted`, `flow_memory[].damaged` | flows of an earlier process that a worker began with, and entries of its that were dropped as damaged |
+| `flow_memory[].strayed` | flows of its that were dropped since their answers do not come to the worker any more: `[masquerade]` has other ports or addresses, or the selector another seed |
 | `pool[].flows`, `pool[].capacity` | flows that have a pool address, counted anew every few seconds, and those that could have it if they were spread evenly over all backends |
 | `masquerade[].flows` | pods' flows that have an address of `[masquerade]`, counted anew every few seconds |
 | `masquerade[].busiest`, `masquerade[].capacity` | of these, those towards the remote endpoint that most go to (never told too few, sometimes a few too many), and how many can go to one: its ports |

@@ -192,6 +192,8 @@ pub struct FlowMemory {
     pub adopted: u32,
     /// How many entries of an earlier process's were damaged, and dropped.
     pub damaged: u32,
+    /// How many of its flows were dropped since their answers do not come to the worker any more.
+    pub strayed: u32,
 }
 
 /// Nanoseconds that a worker took from taking frames off its rings to having placed the last of them.
@@ -355,6 +357,7 @@ fn flow_memory(forwarding: &Forwarding) -> Vec<FlowMemory> {
         file: memory.path.clone(),
         adopted: memory.adopted.map_or(0, |adopted| adopted.flows),
         damaged: memory.adopted.map_or(0, |adopted| adopted.damaged),
+        strayed: memory.adopted.map_or(0, |adopted| adopted.strayed),
     };
     (0..).zip(forwarding.memory()).map(of_worker).collect()
 }

@@ -241,7 +241,7 @@ impl Status {
     }
 
     fn print_flow_memory(&self, out: &mut String) {
-        let mut table = Table::new(&["FLOW MEMORY", ">SIZE", "LOCKED", ">ADOPTED", ">DAMAGED", "FILE"]);
+        let mut table = Table::new(&["FLOW MEMORY", ">SIZE", "LOCKED", ">ADOPTED", ">DAMAGED", ">STRAYED", "FILE"]);
         for memory in &self.flow_memory {
             let file = memory.file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string());
             let locked = if memory.locked { "yes" } else { "no" };
@@ -251,6 +251,7 @@ impl Status {
                 locked.to_owned(),
                 memory.adopted.to_string(),
                 memory.damaged.to_string(),
+                memory.strayed.to_string(),
                 file,
             ]);
         }

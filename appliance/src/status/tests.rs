@@ -69,6 +69,7 @@ fn sample() -> Status {
             file: Some("/dev/shm/weirgate/flows-1".into()),
             adopted: 2,
             damaged: 0,
+            strayed: 0,
         }],
         warnings: Vec::new(),
         pool: vec![PoolAddress { address: "10.77.200.2".parse().unwrap(), flows: 2, capacity: 64_512 }],
@@ -109,8 +110,8 @@ web      tcp       192.0.2.1:30080, 203.0.113.10:80 and 1 more  10.77.74.10:80  
 FLOW TABLE  WORKER  USED  HALF-OPEN  CAPACITY  FILL
 ipv4             0     2          1     65536   0 %
 
-FLOW MEMORY                 SIZE  LOCKED  ADOPTED  DAMAGED  FILE
-transparent huge pages  14.0 MiB  yes           2        0  /dev/shm/weirgate/flows-1
+FLOW MEMORY                 SIZE  LOCKED  ADOPTED  DAMAGED  STRAYED  FILE
+transparent huge pages  14.0 MiB  yes           2        0        0  /dev/shm/weirgate/flows-1
 
 POOL ADDRESS  FLOWS  CAPACITY  FILL
 10.77.200.2       2     64512   0 %
@@ -156,7 +157,7 @@ fn the_json_has_these_fields() {
     assert_eq!(keys(&json["flows"][0]), "capacity family half_open used worker");
     assert_eq!(keys(&json["pool"][0]), "address capacity flows");
     assert_eq!(keys(&json["masquerade"][0]), "address busiest capacity flows");
-    assert_eq!(keys(&json["flow_memory"][0]), "adopted bytes damaged file locked pages worker");
+    assert_eq!(keys(&json["flow_memory"][0]), "adopted bytes damaged file locked pages strayed worker");
     assert_eq!(keys(&json["burst_times"]), "count max_ns p50_ns p90_ns p999_ns p99_ns");
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), sample());
 }

@@ -2,7 +2,7 @@
 //! and what a number may be is checked when it is used.
 
 /// The version of this interface. It changes whenever a structure or a call changes its meaning.
-pub const WEIRGATE_ABI_VERSION: u32 = 2;
+pub const WEIRGATE_ABI_VERSION: u32 = 3;
 
 /// The most frames, and the most spares, of one burst.
 pub const WEIRGATE_BURST_FRAMES_MAX: usize = 64;
@@ -414,6 +414,8 @@ pub struct Adopted {
     pub flows: u32,
     /// Entries of the tables that were no flow's, and were dropped.
     pub damaged: u32,
+    /// Flows that were dropped since their replies do not come to this worker under the snapshot.
+    pub strayed: u32,
 }
 
 /// One frame in a buffer of the caller's, from its Ethernet header on, without check sequence.

@@ -68,7 +68,7 @@ fn the_layouts_are_those_that_every_language_expects() {
             secret, flows_v4, flows_v6, services, fragment_datagrams, fragment_held_bytes, fragment_wait_ms, id,
             workers, reserved
         }
-        Adopted "weirgate_adopted" { flows, damaged }
+        Adopted "weirgate_adopted" { flows, damaged, strayed }
         Frame "weirgate_frame" { buffer, capacity, start, length, port, verdict, detail, handovers }
         Burst "weirgate_burst" { frames, frame_count, spares, spare_count, emitted }
         Unresolved "weirgate_unresolved" { address, port }

@@ -118,7 +118,7 @@ impl Gateway {
         let mut parts = memories.each_mut().map(|memory| {
             let index = started.next().expect("as many");
             let left = left_behind.map(|flows| flows[index]);
-            self.start(index, memory.bytes(), &counters[index], &services, left)
+            self.start(index, &world.snapshot(self.snapshot), memory.bytes(), &counters[index], &services, left)
         });
         let mut snapshot = world.snapshot(self.snapshot);
         self.audit(&parts);
@@ -160,6 +160,7 @@ impl Gateway {
     fn start<'m>(
         &self,
         index: usize,
+        snapshot: &Snapshot<'_>,
         memory: &'m mut [u8],
         counters: &'m Counters,
         services: &'m [ServiceCounters],
@@ -175,8 +176,11 @@ impl Gateway {
             let worker = Worker::new(config, memory, counters, services).expect("a worker");
             return Part { worker, counters, adopted: 0 };
         }
-        let (worker, adopted) = Worker::attach(config, memory, counters, services).expect("what was checked");
-        assert!(self.is_damaged || (Some(adopted.flows), adopted.damaged) == (left, 0), "{adopted:?} of {left:?}");
+        let attached = Worker::attach(config, snapshot, memory, counters, services);
+        let (worker, adopted) = attached.expect("what was checked");
+        // Where the outside is not reached any more, pods' flows end.
+        let seen = adopted.flows + adopted.strayed;
+        assert!(self.is_damaged || (Some(seen), adopted.damaged) == (left, 0), "{adopted:?} of {left:?}");
         Part { worker, counters, adopted: adopted.flows.into() }
     }
 

@@ -6,10 +6,11 @@ use core::net::IpAddr;
 use super::admit::Pacer;
 use super::error::Budget;
 use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
-use crate::flow::{self, Adopted, Age, Mode, Owner, Table, TableError, Tuple, tick};
+use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
+use crate::nat;
 use crate::net::{POOL_MAX, PortId, Protocol, WorkerId};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
@@ -150,24 +151,45 @@ impl<'m> Worker<'m> {
     /// died at. Nobody else may write there any more.
     ///
     /// - `config`: as the tables were made, but for the secret.
+    /// - `snapshot`: the one in force. Flows whose replies lead to another worker under it, as its ports or the
+    ///   selector's seed are not those that they began under, are [dropped](Adopted::strayed): that worker may
+    ///   give their ports to others.
     /// - Work: linear in the capacities; see [`Table::attach`].
     ///
     /// # Errors
     /// [`AttachError`], which [`check`](Self::check) tells beforehand; no flow is changed then.
     pub fn attach(
         config: &WorkerConfig,
+        snapshot: &Snapshot<'_>,
         memory: &'m mut [u8],
         counters: &'m Counters,
         services: &'m [ServiceCounters],
     ) -> Result<(Self, Adopted), AttachError> {
         Self::check(config, memory)?;
         let (memory_v4, memory_v6, rest) = Self::split(config, memory);
-        let v4 = Table::attach(config.flows_v4, config.owner(), memory_v4).map_err(AttachError::FlowsV4)?;
-        let v6 = Table::attach(config.flows_v6, config.owner(), memory_v6).map_err(AttachError::FlowsV6)?;
-        let adopted = Adopted { flows: v4.1.flows + v6.1.flows, damaged: v4.1.damaged + v6.1.damaged };
+        let (v4, adopted_v4) =
+            Self::table(config.flows_v4, config, snapshot, memory_v4).map_err(AttachError::FlowsV4)?;
+        let (v6, adopted_v6) =
+            Self::table(config.flows_v6, config, snapshot, memory_v6).map_err(AttachError::FlowsV6)?;
+        let adopted = Adopted {
+            flows: adopted_v4.flows + adopted_v6.flows,
+            damaged: adopted_v4.damaged + adopted_v6.damaged,
+            strayed: adopted_v4.strayed + adopted_v6.strayed,
+        };
         // Whose parts were on their way will send them again.
         let fragments = Self::fragments(config, rest).map_err(AttachError::Fragments)?;
-        Ok((Self::with_tables(config, (v4.0, v6.0, fragments), counters, services), adopted))
+        Ok((Self::with_tables(config, (v4, v6, fragments), counters, services), adopted))
+    }
+
+    /// Of an earlier process's table the flows whose replies lead here.
+    fn table<A: Family>(
+        capacity: u32,
+        config: &WorkerConfig,
+        snapshot: &Snapshot<'_>,
+        memory: &'m mut [u8],
+    ) -> Result<(Table<'m, A>, Adopted), flow::AttachError> {
+        let is_ours = |entry: &Entry<A>| nat::reply_owner(snapshot, entry) == Some(config.id);
+        Table::attach(capacity, config.owner(), memory, is_ours)
     }
 
     /// The memory of the IPv4 flows, of the IPv6 flows, and the rest.

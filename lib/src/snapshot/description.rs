@@ -33,7 +33,9 @@ pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 /// The gateway's own membership.
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway<'a> {
-    /// How many workers share the flows. The source ports are divided among them.
+    /// How many workers share the flows. The ports from the first of `pool_ports` and of the masquerade's on are
+    /// dealt to them in turn, and endpoints outside that are kept by the hash of `selector_seed`: while flows live,
+    /// all four stay, or the flows are [attached](crate::pipeline::Worker::attach) anew.
     pub workers: u8,
     /// The VXLAN network, where the backend is VXLAN.
     pub vni: Vni,

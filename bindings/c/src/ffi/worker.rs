@@ -204,6 +204,9 @@ pub unsafe extern "C" fn weirgate_worker_init(
 ///
 /// - `config`: as the earlier one was made, and with its number of `workers`. Of `secret` the tables
 ///   keep their own.
+/// - `snapshot`: the one in force. Flows whose replies lead to another worker under it, as its ports or the
+///   selector's seed are not those that they began under, are dropped: that worker may give their ports to
+///   others.
 /// - `adopted`: receives how many flows go on.
 /// - Work: linear in the capacities.
 ///
@@ -211,11 +214,13 @@ pub unsafe extern "C" fn weirgate_worker_init(
 /// flow was touched, and `weirgate_worker_init` begins without any.
 ///
 /// # Safety
-/// As `weirgate_worker_init`, and the memory's bytes have been written; `adopted` points to a place for
-/// the answer.
+/// As `weirgate_worker_init`, and the memory's bytes have been written. `snapshot` points to
+/// `snapshot_length` bytes that nobody changes meanwhile, `adopted` to a place for the answer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_attach(
     config: *const WorkerConfig,
+    snapshot: *const c_void,
+    snapshot_length: usize,
     memory: *mut c_void,
     length: usize,
     worker: *mut *mut Worker,
@@ -226,16 +231,20 @@ pub unsafe extern "C" fn weirgate_worker_attach(
         let (config, out, adopted) = unsafe { (raw::reference(config)?, raw::place(worker)?, raw::place(adopted)?) };
         let layout = Layout::new(config)?;
         layout.fits(memory, length)?;
+        // SAFETY: the caller vouches for it.
+        let snapshot = unsafe { attach(snapshot, snapshot_length)? };
         // SAFETY: `fits` has checked the memory, for whose use the caller vouches.
         let (front, flows) = unsafe {
             let at = memory.cast::<u8>().add(layout.services_end);
             let flows = raw::array_mut(at, layout.end - layout.services_end)?;
             pipeline::Worker::check(&layout.config, flows).map_err(|_| Status::NotAdopted)?;
             place(&layout, memory, |counters, services| {
-                pipeline::Worker::attach(&layout.config, flows, counters, services).map_err(|_| Status::NotAdopted)
+                let attached = pipeline::Worker::attach(&layout.config, &snapshot, flows, counters, services);
+                attached.map_err(|_| Status::NotAdopted)
             })?
         };
-        adopted.write(types::Adopted { flows: flows.flows, damaged: flows.damaged });
+        let flow::Adopted { flows, damaged, strayed } = flows;
+        adopted.write(types::Adopted { flows, damaged, strayed });
         out.write(front);
         Ok(())
     })())

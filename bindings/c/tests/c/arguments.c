@@ -42,11 +42,11 @@ static void worker_memory(void) {
     CHECK(worker == NULL);
     CHECK_STATUS(weirgate_worker_counters((weirgate_worker *)memory, &counters), WEIRGATE_STATUS_NOT_A_WORKER);
     weirgate_adopted adopted;
-    CHECK_STATUS(weirgate_worker_attach(&config, NULL, bytes, &worker, &adopted), WEIRGATE_STATUS_NULL_POINTER);
-    CHECK_STATUS(weirgate_worker_attach(&config, memory + 8, bytes, &worker, &adopted), WEIRGATE_STATUS_MISALIGNED);
-    CHECK_STATUS(weirgate_worker_attach(&config, memory, bytes - 1, &worker, &adopted), WEIRGATE_STATUS_TOO_SHORT);
-    CHECK_STATUS(weirgate_worker_attach(&config, memory, bytes, &worker, NULL), WEIRGATE_STATUS_NULL_POINTER);
-    CHECK_STATUS(weirgate_worker_attach(&config, memory, bytes, &worker, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
+    CHECK_STATUS(weirgate_worker_attach(&config, NULL, 0, NULL, bytes, &worker, &adopted), WEIRGATE_STATUS_NULL_POINTER);
+    CHECK_STATUS(weirgate_worker_attach(&config, NULL, 0, memory + 8, bytes, &worker, &adopted), WEIRGATE_STATUS_MISALIGNED);
+    CHECK_STATUS(weirgate_worker_attach(&config, NULL, 0, memory, bytes - 1, &worker, &adopted), WEIRGATE_STATUS_TOO_SHORT);
+    CHECK_STATUS(weirgate_worker_attach(&config, NULL, 0, memory, bytes, &worker, NULL), WEIRGATE_STATUS_NULL_POINTER);
+    CHECK_STATUS(weirgate_worker_attach(&config, NULL, 0, memory, bytes, &worker, &adopted), WEIRGATE_STATUS_NULL_POINTER);
     config.fragment_datagrams = 1;
     CHECK_STATUS(weirgate_worker_bytes(&config, &bytes), WEIRGATE_STATUS_OK);
     CHECK_STATUS(weirgate_worker_init(&config, memory, bytes, &worker), WEIRGATE_STATUS_OUT_OF_RANGE);

@@ -241,16 +241,18 @@ void test_gateway(const char *vectors) {
     weirgate_adopted adopted;
     weirgate_worker_config other = config;
     other.flows_v4 *= 2;
-    CHECK_STATUS(weirgate_worker_attach(&other, copy, bytes, &next, &adopted), WEIRGATE_STATUS_TOO_SHORT);
+    CHECK_STATUS(weirgate_worker_attach(&other, snapshot, length, copy, bytes, &next, &adopted), WEIRGATE_STATUS_TOO_SHORT);
     other = config;
     other.workers = 2;
-    CHECK_STATUS(weirgate_worker_attach(&other, copy, bytes, &next, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
-    CHECK_STATUS(weirgate_worker_attach(&config, copy, bytes, &next, &adopted), WEIRGATE_STATUS_OK);
-    CHECK((void *)next == copy && adopted.flows == flows_v4 + flows_v6 && adopted.damaged == 0);
+    CHECK_STATUS(weirgate_worker_attach(&other, snapshot, length, copy, bytes, &next, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
+    CHECK_STATUS(weirgate_worker_attach(&config, snapshot, length, copy, bytes, &next, &adopted), WEIRGATE_STATUS_OK);
+    CHECK((void *)next == copy && adopted.flows == flows_v4 + flows_v6 && adopted.damaged == 0 && adopted.strayed == 0);
     CHECK_STATUS(weirgate_worker_flows(next, &adopted_v4, &adopted_v6), WEIRGATE_STATUS_OK);
     CHECK(adopted_v4 == flows_v4 && adopted_v6 == flows_v6 && counter(next, "flows-created") == 0);
-    memset(copy, 0xa5, bytes);
-    CHECK_STATUS(weirgate_worker_attach(&config, copy, bytes, &next, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
+    for (int byte = 0; byte < 0x100; byte += 0xa5) {
+        memset(copy, byte, bytes);
+        CHECK_STATUS(weirgate_worker_attach(&config, snapshot, length, copy, bytes, &next, &adopted), WEIRGATE_STATUS_NOT_ADOPTED);
+    }
     free(copy);
 
     /* A drop of the caller's own, and flows that end of age. */

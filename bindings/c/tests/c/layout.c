@@ -136,6 +136,7 @@ static const struct {
     TYPE(weirgate_adopted),
     FIELD(weirgate_adopted, flows),
     FIELD(weirgate_adopted, damaged),
+    FIELD(weirgate_adopted, strayed),
     TYPE(weirgate_frame),
     FIELD(weirgate_frame, buffer),
     FIELD(weirgate_frame, capacity),

@@ -23,6 +23,15 @@ pub struct Adopted {
     /// Entries that were no flow's: a state that there is not, another protocol's state, a tuple that
     /// another flow has, or no place for them in the index.
     pub damaged: u32,
+    /// Flows that are not this table's under the snapshot in force, such as those whose replies now lead to
+    /// another worker.
+    pub strayed: u32,
+}
+
+/// Why an entry is not a flow of the table that is adopted.
+enum Dropped {
+    Damaged,
+    Strayed,
 }
 
 /// Why memory is not a table that this process can adopt. Begin with an empty one.
@@ -165,11 +174,17 @@ impl<'m, A: Address> Table<'m, A> {
     /// - `capacity`, `owner`: as the table was made.
     /// - The hash's secret is the one that lies with the table.
     /// - What flows remember of a snapshot is forgotten and looked up again with their next packet.
+    /// - `is_ours`: whether a flow still is this table's, asked of each that is sound.
     /// - Work: reads every entry once, and writes the whole index: linear in the capacity.
     ///
     /// # Errors
     /// [`AttachError`]; the memory is then as it was.
-    pub fn attach(capacity: u32, owner: Owner, memory: &'m mut [u8]) -> Result<(Self, Adopted), AttachError> {
+    pub fn attach(
+        capacity: u32,
+        owner: Owner,
+        memory: &'m mut [u8],
+        is_ours: impl Fn(&Entry<A>) -> bool,
+    ) -> Result<(Self, Adopted), AttachError> {
         let Parts { header, entries, traffic, buckets, clients } =
             Self::split(capacity, memory).map_err(AttachError::Table)?;
         header.check::<A>(capacity, owner)?;
@@ -178,7 +193,7 @@ impl<'m, A: Address> Table<'m, A> {
         let key = HashKey::new(header.secret);
         let mut table =
             Self { entries, traffic, buckets, clients, key, live: 0, vacant: NONE, hand: 0, queues: Queue::NONE };
-        let mut damaged = 0;
+        let mut adopted = Adopted::default();
         // From the last entry to the first, so that the list of vacant ones begins with the first.
         let mut end = capacity;
         while end > 0 {
@@ -189,12 +204,15 @@ impl<'m, A: Address> Table<'m, A> {
             }
             for (index, hashes) in (begin..end).zip(hashes).rev() {
                 if table.get(index).is_some_and(|entry| entry.state != 0) {
-                    if table.adopt(index, hashes) {
-                        table.live += 1;
-                        table.enqueue_first(index);
-                        continue;
+                    match table.adopt(index, hashes, &is_ours) {
+                        Ok(()) => {
+                            table.live += 1;
+                            table.enqueue_first(index);
+                            continue;
+                        }
+                        Err(Dropped::Damaged) => adopted.damaged += 1,
+                        Err(Dropped::Strayed) => adopted.strayed += 1,
                     }
-                    damaged += 1;
                 }
                 if let Some(entry) = table.entries.get_mut(index as usize) {
                     entry.state = 0;
@@ -204,7 +222,7 @@ impl<'m, A: Address> Table<'m, A> {
             }
             end = begin;
         }
-        let adopted = Adopted { flows: table.live, damaged };
+        adopted.flows = table.live;
         Ok((table, adopted))
     }
 
@@ -224,24 +242,32 @@ impl<'m, A: Address> Table<'m, A> {
     }
 
     /// Puts an entry in the index, under both its tuples or not at all.
-    fn adopt(&mut self, index: u32, [original_hash, reply_hash]: [u64; 2]) -> bool {
-        let Some(entry) = self.entries.get_mut(index as usize).filter(|entry| entry.is_sane()) else { return false };
+    fn adopt(
+        &mut self,
+        index: u32,
+        [original_hash, reply_hash]: [u64; 2],
+        is_ours: impl Fn(&Entry<A>) -> bool,
+    ) -> Result<(), Dropped> {
+        let entry = self.entries.get_mut(index as usize).filter(|entry| entry.is_sane()).ok_or(Dropped::Damaged)?;
+        if !is_ours(entry) {
+            return Err(Dropped::Strayed);
+        }
         // Of a snapshot that is no more.
         entry.hop = NO_HOP;
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         if self.lookup(original_hash, &original, protocol).is_some()
             || self.lookup(reply_hash, &reply, protocol).is_some()
         {
-            return false;
+            return Err(Dropped::Damaged);
         }
-        let Some(first) = self.place(original_hash) else { return false };
+        let first = self.place(original_hash).ok_or(Dropped::Damaged)?;
         self.write_slot(first, index, original_hash);
         let Some(second) = self.place(reply_hash) else {
             self.clear_slot(index, original_hash);
-            return false;
+            return Err(Dropped::Damaged);
         };
         self.write_slot(second, index, reply_hash);
-        true
+        Ok(())
     }
 }
 

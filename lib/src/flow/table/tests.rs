@@ -345,8 +345,8 @@ proptest! {
                 Operation::Attach => {
                     let flows = table.len();
                     let (adopted, counts) =
-                        Table::attach(CAPACITY, Owner::NOBODY, memory.aligned(bytes)).unwrap();
-                    prop_assert_eq!(counts, Adopted { flows, damaged: 0 });
+                        Table::attach(CAPACITY, Owner::NOBODY, memory.aligned(bytes), |_| true).unwrap();
+                    prop_assert_eq!(counts, Adopted { flows, ..Adopted::default() });
                     table = adopted;
                     for (client, flow) in &mut model {
                         flow.queued = find(&table, &tuple(*client, 7)).unwrap().index;

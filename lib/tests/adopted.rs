@@ -1,0 +1,176 @@
+//! Which flows of an earlier process go on under a configuration in which other workers give their ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use weirgate::flow::{Address, Adopted, Table};
+use weirgate::net::WorkerId;
+use weirgate::pipeline::{Worker, WorkerConfig};
+use weirgate_fixture::frames::{FROM_CLIENT, Packet, SYN, framed, from_pod};
+use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, World};
+use weirgate_fixture::{Gateway, leak_aligned, worker_config};
+
+const FLOWS: u32 = 256;
+const OUT_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+
+/// All workers of a gateway, and where their memory lies.
+struct Process {
+    workers: Vec<Gateway>,
+    memory: Vec<(WorkerConfig, *mut u8, usize)>,
+}
+
+impl Process {
+    fn start(world: &World) -> Self {
+        let mut process = Self { workers: vec![], memory: vec![] };
+        for id in (0..world.workers).map(WorkerId) {
+            world.describe(|it| {
+                let config = worker_config(it, id, FLOWS);
+                let memory = leak_aligned(Worker::memory_bytes(&config));
+                process.memory.push((config, memory.as_mut_ptr(), memory.len()));
+                process.workers.push(Gateway::with_memory(it, &config, memory));
+            });
+        }
+        process
+    }
+
+    /// The next process, and what came of this one's flows.
+    fn next(self, world: &World) -> (Self, Adopted) {
+        drop(self.workers);
+        let (mut workers, mut sum) = (vec![], Adopted::default());
+        for (config, start, len) in &self.memory {
+            // SAFETY: leaked in `start`, and the only one who had it, the earlier worker, is gone.
+            let memory = unsafe { std::slice::from_raw_parts_mut(*start, *len) };
+            let (worker, adopted) = world.describe(|it| Gateway::adopt(it, config, memory));
+            workers.push(worker);
+            sum.flows += adopted.flows;
+            sum.damaged += adopted.damaged;
+            sum.strayed += adopted.strayed;
+        }
+        (Self { workers, memory: self.memory }, sum)
+    }
+
+    /// Flows of each kind, some at each worker: of clients that are translated, of clients that are not, of pods
+    /// to the outside, and of pods to a service.
+    fn fill(&mut self, ports: std::ops::Range<u16>) {
+        let as_pod = |packet: Packet, port: u16| {
+            let pod: IpAddr =
+                if packet.source.is_ipv4() { world::pod(0, 10).into() } else { world::pod_v6(0, 10).into() };
+            Packet { source: (pod, port).into(), ..packet }
+        };
+        for worker in &mut self.workers {
+            for port in ports.clone() {
+                for client in [Packet::web(port, SYN, b""), Packet::web_v6(port, SYN, b""), Packet::dns(port, b"?")] {
+                    worker.send(UPLINK, &framed(FROM_CLIENT, &client.bytes()));
+                }
+                let out = Packet { destination: (world::CLIENT, 443).into(), ..Packet::web(0, SYN, b"") };
+                for pod in [Packet::web(0, SYN, b""), Packet::web_v6(0, SYN, b""), out] {
+                    worker.send(UNDERLAY, &from_pod(0, &as_pod(pod, port).bytes()));
+                }
+            }
+        }
+    }
+
+    /// How many flows there are whose replies come to an address that is `among` these.
+    fn count(&self, among: impl Fn(IpAddr) -> bool) -> u32 {
+        let replies = self.workers.iter().flat_map(|worker| replies(&worker.worker));
+        replies.filter(|(_, (address, _), _)| among(*address)).count() as u32
+    }
+
+    /// Every reply tuple, which is one flow's alone.
+    fn assert_unique(&self) {
+        let mut seen = BTreeMap::new();
+        for (id, worker) in self.workers.iter().enumerate() {
+            for reply in replies(&worker.worker) {
+                let other = seen.insert(reply, id);
+                assert_eq!(other, None, "worker {id} has {reply:?} as well");
+            }
+        }
+    }
+}
+
+type Reply = ((IpAddr, [u8; 2]), (IpAddr, [u8; 2]), u8);
+
+fn replies(worker: &Worker<'_>) -> Vec<Reply> {
+    fn of<A: Address>(table: &Table<'_, A>) -> Vec<Reply> {
+        let reply = |entry: &weirgate::flow::Entry<A>| {
+            let tuple = entry.reply;
+            let (from, to) = (tuple.source.to_ip(), tuple.destination.to_ip());
+            ((from, tuple.source_port), (to, tuple.destination_port), entry.protocol)
+        };
+        table.iter().map(|(entry, _)| reply(entry)).collect()
+    }
+    [of(worker.flows_v4()), of(worker.flows_v6())].concat()
+}
+
+fn world(workers: u8) -> World {
+    World { workers, masquerade: vec![OUT_V4], ..World::new() }.keeping(DNS)
+}
+
+fn is_in(world: &World) -> impl Fn(IpAddr) -> bool {
+    let pool: BTreeSet<IpAddr> = world.pool.iter().copied().collect();
+    move |address| pool.contains(&address)
+}
+
+#[test]
+fn a_flow_goes_on_where_its_replies_still_lead_and_strays_where_they_lead_elsewhere() {
+    let before = world(2);
+    let process = || {
+        let mut process = Process::start(&before);
+        process.fill(100..120);
+        process
+    };
+    let (all, translated) = (process().count(|_| true), process().count(is_in(&before)));
+    let masqueraded = process().count(|address| address == OUT_V4);
+    let kept = all - translated - masqueraded;
+    assert!(translated > 40 && masqueraded > 10 && kept > 10, "{all}: {translated}, {masqueraded}, {kept}");
+
+    let went_on = |flows, strayed| Adopted { flows, damaged: 0, strayed };
+    for (after, strayed) in [
+        (before.clone(), 0),
+        // Shares are counted from the first port; how far they go is of no matter to flows that live.
+        (World { pool_ports: (1026, 65_535), masquerade_ports: (1024, 1100), ..before.clone() }, 0),
+        (World { pool_ports: (1025, 65_535), ..before.clone() }, translated),
+        (World { masquerade_ports: (1025, 65_535), ..before.clone() }, masqueraded),
+        (World { masquerade: vec![[198, 51, 100, 99].into()], ..before.clone() }, masqueraded),
+        // What comes from the overlay to an own address is the gateway's in any case.
+        (World { pool: before.pool[1..].to_vec(), ..before.clone() }, 0),
+    ] {
+        let (next, adopted) = process().next(&after);
+        assert_eq!(adopted, went_on(all - strayed, strayed), "{after:?}");
+        assert_eq!(next.count(|_| true), adopted.flows);
+    }
+    // Where clients' endpoints name the worker, another seed gives about half of them to the other one.
+    let (next, adopted) = process().next(&World { selector_seed: 43, ..before.clone() });
+    assert_eq!((adopted.flows + adopted.strayed, adopted.damaged), (all, 0));
+    assert!(adopted.strayed > 0 && adopted.strayed < kept, "{adopted:?} of {kept} kept");
+    assert_eq!(next.count(is_in(&before)), translated);
+
+    // One worker has all ports, whichever they are.
+    let before = world(1);
+    let mut process = Process::start(&before);
+    process.fill(100..120);
+    let all = process.count(|_| true);
+    let after = World { pool_ports: (1025, 65_535), masquerade_ports: (999, 65_535), selector_seed: 7, ..before };
+    assert_eq!(process.next(&after).1, went_on(all, 0));
+}
+
+#[test]
+fn no_two_workers_have_flows_with_one_reply_tuple_whatever_ports_the_earlier_process_had() {
+    for shift in 0..3 {
+        // So few ports that the same ones come up again.
+        let before = World { pool_ports: (2000, 2063), masquerade_ports: (3000, 3063), ..world(2) };
+        let after = World {
+            pool_ports: (2000 + shift, 2063 + shift),
+            masquerade_ports: (3000 + shift, 3063 + shift),
+            selector_seed: 42 + u64::from(shift),
+            ..before.clone()
+        };
+        let mut process = Process::start(&before);
+        process.fill(100..120);
+        process.assert_unique();
+        let (mut next, adopted) = process.next(&after);
+        assert!(adopted.flows > 0, "{adopted:?}");
+        next.fill(120..140);
+        next.assert_unique();
+    }
+}
