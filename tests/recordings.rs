@@ -119,7 +119,7 @@ impl Recorded {
     fn opened(&self, overlay: &Overlay) -> overlay::Opened {
         let (_, destination) = self.outer_addresses();
         let vni = Vni::new(overlay.vni).unwrap();
-        overlay::decapsulate(&self.frame[self.data_at..], vni, overlay.vtep(destination)).expect("a frame of ours")
+        overlay::decapsulate(&self.frame[self.data_at..], vni, &overlay.vtep(destination)).expect("a frame of ours")
     }
 
     /// Where the inner packet begins in the frame.
@@ -243,13 +243,13 @@ fn a_recorded_frame_of_another_network_or_station_is_not_taken() {
             let (_, destination) = recorded.outer_addresses();
             let (vni, vtep) = (Vni::new(overlay.vni).unwrap(), overlay.vtep(destination));
             let other = Vni::new(overlay.vni + 1).unwrap();
-            assert_eq!(overlay::decapsulate(data, other, vtep), Err(DropReason::VxlanVni));
-            assert_eq!(overlay::decapsulate(data, vni, Mac::BROADCAST), Err(DropReason::VxlanInnerAddress));
+            assert_eq!(overlay::decapsulate(data, other, &vtep), Err(DropReason::VxlanVni));
+            assert_eq!(overlay::decapsulate(data, vni, &Mac::BROADCAST), Err(DropReason::VxlanInnerAddress));
             let mut unflagged = data.to_vec();
             unflagged[0] &= !0x08;
-            assert_eq!(overlay::decapsulate(&unflagged, vni, vtep), Err(DropReason::VxlanFlags));
+            assert_eq!(overlay::decapsulate(&unflagged, vni, &vtep), Err(DropReason::VxlanFlags));
             for len in 0..vxlan::HEADER_LEN + ethernet::HEADER_LEN {
-                assert_eq!(overlay::decapsulate(&data[..len], vni, vtep), Err(DropReason::Truncated));
+                assert_eq!(overlay::decapsulate(&data[..len], vni, &vtep), Err(DropReason::Truncated));
             }
         }
     }

@@ -75,13 +75,25 @@ impl<'a> Frame<'a> {
     /// The frame's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        match self.buffer.get(self.start..self.end) {
+            Some(bytes) => bytes,
+            None => nothing(),
+        }
     }
 
     /// The frame's bytes, to change in place.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.start..self.end).unwrap_or_default()
+        match self.buffer.get_mut(self.start..self.end) {
+            Some(bytes) => bytes,
+            None => nothing(),
+        }
+    }
+
+    /// Bytes of the first two cache lines that the frame has, where its headers lie. The second may be the
+    /// buffer's alone.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &u8> {
+        [self.buffer.get(self.start), self.buffer.get(self.start + 64)].into_iter().flatten()
     }
 
     /// Where the bytes begin in the buffer.
@@ -155,6 +167,13 @@ impl<'a> Frame<'a> {
         }
         fits
     }
+}
+
+/// The bytes of a frame that does not lie in its buffer, which none does not. As a call it is jumped over;
+/// as a value it would be picked from two, each time.
+#[cold]
+fn nothing<'a>() -> &'a mut [u8] {
+    &mut []
 }
 
 /// What one call of the pipeline works on.

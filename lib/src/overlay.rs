@@ -308,19 +308,20 @@ pub struct Opened {
 /// - [`DropReason::VxlanInnerAddress`]: an inner frame for another station, or for several.
 /// - [`DropReason::NotIp`]: an inner frame with an 802.1Q tag (RFC 7348 §6.1).
 /// - [`DropReason::Truncated`].
-pub fn decapsulate(data: &[u8], vni: Vni, vtep: Mac) -> Result<Opened, DropReason> {
+#[inline]
+pub fn decapsulate(data: &[u8], vni: Vni, vtep: &Mac) -> Result<Opened, DropReason> {
     let (header, frame) = vxlan::Header::parse(data)?;
     if header.vni() != vni {
         return Err(DropReason::VxlanVni);
     }
-    let (inner, _) = ethernet::Header::parse(frame)?;
-    if inner.destination != vtep {
+    let inner = frame.first_chunk().ok_or(DropReason::Truncated)?;
+    if !ethernet::is_for(inner, vtep) {
         return Err(DropReason::VxlanInnerAddress);
     }
-    if inner.vlan.is_some() {
-        return Err(DropReason::NotIp);
+    match ethernet::ethertype(inner) {
+        EtherType::VLAN => Err(DropReason::NotIp),
+        ethertype => Ok(Opened { offset: vxlan::HEADER_LEN + ethernet::HEADER_LEN, ethertype }),
     }
-    Ok(Opened { offset: vxlan::HEADER_LEN + inner.len(), ethertype: inner.ethertype })
 }
 
 /// The inner ECN after an outer header with `outer` has been taken off (RFC 6040 §4.2, figure 4).

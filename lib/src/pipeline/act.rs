@@ -453,7 +453,7 @@ pub(super) fn leave<A: Wire, R: Recorder>(
         }
         Leave::Station(port, record, mac, vlan) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
-            let header = ethernet::Header { destination: mac, source: record.mac(), vlan, ethertype: A::ETHERTYPE };
+            let header = ethernet::Header { destination: mac, source: record.mac, vlan, ethertype: A::ETHERTYPE };
             if !begin_before(frame, at, header.len()) || header.emit(frame.bytes_mut()).is_none() {
                 return Err(DropReason::NoRoom);
             }

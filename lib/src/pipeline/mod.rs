@@ -30,7 +30,7 @@ mod translate;
 mod worker;
 
 use crate::flow::{NO_ENTRY, Table, Tuple, raw, tick};
-use crate::frame::{BURST_FRAMES_MAX, Burst, Frame};
+use crate::frame::{Burst, Frame};
 use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
@@ -42,6 +42,9 @@ use crate::wire::{Dscp, Ecn, ParseError};
 pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
+
+/// How many frames are sorted before the first of them is acted on.
+const CHUNK: usize = 32;
 
 /// How many packets the second pass is ahead of the third, at the least.
 const AHEAD: usize = 8;
@@ -86,15 +89,13 @@ pub fn process_explained<R: Recorder>(
         spares_left: usize::MAX,
         recorder,
     };
-    for (chunk, frames) in frames.chunks_mut(BURST_FRAMES_MAX).enumerate() {
+    for (chunk, frames) in frames.chunks_mut(CHUNK).enumerate() {
         cx.worker.renew_random();
         for frame in frames.iter() {
-            // The headers of most packets lie in the first two cache lines.
-            for byte in [frame.bytes().first(), frame.bytes().get(64)].into_iter().flatten() {
-                raw::prefetch(byte);
-            }
+            frame.lines().for_each(raw::prefetch);
         }
-        let mut items = [const { Sorted::Decided(Verdict::Host) }; BURST_FRAMES_MAX];
+        // Made one by one: a constant would be copied whole, and most of an item is not there yet.
+        let mut items: [_; CHUNK] = core::array::from_fn(|_| Sorted::Decided(Verdict::Host));
         for (items, frames) in items.chunks_mut(BUCKETS).zip(frames.chunks_mut(BUCKETS)) {
             for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
                 cx.worker.count_received(frame);
@@ -115,7 +116,7 @@ pub fn process_explained<R: Recorder>(
                 }
             }
             let Some(item) = items.get_mut(index) else { break };
-            cx.frame_index = chunk * BURST_FRAMES_MAX + index;
+            cx.frame_index = chunk * CHUNK + index;
             let verdict = match item {
                 Sorted::V4(item) => act::act(&mut cx, frame, item),
                 Sorted::V6(item) => act::act(&mut cx, frame, item),
@@ -186,7 +187,8 @@ impl<'b, 'a> Spares<'b, 'a> {
 }
 
 /// A frame after the first pass. Written in place and never moved: copying what was written field
-/// by field a moment ago stalls the processor.
+/// by field a moment ago stalls the processor. Its kind is a byte of its own, quicker told than a niche.
+#[repr(u8)]
 enum Sorted {
     V4(Item<[u8; 4]>),
     V6(Item<[u8; 16]>),
@@ -266,11 +268,20 @@ trait Wire: Family {
     /// The gateway's end of the overlay over this family, and whether there is one.
     fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool);
 
+    /// The link address of that end.
+    fn vtep_mac<'a>(snapshot: &Snapshot<'a>) -> &'a Mac;
+
     /// The item of a packet of this family.
     fn sorted(item: Item<Self>) -> Sorted;
 
     /// The worker's flows of this family.
     fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self>;
+
+    /// Reads a packet; `None` for one off the fast path.
+    fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError>;
+
+    /// Reads any packet.
+    fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError>;
 
     /// Replaces addresses and ports by those of `to`, takes one hop off, keeps all checksums right.
     ///

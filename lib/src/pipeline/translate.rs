@@ -3,11 +3,11 @@
 use super::error::Kind;
 use super::{Item, Sorted, Wire, Worker};
 use crate::flow::{Table, Tuple};
-use crate::net::Protocol;
+use crate::net::{Mac, Protocol};
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
-use crate::wire::packet::{Packet, Transport};
+use crate::wire::packet::{self, Packet, Transport};
 use crate::wire::quote::{self, Quote};
 use crate::wire::{Dscp, Ecn, ParseError, crc32c, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
 
@@ -31,6 +31,20 @@ impl Wire for [u8; 4] {
     #[inline(always)]
     fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool) {
         (snapshot.globals.vtep_v4, snapshot.globals.has_v4 != 0)
+    }
+
+    #[inline(always)]
+    fn vtep_mac<'a>(snapshot: &Snapshot<'a>) -> &'a Mac {
+        &snapshot.globals.mac_v4
+    }
+
+    #[inline(always)]
+    fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError> {
+        packet::parse_plain_v4(ip)
+    }
+
+    fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError> {
+        packet::parse_v4(ip)
     }
 
     #[inline(always)]
@@ -153,6 +167,20 @@ impl Wire for [u8; 16] {
     #[inline(always)]
     fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool) {
         (snapshot.globals.vtep_v6, snapshot.globals.has_v6 != 0)
+    }
+
+    #[inline(always)]
+    fn vtep_mac<'a>(snapshot: &Snapshot<'a>) -> &'a Mac {
+        &snapshot.globals.mac_v6
+    }
+
+    #[inline(always)]
+    fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError> {
+        packet::parse_plain_v6(ip)
+    }
+
+    fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError> {
+        packet::parse_v6(ip)
     }
 
     #[inline(always)]

@@ -349,12 +349,19 @@ impl<'m> Worker<'m> {
 
     #[inline]
     pub(super) fn count_verdict(&self, frame: &Frame<'_>, verdict: Verdict) {
-        match verdict {
-            Verdict::Transmit(port) => {
-                if let Some(port) = self.counters.port(port) {
-                    port.transmitted.count(1, frame.len() as u64);
-                }
+        if let Verdict::Transmit(port) = verdict {
+            if let Some(port) = self.counters.port(port) {
+                port.transmitted.count(1, frame.len() as u64);
             }
+        } else {
+            self.count_unsent(verdict);
+        }
+    }
+
+    #[cold]
+    fn count_unsent(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Transmit(_) => {}
             Verdict::Host => self.counters.host.add(1),
             Verdict::Drop(reason) => self.counters.count_drop(reason),
             Verdict::Handover(_) => self.counters.handovers.add(1),

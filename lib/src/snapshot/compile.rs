@@ -307,8 +307,8 @@ impl<'d, 'm> Writer<'d, 'm> {
             new_flow_ns: gateway.admission.new_flow_ns(),
             vtep_v4: v4.map_or([0; 4], |vtep| vtep.public.octets()),
             vtep_v6: v6.map_or([0; 16], |vtep| vtep.public.octets()),
-            mac_v4: v4.map_or([0; 6], |vtep| vtep.mac.0),
-            mac_v6: v6.map_or([0; 6], |vtep| vtep.mac.0),
+            mac_v4: v4.map_or(Mac::ZERO, |vtep| vtep.mac),
+            mac_v6: v6.map_or(Mac::ZERO, |vtep| vtep.mac),
             vxlan_port: vxlan_port.to_be_bytes(),
             vni: vni.0,
             workers,
@@ -351,7 +351,7 @@ impl<'d, 'm> Writer<'d, 'm> {
         for (index, (record, port)) in (0..).zip(records.iter_mut().zip(self.d.ports)) {
             let leads_to = |peer: &Peer| peer.next_hop.is_some_and(|hop| hop.port == PortId(index));
             *record = PortRecord {
-                mac: port.mac.0,
+                mac: port.mac,
                 mtu: port.mtu,
                 underlay: self.d.peers.iter().any(leads_to).into(),
                 reserved: 0,
@@ -481,7 +481,7 @@ impl<'d, 'm> Writer<'d, 'm> {
                 record.is_taken == 0 || (record.address, record.port) == (address, neighbour.port.0)
             });
             if let Some(place) = place {
-                *place = NeighbourRecord { address, mac: neighbour.mac.0, port: neighbour.port.0, is_taken: 1 };
+                *place = NeighbourRecord { address, mac: neighbour.mac, port: neighbour.port.0, is_taken: 1 };
             }
         }
         Ok(())

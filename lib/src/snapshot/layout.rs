@@ -110,8 +110,8 @@ pub(crate) struct Globals {
     pub(crate) new_flow_ns: u32,
     pub(crate) vtep_v4: [u8; 4],
     pub(crate) vtep_v6: [u8; 16],
-    pub(crate) mac_v4: [u8; 6],
-    pub(crate) mac_v6: [u8; 6],
+    pub(crate) mac_v4: Mac,
+    pub(crate) mac_v6: Mac,
     pub(crate) vxlan_port: [u8; 2],
     pub(crate) vni: [u8; 3],
     pub(crate) workers: u8,
@@ -151,17 +151,11 @@ impl Globals {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct PortRecord {
-    pub(super) mac: [u8; 6],
+    pub(crate) mac: Mac,
     pub(crate) mtu: u16,
     /// Whether peers are reached over this link, so that their packets may arrive unencapsulated.
     pub(crate) underlay: u8,
     pub(super) reserved: u8,
-}
-
-impl PortRecord {
-    pub(crate) const fn mac(&self) -> Mac {
-        Mac(self.mac)
-    }
 }
 
 /// One place of the open-addressed table of frontends, or of that of backends that see their clients.
@@ -261,7 +255,7 @@ pub(crate) struct RouteRecord {
 #[repr(C)]
 pub(crate) struct NeighbourRecord {
     pub(super) address: [u8; 16],
-    pub(super) mac: [u8; 6],
+    pub(super) mac: Mac,
     pub(super) port: u8,
     pub(super) is_taken: u8,
 }

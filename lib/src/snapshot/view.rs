@@ -197,7 +197,7 @@ impl<'a> Snapshot<'a> {
             |record| record.is_taken == 0,
             |record| (record.address, record.port) == (address, port.0),
         )?;
-        Some(Mac(record.mac))
+        Some(record.mac)
     }
 }
 

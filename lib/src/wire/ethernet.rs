@@ -54,12 +54,8 @@ impl Header {
         let Some((head, rest)) = frame.split_first_chunk::<HEADER_LEN>() else {
             return Err(ParseError::truncated(Layer::Ethernet, HEADER_LEN, frame.len()));
         };
-        let header = Self {
-            destination: Mac(field::<0, 6, _>(head)),
-            source: Mac(field::<6, 6, _>(head)),
-            vlan: None,
-            ethertype: EtherType(u16::from_be_bytes(field::<12, 2, _>(head))),
-        };
+        let header =
+            Self { destination: destination(head), source: source(head), vlan: None, ethertype: ethertype(head) };
         if header.ethertype == EtherType::VLAN { header.parse_tag(rest) } else { Ok((header, rest)) }
     }
 
@@ -106,6 +102,28 @@ impl Header {
         let [s0, s1, s2, s3, s4, s5] = self.source.0;
         [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1]
     }
+}
+
+/// Whether a frame is for this station. Compared as slices, which takes half of what it takes as numbers.
+#[inline(always)]
+pub(crate) fn is_for(head: &[u8; HEADER_LEN], station: &Mac) -> bool {
+    head.split_at(6).0 == station.0.as_slice()
+}
+
+#[inline(always)]
+const fn destination(head: &[u8; HEADER_LEN]) -> Mac {
+    Mac(field::<0, 6, _>(head))
+}
+
+#[inline(always)]
+pub(crate) const fn source(head: &[u8; HEADER_LEN]) -> Mac {
+    Mac(field::<6, 6, _>(head))
+}
+
+/// What follows, which is a tag where it says so.
+#[inline(always)]
+pub(crate) const fn ethertype(head: &[u8; HEADER_LEN]) -> EtherType {
+    EtherType(u16::from_be_bytes(field::<12, 2, _>(head)))
 }
 
 #[cfg(test)]

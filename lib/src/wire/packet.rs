@@ -155,27 +155,27 @@ fn read_v4(
     let Some(payload) = ip.get(offset..usize::from(len)) else {
         return Err(v4_length(ip, offset, len));
     };
-    let protocol = Protocol(head[9]);
-    let upper = match fragment {
-        None => Upper::read::<false>(protocol, payload, true)?,
-        Some(fragment) => Upper::read_fragment::<false>(protocol, payload, (offset, payload.len()), fragment)?,
-    };
-    Ok(Packet {
+    let mut packet = Packet {
         source: ipv4::source(head),
         destination: ipv4::destination(head),
-        source_port: upper.source_port,
-        destination_port: upper.destination_port,
+        source_port: [0; 2],
+        destination_port: [0; 2],
         len,
         transport_offset: offset as u16,
-        protocol,
-        transport: upper.transport,
-        flags: upper.flags,
-        icmp: upper.icmp,
+        protocol: Protocol(head[9]),
+        transport: Transport::Other,
+        flags: tcp::Flags(0),
+        icmp: [0; 2],
         ttl: head[8],
         tos: head[1],
         dont_fragment: ipv4::dont_fragment(head),
         fragment,
-    })
+    };
+    match fragment {
+        None => packet.read_transport::<false>(payload, true)?,
+        Some(fragment) => packet.read_fragment::<false>(payload, (offset, payload.len()), fragment)?,
+    }
+    Ok(packet)
 }
 
 /// Reads an IPv6 datagram. `ip` begins with its header and may have padding behind it.
@@ -202,8 +202,9 @@ pub(crate) fn parse_plain_v6(ip: &[u8]) -> Result<Option<V6>, ParseError> {
     if !matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
         return Ok(None);
     }
-    let upper = Upper::read::<true>(protocol, payload, true)?;
-    Ok(Some(read_v6(header, payload, upper, protocol, 0, None)))
+    let mut packet = read_v6(header, payload, protocol, 0, None);
+    packet.read_transport::<true>(payload, true)?;
+    Ok(Some(packet))
 }
 
 /// IPv6 with extension headers, or another upper layer.
@@ -214,23 +215,24 @@ fn aside_v6(ip: &[u8]) -> Result<V6, ParseError> {
     let walked = ipv6::walk(header.next_header(), payload)?;
     let rest = payload.get(walked.offset..).unwrap_or_default();
     let Some(found) = walked.fragment else {
-        let upper = Upper::read::<true>(walked.protocol, rest, true)?;
-        let packet = read_v6(header, payload, upper, walked.protocol, walked.offset, None);
+        let mut packet = read_v6(header, payload, walked.protocol, walked.offset, None);
+        packet.read_transport::<true>(rest, true)?;
         return with_sctp(packet, ip);
     };
     // RFC 8200 §4.5 counts a fragment's length from behind its header.
     let len = payload.len() - found.at - ipv6::FRAGMENT_HEADER_LEN;
-    let upper = Upper::read_fragment::<true>(walked.protocol, rest, (found.at, len), found.fragment)?;
     let atomic = found.fragment.is_first() && !found.fragment.more;
     let fragment = if atomic { None } else { Some(found.fragment) };
-    with_sctp(read_v6(header, payload, upper, walked.protocol, walked.offset, fragment), ip)
+    let mut packet = read_v6(header, payload, walked.protocol, walked.offset, fragment);
+    packet.read_fragment::<true>(rest, (found.at, len), found.fragment)?;
+    with_sctp(packet, ip)
 }
 
+/// What the IPv6 headers say.
 #[inline(always)]
 fn read_v6(
     header: ipv6::Header<'_>,
     payload: &[u8],
-    upper: Upper,
     protocol: Protocol,
     offset: usize,
     fragment: Option<Fragment>,
@@ -238,15 +240,15 @@ fn read_v6(
     Packet {
         source: header.source(),
         destination: header.destination(),
-        source_port: upper.source_port,
-        destination_port: upper.destination_port,
+        source_port: [0; 2],
+        destination_port: [0; 2],
         // The header's parser has proved that it fits, and the offset lies inside the payload.
         len: (ipv6::HEADER_LEN + payload.len()) as u16,
         transport_offset: (ipv6::HEADER_LEN + offset) as u16,
         protocol,
-        transport: upper.transport,
-        flags: upper.flags,
-        icmp: upper.icmp,
+        transport: Transport::Other,
+        flags: tcp::Flags(0),
+        icmp: [0; 2],
         ttl: header.hop_limit(),
         tos: header.traffic_class(),
         dont_fragment: true,
@@ -262,26 +264,11 @@ fn with_sctp<A>(mut packet: Packet<A>, ip: &[u8]) -> Result<Packet<A>, ParseErro
     Ok(packet)
 }
 
-/// What the transport header says.
-#[derive(Clone, Copy)]
-struct Upper {
-    transport: Transport,
-    source_port: [u8; 2],
-    destination_port: [u8; 2],
-    flags: tcp::Flags,
-    icmp: [u8; 2],
-}
-
-impl Upper {
-    /// Nothing known but the kind.
-    const fn bare(transport: Transport) -> Self {
-        Self { transport, source_port: [0; 2], destination_port: [0; 2], flags: tcp::Flags(0), icmp: [0; 2] }
-    }
-
-    /// Reads the transport header of a whole datagram or a first fragment.
+impl<A> Packet<A> {
+    /// Reads the transport header of a datagram that is `whole`, or of the first fragment of one.
     #[inline(always)]
-    fn read<const IS_V6: bool>(protocol: Protocol, payload: &[u8], whole: bool) -> Result<Self, ParseError> {
-        match protocol {
+    fn read_transport<const IS_V6: bool>(&mut self, payload: &[u8], whole: bool) -> Result<(), ParseError> {
+        match self.protocol {
             Protocol::TCP => {
                 let Some(head) = payload.first_chunk::<{ tcp::HEADER_LEN }>() else {
                     return Err(ParseError::truncated(Layer::Tcp, tcp::HEADER_LEN, payload.len()));
@@ -293,13 +280,11 @@ impl Upper {
                 if len > payload.len() {
                     return Err(ParseError::truncated(Layer::Tcp, len, payload.len()));
                 }
-                Ok(Self {
-                    transport: Transport::Tcp,
-                    source_port: field::<0, 2, _>(head),
-                    destination_port: field::<2, 2, _>(head),
-                    flags: tcp::Flags(head[13]),
-                    icmp: [0; 2],
-                })
+                self.transport = Transport::Tcp;
+                self.source_port = field::<0, 2, _>(head);
+                self.destination_port = field::<2, 2, _>(head);
+                self.flags = tcp::Flags(head[13]);
+                Ok(())
             }
             Protocol::UDP => {
                 let Some(head) = payload.first_chunk::<{ udp::HEADER_LEN }>() else {
@@ -316,69 +301,52 @@ impl Upper {
                     let port = u16::from_be_bytes(field::<2, 2, _>(head));
                     return Err(ParseError::UdpChecksumMissing { port });
                 }
-                Ok(Self {
-                    transport: Transport::Udp,
-                    source_port: field::<0, 2, _>(head),
-                    destination_port: field::<2, 2, _>(head),
-                    flags: tcp::Flags(0),
-                    icmp: [0; 2],
-                })
+                self.transport = Transport::Udp;
+                self.source_port = field::<0, 2, _>(head);
+                self.destination_port = field::<2, 2, _>(head);
+                Ok(())
             }
-            Protocol::ICMP if !IS_V6 => Self::read_icmp::<false>(payload),
-            Protocol::ICMPV6 if IS_V6 => Self::read_icmp::<true>(payload),
-            _ => Ok(Self::bare(Transport::Other)),
+            protocol => {
+                let Some(head) = read_icmp::<IS_V6>(protocol, payload)? else { return Ok(()) };
+                self.transport = icmp_transport::<IS_V6>(head[0]);
+                self.icmp = field::<0, 2, _>(head);
+                if matches!(self.transport, Transport::EchoRequest | Transport::EchoReply) {
+                    self.source_port = field::<4, 2, _>(head);
+                    self.destination_port = self.source_port;
+                }
+                Ok(())
+            }
         }
     }
 
     /// Reads a fragment, of whose datagram `len` bytes are here behind so many `headers`: the transport
     /// header only where it is the first, or all there is.
     fn read_fragment<const IS_V6: bool>(
-        protocol: Protocol,
+        &mut self,
         payload: &[u8],
         (headers, len): (usize, usize),
         fragment: Fragment,
-    ) -> Result<Self, ParseError> {
+    ) -> Result<(), ParseError> {
         // A fragment inside the header would rewrite what the first one has shown already; nobody
         // honest cuts a TCP header in two (RFC 3128 §3).
         let overlaps = !fragment.is_first() && usize::from(fragment.offset) < tcp::HEADER_LEN;
-        if overlaps && protocol == Protocol::TCP {
+        if overlaps && self.protocol == Protocol::TCP {
             return Err(ParseError::BadFragment { offset: fragment.offset });
         }
         fragment.check(headers, len)?;
         if fragment.is_first() && fragment.more {
-            Self::read::<IS_V6>(protocol, payload, false).map_err(|error| match error {
+            self.read_transport::<IS_V6>(payload, false).map_err(|error| match error {
                 ParseError::Truncated { have, .. } => ParseError::TinyFragment { have },
                 error => error,
             })
         } else if fragment.is_first() {
-            Self::read::<IS_V6>(protocol, payload, true)
+            self.read_transport::<IS_V6>(payload, true)
         } else {
-            Ok(Self::bare(Transport::LaterFragment))
+            self.transport = Transport::LaterFragment;
+            Ok(())
         }
     }
 
-    #[inline]
-    fn read_icmp<const IS_V6: bool>(payload: &[u8]) -> Result<Self, ParseError> {
-        let Some(head) = payload.first_chunk::<{ icmpv4::HEADER_LEN }>() else {
-            let layer = if IS_V6 { Layer::Icmpv6 } else { Layer::Icmpv4 };
-            return Err(ParseError::truncated(layer, icmpv4::HEADER_LEN, payload.len()));
-        };
-        let transport = icmp_transport::<IS_V6>(head[0]);
-        let identifier = match transport {
-            Transport::EchoRequest | Transport::EchoReply => field::<4, 2, _>(head),
-            _ => [0; 2],
-        };
-        Ok(Self {
-            transport,
-            source_port: identifier,
-            destination_port: identifier,
-            flags: tcp::Flags(0),
-            icmp: field::<0, 2, _>(head),
-        })
-    }
-}
-
-impl<A> Packet<A> {
     /// Reads the SCTP header of a datagram that is whole, or the first part of one.
     #[cold]
     pub(crate) fn read_sctp(&mut self, ip: &[u8]) -> Result<(), ParseError> {
@@ -473,6 +441,21 @@ impl V6 {
         let pseudo = Sum::NONE.pseudo_v6(self.source, self.destination, self.protocol.0, covered.len() as u32);
         Some(pseudo.bytes(covered).is_valid())
     }
+}
+
+/// The header of the family's ICMP, or `None` of another protocol.
+#[cold]
+#[inline(never)]
+fn read_icmp<const IS_V6: bool>(
+    protocol: Protocol,
+    payload: &[u8],
+) -> Result<Option<&[u8; icmpv4::HEADER_LEN]>, ParseError> {
+    let (icmp, layer) = if IS_V6 { (Protocol::ICMPV6, Layer::Icmpv6) } else { (Protocol::ICMP, Layer::Icmpv4) };
+    if protocol != icmp {
+        return Ok(None);
+    }
+    let truncated = ParseError::truncated(layer, icmpv4::HEADER_LEN, payload.len());
+    payload.first_chunk().ok_or(truncated).map(Some)
 }
 
 /// Whether the CRC32c of an SCTP packet is right.
