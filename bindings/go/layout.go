@@ -194,9 +194,31 @@ func layouts() []layout {
 		{"weirgate_counters", unsafe.Sizeof(counters)},
 		{"weirgate_counters.host", unsafe.Offsetof(counters.host)},
 		{"weirgate_counters.handovers", unsafe.Offsetof(counters.handovers)},
+		{"weirgate_counters.fragments_held", unsafe.Offsetof(counters.fragments_held)},
+		{"weirgate_counters.pieces_cut", unsafe.Offsetof(counters.pieces_cut)},
 		{"weirgate_counters.flows_created", unsafe.Offsetof(counters.flows_created)},
 		{"weirgate_counters.flows_expired", unsafe.Offsetof(counters.flows_expired)},
+		{"weirgate_counters.flows_reopened", unsafe.Offsetof(counters.flows_reopened)},
+		{"weirgate_counters.flows_reset", unsafe.Offsetof(counters.flows_reset)},
+		{"weirgate_counters.evicted_half_open", unsafe.Offsetof(counters.evicted_half_open)},
+		{"weirgate_counters.evicted_one_way", unsafe.Offsetof(counters.evicted_one_way)},
+		{"weirgate_counters.evicted_closing", unsafe.Offsetof(counters.evicted_closing)},
+		{"weirgate_counters.evicted_unassured", unsafe.Offsetof(counters.evicted_unassured)},
+		{"weirgate_counters.evicted_stream", unsafe.Offsetof(counters.evicted_stream)},
+		{"weirgate_counters.placed_without_state", unsafe.Offsetof(counters.placed_without_state)},
 		{"weirgate_counters.echoes_answered", unsafe.Offsetof(counters.echoes_answered)},
+		{"weirgate_counters.errors_translated", unsafe.Offsetof(counters.errors_translated)},
 		{"weirgate_counters.errors_sent", unsafe.Offsetof(counters.errors_sent)},
 	}
+}
+
+// numberedCounters are the counters of a worker that has counted each as far as
+// its place in the structure, from 1 on.
+func numberedCounters() Counters {
+	var raw C.weirgate_counters
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)/8)
+	for i := range words {
+		words[i] = uint64(i) + 1
+	}
+	return counters(raw)
 }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -113,20 +114,36 @@ func total(t *testing.T, w *Worker, words []string) string {
 	case "counter":
 		c, err := w.Counters()
 		check(t, err)
-		count, known := map[string]uint64{
-			"host":            c.Host,
-			"handovers":       c.Handovers,
-			"flows-created":   c.FlowsCreated,
-			"flows-expired":   c.FlowsExpired,
-			"echoes-answered": c.EchoesAnswered,
-			"errors-sent":     c.ErrorsSent,
-		}[words[1]]
-		if known {
-			return fmt.Sprint(count)
+		field := reflect.ValueOf(c).FieldByNameFunc(func(name string) bool {
+			return strings.EqualFold(name, strings.ReplaceAll(words[1], "-", ""))
+		})
+		if field.IsValid() {
+			return fmt.Sprint(field.Uint())
 		}
 	}
 	t.Fatalf("a line of no kind: %v", words)
 	return ""
+}
+
+func TestEveryCounterOfTheStructureHasItsPlace(t *testing.T) {
+	seen := reflect.ValueOf(numberedCounters())
+	for i := 0; i < seen.NumField(); i++ {
+		if seen.Field(i).Uint() != uint64(i)+1 {
+			t.Errorf("%s is the counter in place %d", seen.Type().Field(i).Name, seen.Field(i).Uint())
+		}
+	}
+	named := 0
+	for _, words := range lines(t, "layout.txt") {
+		if name := strings.TrimPrefix(words[0], "weirgate_counters."); name != words[0] {
+			if of := seen.Type().Field(named).Name; !strings.EqualFold(of, strings.ReplaceAll(name, "_", "")) {
+				t.Errorf("%s is %s", name, of)
+			}
+			named++
+		}
+	}
+	if named != seen.NumField() {
+		t.Errorf("%d counters of %d", seen.NumField(), named)
+	}
 }
 
 func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {

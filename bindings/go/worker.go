@@ -220,26 +220,71 @@ type Counters struct {
 	Host uint64
 	// Handovers counts frames that went to the worker that owns their flow.
 	Handovers uint64
-	// FlowsCreated and FlowsExpired count flows.
-	FlowsCreated, FlowsExpired uint64
-	// EchoesAnswered counts pings.
+	// FragmentsHeld counts parts of datagrams that have waited, for their
+	// first one or for buffers to be cut into.
+	FragmentsHeld uint64
+	// PiecesCut counts pieces that packets were cut in, but for the first of each.
+	PiecesCut uint64
+	// FlowsCreated counts flows that were created.
+	FlowsCreated uint64
+	// FlowsExpired counts flows that were forgotten after their idle time.
+	FlowsExpired uint64
+	// FlowsReopened counts flows whose connection had ended, and that a new
+	// one of the same tuple took the place of.
+	FlowsReopened uint64
+	// FlowsReset counts flows that ended with a reset before anybody had answered.
+	FlowsReset uint64
+	// EvictedHalfOpen counts flows that gave way while half-open: to new ones
+	// in a full table, or to their client's in one that fills.
+	EvictedHalfOpen uint64
+	// EvictedOneWay counts flows that gave way to new ones in a full table:
+	// UDP and echo requests that nobody had answered.
+	EvictedOneWay uint64
+	// EvictedClosing: as before, connections that had ended or were about to.
+	EvictedClosing uint64
+	// EvictedUnassured: as before, answered but never assured.
+	EvictedUnassured uint64
+	// EvictedStream: as before, UDP that went back and forth.
+	EvictedStream uint64
+	// PlacedWithoutState counts packets that went on without a flow, for want
+	// of room or by the limit on new ones.
+	PlacedWithoutState uint64
+	// EchoesAnswered counts pings that were answered.
 	EchoesAnswered uint64
+	// ErrorsTranslated counts ICMP errors of others about packets of flows,
+	// translated and sent on.
+	ErrorsTranslated uint64
 	// ErrorsSent counts ICMP errors of the gateway's own.
 	ErrorsSent uint64
+}
+
+func counters(raw C.weirgate_counters) Counters {
+	return Counters{
+		Host:               uint64(raw.host),
+		Handovers:          uint64(raw.handovers),
+		FragmentsHeld:      uint64(raw.fragments_held),
+		PiecesCut:          uint64(raw.pieces_cut),
+		FlowsCreated:       uint64(raw.flows_created),
+		FlowsExpired:       uint64(raw.flows_expired),
+		FlowsReopened:      uint64(raw.flows_reopened),
+		FlowsReset:         uint64(raw.flows_reset),
+		EvictedHalfOpen:    uint64(raw.evicted_half_open),
+		EvictedOneWay:      uint64(raw.evicted_one_way),
+		EvictedClosing:     uint64(raw.evicted_closing),
+		EvictedUnassured:   uint64(raw.evicted_unassured),
+		EvictedStream:      uint64(raw.evicted_stream),
+		PlacedWithoutState: uint64(raw.placed_without_state),
+		EchoesAnswered:     uint64(raw.echoes_answered),
+		ErrorsTranslated:   uint64(raw.errors_translated),
+		ErrorsSent:         uint64(raw.errors_sent),
+	}
 }
 
 // Counters reads the counters. Any goroutine may, at any time before Close.
 func (w *Worker) Counters() (Counters, error) {
 	var raw C.weirgate_counters
 	err := answer(C.weirgate_worker_counters(w.worker, &raw))
-	return Counters{
-		Host:           uint64(raw.host),
-		Handovers:      uint64(raw.handovers),
-		FlowsCreated:   uint64(raw.flows_created),
-		FlowsExpired:   uint64(raw.flows_expired),
-		EchoesAnswered: uint64(raw.echoes_answered),
-		ErrorsSent:     uint64(raw.errors_sent),
-	}, err
+	return counters(raw), err
 }
 
 // Drops reads how many frames were dropped, by reason. Any goroutine may, at

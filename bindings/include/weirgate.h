@@ -529,12 +529,35 @@ typedef struct weirgate_counters {
     uint64_t host;
     // Frames that went to the worker that owns their flow.
     uint64_t handovers;
+    // Parts of datagrams that have waited, for their first one or for buffers to be cut into.
+    uint64_t fragments_held;
+    // Pieces that packets were cut in, but for the first of each.
+    uint64_t pieces_cut;
     // Flows that were created.
     uint64_t flows_created;
     // Flows that were forgotten after their idle time.
     uint64_t flows_expired;
+    // Flows whose connection had ended, and that a new one of the same tuple took the place of.
+    uint64_t flows_reopened;
+    // Flows that ended with a reset before anybody had answered.
+    uint64_t flows_reset;
+    // Flows that gave way while half-open: to new ones in a full table, or to their client's in one that
+    // fills.
+    uint64_t evicted_half_open;
+    // Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.
+    uint64_t evicted_one_way;
+    // As before: connections that had ended or were about to.
+    uint64_t evicted_closing;
+    // As before: answered, but never assured.
+    uint64_t evicted_unassured;
+    // As before: UDP that went back and forth.
+    uint64_t evicted_stream;
+    // Packets that went on without a flow, for want of room or by the limit on new ones.
+    uint64_t placed_without_state;
     // Pings that were answered.
     uint64_t echoes_answered;
+    // ICMP errors of others about packets of flows, translated and sent on.
+    uint64_t errors_translated;
     // ICMP errors of the gateway's own.
     uint64_t errors_sent;
 } weirgate_counters;

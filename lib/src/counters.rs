@@ -181,6 +181,62 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// How many counters have a [name](Self::named).
+    pub const NAMED: usize = 17;
+
+    /// Every counter that is counted once for the whole worker, in the order of the packet's way, by the name that
+    /// status and documents call it. Those of ports and drops, and the gauges of addresses, are not among them.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, &Counter); Self::NAMED] {
+        // A counter that is forgotten below is a variable that is not used.
+        let Self {
+            ports: _,
+            drops: _,
+            pool_v4: _,
+            pool_v6: _,
+            masquerade_v4: _,
+            masquerade_v6: _,
+            busiest_v4: _,
+            busiest_v6: _,
+            host,
+            handovers,
+            fragments_held,
+            pieces_cut,
+            flows_created,
+            flows_expired,
+            flows_reopened,
+            flows_reset,
+            evicted_half_open,
+            evicted_one_way,
+            evicted_closing,
+            evicted_unassured,
+            evicted_stream,
+            placed_without_state,
+            echoes_answered,
+            errors_translated,
+            errors_sent,
+        } = self;
+        [
+            ("host", host),
+            ("handovers", handovers),
+            ("fragments-held", fragments_held),
+            ("pieces-cut", pieces_cut),
+            ("flows-created", flows_created),
+            ("flows-expired", flows_expired),
+            ("flows-reopened", flows_reopened),
+            ("flows-reset", flows_reset),
+            ("evicted-half-open", evicted_half_open),
+            ("evicted-one-way", evicted_one_way),
+            ("evicted-closing", evicted_closing),
+            ("evicted-unassured", evicted_unassured),
+            ("evicted-stream", evicted_stream),
+            ("placed-without-state", placed_without_state),
+            ("echoes-answered", echoes_answered),
+            ("errors-translated", errors_translated),
+            ("errors-sent", errors_sent),
+        ]
+    }
+
     /// Flows that ended in one way or another: those that were created (or adopted) and not ended are
     /// in the tables.
     #[must_use]

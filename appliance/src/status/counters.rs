@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use weirgate::counters::{Counter as CoreCounter, Counters};
 use weirgate::verdict::DropReason;
 
 use crate::gateway::Forwarding;
@@ -27,16 +26,19 @@ pub(super) enum Source {
     Steering(fn(&SteerCounters) -> u64),
     /// In each worker's rings.
     Rings(fn(&Stats) -> &AtomicU64),
-    /// In each worker's core.
-    Core(fn(&Counters) -> &CoreCounter),
+    /// In each worker's core, by name.
+    Core,
 }
 
-impl Source {
+impl Counter {
     pub(super) fn read(&self, forwarding: &Forwarding) -> u64 {
-        match self {
-            Self::Steering(read) => read(&forwarding.steering.counters()),
-            Self::Rings(read) => forwarding.stats().iter().map(|stats| read(stats).load(Relaxed)).sum(),
-            Self::Core(read) => forwarding.counters.iter().map(|worker| read(&worker.core).get()).sum(),
+        match &self.source {
+            Source::Steering(read) => read(&forwarding.steering.counters()),
+            Source::Rings(read) => forwarding.stats().iter().map(|stats| read(stats).load(Relaxed)).sum(),
+            Source::Core => {
+                let named = forwarding.counters.iter().flat_map(|worker| worker.core.named());
+                named.filter(|(name, _)| *name == self.name).map(|(_, counter)| counter.get()).sum()
+            }
         }
     }
 }
@@ -93,91 +95,79 @@ pub const COUNTERS: &[Counter] = &[
         meaning: "Times that a worker went to sleep for want of frames.",
         source: Source::Rings(|stats| &stats.sleeps),
     },
-    Counter {
-        name: "host",
-        meaning: "Frames that the pipeline found to be the host's.",
-        source: Source::Core(|counters| &counters.host),
-    },
+    Counter { name: "host", meaning: "Frames that the pipeline found to be the host's.", source: Source::Core },
     Counter {
         name: "handovers",
         meaning: "Frames of a flow that another worker owns, given to that one.",
-        source: Source::Core(|counters| &counters.handovers),
+        source: Source::Core,
     },
     Counter {
         name: "fragments-held",
         meaning: "Parts of datagrams that waited: for their first one, or for buffers to be cut into.",
-        source: Source::Core(|counters| &counters.fragments_held),
+        source: Source::Core,
     },
     Counter {
         name: "pieces-cut",
         meaning: "Pieces that IPv4 packets too large for their way were cut in, but for the first of each.",
-        source: Source::Core(|counters| &counters.pieces_cut),
+        source: Source::Core,
     },
-    Counter {
-        name: "flows-created",
-        meaning: "Flows that were created.",
-        source: Source::Core(|counters| &counters.flows_created),
-    },
+    Counter { name: "flows-created", meaning: "Flows that were created.", source: Source::Core },
     Counter {
         name: "flows-expired",
         meaning: "Flows that were forgotten after their idle time.",
-        source: Source::Core(|counters| &counters.flows_expired),
+        source: Source::Core,
     },
     Counter {
         name: "flows-reopened",
         meaning: "Flows whose connection had ended, and that a new one between the same ports took the place of.",
-        source: Source::Core(|counters| &counters.flows_reopened),
+        source: Source::Core,
     },
     Counter {
         name: "flows-reset",
         meaning: "Flows that ended with a reset before anybody had answered.",
-        source: Source::Core(|counters| &counters.flows_reset),
+        source: Source::Core,
     },
     Counter {
         name: "evicted-half-open",
         meaning: "Flows that gave way while their handshake was not finished: to new ones in a full table, or to their client's in one that fills.",
-        source: Source::Core(|counters| &counters.evicted_half_open),
+        source: Source::Core,
     },
     Counter {
         name: "evicted-one-way",
         meaning: "Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.",
-        source: Source::Core(|counters| &counters.evicted_one_way),
+        source: Source::Core,
     },
     Counter {
         name: "evicted-closing",
         meaning: "Flows that gave way to new ones in a full table: connections that had ended or were about to.",
-        source: Source::Core(|counters| &counters.evicted_closing),
+        source: Source::Core,
     },
     Counter {
         name: "evicted-unassured",
         meaning: "Flows that gave way to new ones in a full table: answered, but never assured.",
-        source: Source::Core(|counters| &counters.evicted_unassured),
+        source: Source::Core,
     },
     Counter {
         name: "evicted-stream",
         meaning: "Flows that gave way to new ones in a full table: UDP that went back and forth.",
-        source: Source::Core(|counters| &counters.evicted_stream),
+        source: Source::Core,
     },
     Counter {
         name: "placed-without-state",
         meaning: "Packets that went on without a flow, for want of room or past the limit on new flows.",
-        source: Source::Core(|counters| &counters.placed_without_state),
+        source: Source::Core,
     },
     Counter {
         name: "echoes-answered",
         meaning: "Pings of the gateway's overlay addresses that were answered.",
-        source: Source::Core(|counters| &counters.echoes_answered),
+        source: Source::Core,
     },
     Counter {
         name: "errors-translated",
         meaning: "ICMP errors of others about packets of flows, translated and sent on.",
-        source: Source::Core(|counters| &counters.errors_translated),
+        source: Source::Core,
     },
-    Counter {
-        name: "errors-sent",
-        meaning: "ICMP errors that the gateway sent of its own.",
-        source: Source::Core(|counters| &counters.errors_sent),
-    },
+    Counter { name: "errors-sent", meaning: "ICMP errors that the gateway sent of its own.", source: Source::Core },
 ];
 
 const HEAD: &str = "\

@@ -235,10 +235,7 @@ impl Status {
             masquerade: masquerade(control, forwarding),
             warnings: Vec::new(),
             drops: drops(forwarding.counters.iter().map(|counters| &counters.core)),
-            counters: COUNTERS
-                .iter()
-                .map(|counter| (counter.name.to_owned(), counter.source.read(forwarding)))
-                .collect(),
+            counters: COUNTERS.iter().map(|counter| (counter.name.to_owned(), counter.read(forwarding))).collect(),
             burst_times: burst_times(stats),
         };
         status.warnings =

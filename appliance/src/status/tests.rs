@@ -8,6 +8,7 @@ use futures_lite::future;
 use weirgate::counters::Counters;
 use weirgate::verdict::DropReason;
 
+use super::counters::Source;
 use super::*;
 use crate::config;
 
@@ -219,6 +220,11 @@ fn enum_page_and_status_list_the_same_counters() {
     assert_eq!(documented(&page, "| `drops` |"), reasons);
     assert_eq!(status.drops.keys().collect::<BTreeSet<_>>(), reasons.iter().collect());
 
+    let of_core = COUNTERS.iter().filter(|counter| matches!(counter.source, Source::Core));
+    assert_eq!(
+        of_core.map(|counter| counter.name).collect::<Vec<_>>(),
+        Counters::default().named().map(|(name, _)| name)
+    );
     let counters: Vec<String> = COUNTERS.iter().map(|counter| counter.name.to_owned()).collect();
     assert_eq!(documented(&page, "| `counters` |"), counters);
     assert_eq!(status.counters.keys().collect::<BTreeSet<_>>(), counters.iter().collect());

@@ -507,12 +507,35 @@ pub struct Counters {
     pub host: u64,
     /// Frames that went to the worker that owns their flow.
     pub handovers: u64,
+    /// Parts of datagrams that have waited, for their first one or for buffers to be cut into.
+    pub fragments_held: u64,
+    /// Pieces that packets were cut in, but for the first of each.
+    pub pieces_cut: u64,
     /// Flows that were created.
     pub flows_created: u64,
     /// Flows that were forgotten after their idle time.
     pub flows_expired: u64,
+    /// Flows whose connection had ended, and that a new one of the same tuple took the place of.
+    pub flows_reopened: u64,
+    /// Flows that ended with a reset before anybody had answered.
+    pub flows_reset: u64,
+    /// Flows that gave way while half-open: to new ones in a full table, or to their client's in one that
+    /// fills.
+    pub evicted_half_open: u64,
+    /// Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.
+    pub evicted_one_way: u64,
+    /// As before: connections that had ended or were about to.
+    pub evicted_closing: u64,
+    /// As before: answered, but never assured.
+    pub evicted_unassured: u64,
+    /// As before: UDP that went back and forth.
+    pub evicted_stream: u64,
+    /// Packets that went on without a flow, for want of room or by the limit on new ones.
+    pub placed_without_state: u64,
     /// Pings that were answered.
     pub echoes_answered: u64,
+    /// ICMP errors of others about packets of flows, translated and sent on.
+    pub errors_translated: u64,
     /// ICMP errors of the gateway's own.
     pub errors_sent: u64,
 }

@@ -202,15 +202,7 @@ fn totals(text: &mut String, bench: &mut Bench) {
             let _ = writeln!(text, "service {id} {name} {} {}", traffic.packets.get(), traffic.bytes.get());
         }
     }
-    let counters = bench.counters;
-    for (name, counter) in [
-        ("host", &counters.host),
-        ("handovers", &counters.handovers),
-        ("flows-created", &counters.flows_created),
-        ("flows-expired", &counters.flows_expired),
-        ("echoes-answered", &counters.echoes_answered),
-        ("errors-sent", &counters.errors_sent),
-    ] {
+    for (name, counter) in bench.counters.named() {
         let _ = writeln!(text, "counter {name} {}", counter.get());
     }
 }

@@ -431,15 +431,43 @@ pub unsafe extern "C" fn weirgate_worker_counters(worker: *const Worker, counter
     answer((|| {
         // SAFETY: the caller vouches for both.
         let (worker, out) = unsafe { (state(worker)?, raw::place(counters)?) };
-        let Counters { host, handovers, flows_created, flows_expired, echoes_answered, errors_sent, .. } =
-            &worker.counters;
+        let [
+            host,
+            handovers,
+            fragments_held,
+            pieces_cut,
+            flows_created,
+            flows_expired,
+            flows_reopened,
+            flows_reset,
+            evicted_half_open,
+            evicted_one_way,
+            evicted_closing,
+            evicted_unassured,
+            evicted_stream,
+            placed_without_state,
+            echoes_answered,
+            errors_translated,
+            errors_sent,
+        ] = worker.counters.named().map(|(_, counter)| counter.get());
         out.write(types::Counters {
-            host: host.get(),
-            handovers: handovers.get(),
-            flows_created: flows_created.get(),
-            flows_expired: flows_expired.get(),
-            echoes_answered: echoes_answered.get(),
-            errors_sent: errors_sent.get(),
+            host,
+            handovers,
+            fragments_held,
+            pieces_cut,
+            flows_created,
+            flows_expired,
+            flows_reopened,
+            flows_reset,
+            evicted_half_open,
+            evicted_one_way,
+            evicted_closing,
+            evicted_unassured,
+            evicted_stream,
+            placed_without_state,
+            echoes_answered,
+            errors_translated,
+            errors_sent,
         });
         Ok(())
     })())
@@ -519,6 +547,25 @@ mod tests {
     use std::ptr;
 
     use super::*;
+
+    #[test]
+    fn every_counter_is_told_in_the_order_of_the_core_s() {
+        let config = WorkerConfig { flows_v4: 16, flows_v6: 16, ..WorkerConfig::default() };
+        let (mut bytes, mut worker, mut counters) = (0, ptr::null_mut(), types::Counters::default());
+        // SAFETY: as below; the structure is nothing but so many words.
+        let told = unsafe {
+            assert_eq!(weirgate_worker_bytes(&config, &mut bytes), Status::Ok);
+            let allocation = Allocation::from_size_align(bytes, WEIRGATE_WORKER_ALIGNMENT).expect("a size");
+            let memory = alloc(allocation);
+            assert_eq!(weirgate_worker_init(&config, memory.cast(), bytes, &mut worker), Status::Ok);
+            let counted = state(worker).expect("a worker").counters.named();
+            (1..).zip(counted).for_each(|(number, (_, counter))| counter.add(number));
+            assert_eq!(weirgate_worker_counters(worker, &mut counters), Status::Ok);
+            dealloc(memory, allocation);
+            std::mem::transmute::<types::Counters, [u64; Counters::NAMED]>(counters)
+        };
+        assert_eq!(told, std::array::from_fn(|place| place as u64 + 1));
+    }
 
     #[test]
     fn a_second_call_on_a_busy_worker_is_told_and_counters_can_be_read_all_the_same() {

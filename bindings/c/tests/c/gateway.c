@@ -128,9 +128,20 @@ static uint64_t counter(const weirgate_worker *worker, const char *name) {
     } list[] = {
         {"host", counters.host},
         {"handovers", counters.handovers},
+        {"fragments-held", counters.fragments_held},
+        {"pieces-cut", counters.pieces_cut},
         {"flows-created", counters.flows_created},
         {"flows-expired", counters.flows_expired},
+        {"flows-reopened", counters.flows_reopened},
+        {"flows-reset", counters.flows_reset},
+        {"evicted-half-open", counters.evicted_half_open},
+        {"evicted-one-way", counters.evicted_one_way},
+        {"evicted-closing", counters.evicted_closing},
+        {"evicted-unassured", counters.evicted_unassured},
+        {"evicted-stream", counters.evicted_stream},
+        {"placed-without-state", counters.placed_without_state},
         {"echoes-answered", counters.echoes_answered},
+        {"errors-translated", counters.errors_translated},
         {"errors-sent", counters.errors_sent},
     };
     for (size_t index = 0; index < sizeof list / sizeof *list; index++) {
