@@ -2,6 +2,7 @@
 //! anything is touched.
 
 pub mod fields;
+pub mod kind;
 mod problem;
 mod read;
 mod reference;
@@ -191,7 +192,7 @@ impl Peer {
 pub struct Service {
     /// What status and logs call it.
     pub name: String,
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The port on external addresses.
     pub port: Option<u16>,

@@ -8,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 use weirgate::net::{Endpoint, Mac};
 
 use super::CONTROL_SOCKET_BYTES_MAX;
-use super::fields::{Absent, Field, Kind, SECTIONS, Section};
+use super::fields::{Absent, Field, SECTIONS, Section};
+use super::kind::Kind;
 use super::problem::{Findings, Located, Place, nearest};
 
 /// The longest interface name, without the closing zero (`IFNAMSIZ` less one).
@@ -85,12 +86,7 @@ impl<'t> Table<'t> {
     /// The field's value, where the file has one and it is right.
     pub(super) fn one<T: Value>(&self, name: &str, findings: &mut Findings<'_>) -> Option<Located<T>> {
         let field = self.field(name);
-        let Some((place, value)) = self.lookup(name) else {
-            if field.absent == Absent::Error && self.is_present() {
-                self.missing(name, "", findings);
-            }
-            return None;
-        };
+        let (place, value) = self.lookup_or_miss(field, findings)?;
         match T::read(field, value) {
             Ok(value) => Some(Located { value, place }),
             Err(text) => {
@@ -103,12 +99,7 @@ impl<'t> Table<'t> {
     /// The field's values that are right; `None` where the file does not have the field.
     pub(super) fn many<T: Value>(&self, name: &str, findings: &mut Findings<'_>) -> Option<List<T>> {
         let field = self.field(name);
-        let Some((place, value)) = self.lookup(name) else {
-            if field.absent == Absent::Error && self.is_present() {
-                self.missing(name, "", findings);
-            }
-            return None;
-        };
+        let (place, value) = self.lookup_or_miss(field, findings)?;
         let Some(items) = value.as_array() else {
             findings.error(&place, format!("{} is not a list; use one such as {}", shown(value), field.example));
             return None;
@@ -140,6 +131,15 @@ impl<'t> Table<'t> {
         self.section.fields.iter().find(|field| field.name == name).expect("every field that is read is described")
     }
 
+    /// As [`lookup`](Self::lookup); reports a field that has to be there.
+    fn lookup_or_miss(&self, field: &Field, findings: &mut Findings<'_>) -> Option<(Place, &'t DeValue<'t>)> {
+        let found = self.lookup(field.name);
+        if found.is_none() && field.absent == Absent::Error && self.is_present() {
+            self.missing(field.name, "", findings);
+        }
+        found
+    }
+
     fn lookup(&self, name: &str) -> Option<(Place, &'t DeValue<'t>)> {
         let value = self.content?.get(name)?;
         Some((Place { path: format!("{}.{name}", self.place.path), span: value.span() }, value.get_ref()))
@@ -149,15 +149,8 @@ impl<'t> Table<'t> {
         let names = || self.section.fields.iter().map(|field| field.name);
         for key in self.content.into_iter().flat_map(DeTable::keys) {
             let name = key.get_ref().as_ref();
-            if names().any(|known| known == name) {
-                continue;
-            }
             let place = Place { path: format!("{}.{name}", self.place.path), span: key.span() };
-            let remedy = match nearest(name, names()) {
-                Some(known) => format!("did you mean {known}?"),
-                None => format!("use one of {}", names().collect::<Vec<_>>().join(", ")),
-            };
-            findings.error(&place, format!("unknown field; {remedy}"));
+            refuse_other("field", name, place, names(), findings);
         }
     }
 }
@@ -187,16 +180,27 @@ pub(super) fn refuse_unknown_tables(document: &DeTable<'_>, findings: &mut Findi
     let names = || SECTIONS.iter().map(|section| section.name);
     for key in document.keys() {
         let name = key.get_ref().as_ref();
-        if names().any(|known| known == name) {
-            continue;
-        }
         let place = Place { path: name.to_owned(), span: key.span() };
-        let remedy = match nearest(name, names()) {
-            Some(known) => format!("did you mean {known}?"),
-            None => format!("use one of {}", names().collect::<Vec<_>>().join(", ")),
-        };
-        findings.error(&place, format!("unknown table; {remedy}"));
+        refuse_other("table", name, place, names(), findings);
     }
+}
+
+/// Reports a name that is none of the `known` ones.
+fn refuse_other<'n>(
+    what: &str,
+    name: &str,
+    place: Place,
+    known: impl Iterator<Item = &'n str> + Clone,
+    findings: &mut Findings<'_>,
+) {
+    if known.clone().any(|known| known == name) {
+        return;
+    }
+    let remedy = match nearest(name, known.clone()) {
+        Some(known) => format!("did you mean {known}?"),
+        None => format!("use one of {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    findings.error(&place, format!("unknown {what}; {remedy}"));
 }
 
 fn required_lines(section: &Section) -> Vec<String> {

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::CONTROL_SOCKET_BYTES_MAX;
-use super::fields::{Absent, Field, Kind, SECTIONS, Section, alternatives};
+use super::fields::{Absent, SECTIONS, Section};
 
 const HEAD: &str = "\
 # The configuration file
@@ -57,33 +56,10 @@ fn section_reference(page: &mut String, section: &Section) {
             Absent::ErrorIf(case) => format!("required where {case}"),
             Absent::Default(value) => value.to_owned(),
         };
-        let _ = writeln!(page, "| `{}` | {} | {default} | {} |", field.name, kind(field), field.meaning);
+        let list = if field.list { "list of: " } else { "" };
+        let _ = writeln!(page, "| `{}` | {list}{} | {default} | {} |", field.name, field.kind.title(), field.meaning);
     }
     page.push('\n');
-}
-
-fn kind(field: &Field) -> String {
-    let one = match field.kind {
-        Kind::Word(words) => alternatives(words),
-        Kind::Number(min, max) => format!("number, {min} to {max}"),
-        Kind::Either(words, min, max) => {
-            let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-            format!("{} or number, {min} to {max}", words.join(", "))
-        }
-        Kind::Port => "port, 1 to 65535".into(),
-        Kind::Ports => "ports, `FIRST-LAST`".into(),
-        Kind::SocketPath => format!("absolute path, at most {CONTROL_SOCKET_BYTES_MAX} bytes"),
-        Kind::Directory => "absolute path".into(),
-        Kind::Interface => "interface name".into(),
-        Kind::Name => "name: 1 to 63 letters, digits, `-`, `_`, `.`, `/`, `:`".into(),
-        Kind::Address => "IPv4 or IPv6 address".into(),
-        Kind::Ipv4 => "IPv4 address".into(),
-        Kind::Ipv6 => "IPv6 address".into(),
-        Kind::Subnet => "subnet, `ADDRESS/LENGTH`".into(),
-        Kind::Mac => "link address, `aa:bb:cc:dd:ee:ff`".into(),
-        Kind::Endpoint => "`ADDRESS:PORT`, `[ADDRESS]:PORT` for IPv6".into(),
-    };
-    if field.list { format!("list of: {one}") } else { one }
 }
 
 /// A file with every field at its example.

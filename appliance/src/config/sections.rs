@@ -22,7 +22,7 @@ const POOL_DEFAULT: usize = 4;
 pub(super) struct Sections<'t> {
     poll: Poll,
     workers: Option<u64>,
-    first_core: u64,
+    first_core: usize,
     control_socket: String,
     uplink: Option<String>,
     pub(super) uplink_addresses: Option<List<IpAddr>>,
@@ -35,8 +35,8 @@ pub(super) struct Sections<'t> {
     dscp: Option<Dscp>,
     outer_dscp: OuterDscp,
     pub(super) masquerade: MasqueradeSection<'t>,
-    flows_v4: u64,
-    flows_v6: u64,
+    flows_v4: u32,
+    flows_v6: u32,
     fragments: Limits,
     flows_memory: Option<String>,
     timeouts: Timeouts,
@@ -51,7 +51,7 @@ pub(super) struct OverlaySection<'t> {
     pub(super) backend: Backend,
     pub(super) networks: Option<List<IpNet>>,
     pub(super) member: Member,
-    vni: u64,
+    vni: u32,
     pub(super) port: u16,
     mtu: Option<u64>,
     pub(super) snat_pool: Option<List<IpAddr>>,
@@ -91,8 +91,8 @@ pub(super) struct ServiceSection<'t> {
 pub(super) struct MasqueradeSection<'t> {
     pub(super) table: Table<'t>,
     pub(super) addresses: Option<List<IpAddr>>,
-    pub(super) first_port: u64,
-    pub(super) last_port: u64,
+    pub(super) first_port: u16,
+    pub(super) last_port: u16,
     exempt: Option<List<IpNet>>,
 }
 
@@ -112,9 +112,10 @@ impl Member {
     }
 }
 
-/// The number of a field, or what holds without it.
-fn number(table: &Table<'_>, name: &str, default: u64, findings: &mut Findings<'_>) -> u64 {
-    table.one::<u64>(name, findings).map_or(default, |located| located.value)
+/// The number of a field, or what holds without it. What the field allows fits its type.
+fn number<T: TryFrom<u64>>(table: &Table<'_>, name: &str, default: T, findings: &mut Findings<'_>) -> T {
+    let number = table.one::<u64>(name, findings).and_then(|located| located.value.try_into().ok());
+    number.unwrap_or(default)
 }
 
 fn backend(table: &Table<'_>, default: Backend, findings: &mut Findings<'_>) -> Backend {
@@ -159,11 +160,9 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
         .into_iter()
         .map(|table| ServiceSection {
             name: table.one("name", findings),
-            protocol: table.one::<String>("protocol", findings).map(|word| match word.value.as_str() {
-                "udp" => Protocol::UDP,
-                "sctp" => Protocol::SCTP,
-                _ => Protocol::TCP,
-            }),
+            protocol: table
+                .one::<String>("protocol", findings)
+                .and_then(|word| Protocol::named().find(|(_, name)| *name == word.value).map(|(protocol, _)| protocol)),
             port: table.one("port", findings),
             node_port: table.one("node_port", findings),
             external: table.many("external_addresses", findings),
@@ -239,8 +238,7 @@ fn overlay<'t>(table: Table<'t>, findings: &mut Findings<'_>) -> OverlaySection<
 
 fn read_fragments(table: &Table<'_>, findings: &mut Findings<'_>) -> Limits {
     let default = Limits::default();
-    let mut figure =
-        |name, default: u32| u32::try_from(number(table, name, default.into(), findings)).unwrap_or(default);
+    let mut figure = |name, default: u32| number(table, name, default, findings);
     let datagrams = figure("datagrams", default.datagrams);
     let held_bytes = figure("held_kib", default.held_bytes / 1024).saturating_mul(1024);
     let wait = Span::from_millis(figure("wait_ms", (default.wait.0 / Span::from_millis(1).0) as u32).into());
@@ -249,8 +247,7 @@ fn read_fragments(table: &Table<'_>, findings: &mut Findings<'_>) -> Limits {
 
 fn read_admission(table: &Table<'_>, findings: &mut Findings<'_>) -> Admission {
     let default = Admission::default();
-    let mut figure =
-        |name, default: u32| u32::try_from(number(table, name, default.into(), findings)).unwrap_or(default);
+    let mut figure = |name, default: u32| number(table, name, default, findings);
     Admission {
         half_open_per_client: figure("half_open_per_client", default.half_open_per_client),
         new_flows_per_second: figure("new_per_second", default.new_flows_per_second),
@@ -263,8 +260,7 @@ fn read_admission(table: &Table<'_>, findings: &mut Findings<'_>) -> Admission {
 
 fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
     let default = Timeouts::default();
-    let mut seconds =
-        |name, default: u32| u32::try_from(number(table, name, u64::from(default), findings)).unwrap_or(default);
+    let mut seconds = |name, default: u32| number(table, name, default, findings);
     Timeouts {
         tcp_syn_sent_seconds: seconds("tcp_syn_sent", default.tcp_syn_sent_seconds),
         tcp_syn_received_seconds: seconds("tcp_syn_recv", default.tcp_syn_received_seconds),
@@ -292,7 +288,7 @@ impl MasqueradeSection<'_> {
     fn assemble(&self, networks: &List<IpNet>) -> Option<Masquerade> {
         Some(Masquerade {
             addresses: self.addresses.iter().flat_map(List::values).copied().collect(),
-            ports: (u16::try_from(self.first_port).ok()?, u16::try_from(self.last_port).ok()?),
+            ports: (self.first_port, self.last_port),
             exempt: self.exempt.as_ref().unwrap_or(networks).values().copied().collect(),
         })
     }
@@ -336,7 +332,7 @@ impl Sections<'_> {
         Some(Config {
             poll: self.poll,
             workers: self.workers.and_then(|count| u8::try_from(count).ok()),
-            first_core: usize::try_from(self.first_core).ok()?,
+            first_core: self.first_core,
             control_socket: self.control_socket.clone().into(),
             uplink: self.uplink.clone()?,
             uplink_addresses: self.uplink_addresses.as_ref().map(|list| list.values().copied().collect()),
@@ -344,7 +340,7 @@ impl Sections<'_> {
             overlay: Overlay {
                 backend: overlay.backend,
                 networks: overlay.networks.as_ref()?.values().copied().collect(),
-                vni: Vni::new(u32::try_from(overlay.vni).ok()?)?,
+                vni: Vni::new(overlay.vni)?,
                 port: overlay.port,
                 mtu: overlay.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
                 public_v4: overlay.member.public_v4.as_ref().map(|located| located.value),
@@ -363,8 +359,8 @@ impl Sections<'_> {
             mss: self.mss,
             outer_dscp: self.outer_dscp,
             masquerade: self.masquerade.assemble(networks)?,
-            flows_v4: u32::try_from(self.flows_v4).ok()?,
-            flows_v6: u32::try_from(self.flows_v6).ok()?,
+            flows_v4: self.flows_v4,
+            flows_v6: self.flows_v6,
             fragments: self.fragments,
             flows_memory: self.flows_memory.clone().map(Into::into),
             timeouts: self.timeouts,

@@ -242,6 +242,28 @@ fn the_sample_of_the_reference_is_right_and_has_every_field() {
 }
 
 #[test]
+fn what_the_reference_calls_a_default_is_what_holds_without_the_field() {
+    let mut seen = 0;
+    for section in SECTIONS {
+        for field in section.fields {
+            let fields::Absent::Default(default) = field.absent else { continue };
+            let Some(value) = default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else { continue };
+            let sample = reference::sample();
+            let head = sample.find(&format!("[{}]", section.name)).unwrap();
+            let line = format!("\n{} = {}\n", field.name, field.example);
+            let with = |by: &str| {
+                let text = format!("{}{}", &sample[..head], sample[head..].replacen(&line, by, 1));
+                assert_eq!(text == sample, by == line, "the sample has {line}");
+                check("sample", &text).unwrap_or_else(|refused| panic!("{:#?}", sentences(&refused.errors))).config
+            };
+            assert_eq!(with("\n"), with(&format!("\n{} = {value}\n", field.name)), "{}.{}", section.name, field.name);
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen} defaults are values");
+}
+
+#[test]
 fn every_example_is_right_and_the_first_has_every_field() {
     let mut seen = 0;
     for entry in fs::read_dir(root().join("examples")).unwrap() {

@@ -270,6 +270,11 @@ fn start(
     let mut memory = Vec::new();
     let mut listers = Vec::new();
     let mut refusal = None;
+    // What ends the start, in the place of which `refusal` is told.
+    let mut refuse = |error| {
+        refusal = Some(error);
+        StartError::System { step: "take the flow tables", name: None, cause: io::ErrorKind::Other.into() }
+    };
     let (ready, reports) = channel();
     let workers = worker::start(&plan, steering, |id| {
         let secret = random().map_err(|cause| StartError::System { step: "read random bits", name: None, cause })?;
@@ -282,33 +287,14 @@ fn start(
             secret,
         };
         let bytes = Worker::memory_bytes(&worker);
-        let Mapped { memory: mapped, mut is_adopted, path } = match tables.map(bytes) {
-            Ok(mapped) => mapped,
-            Err(error) => {
-                refusal = Some(RunError::Tables(error));
-                return Err(StartError::System {
-                    step: "map the flow tables",
-                    name: None,
-                    cause: io::ErrorKind::Other.into(),
-                });
-            }
-        };
+        let mapped = tables.map(bytes).map_err(|error| refuse(RunError::Tables(error)))?;
+        let Mapped { memory: mapped, mut is_adopted, path } = mapped;
         if adopt && !is_adopted {
-            refusal = Some(RunError::Takeover(format!("the flow tables of worker {} are gone", id.0)));
-            return Err(StartError::System {
-                step: "adopt the flow tables",
-                name: None,
-                cause: io::ErrorKind::NotFound.into(),
-            });
+            return Err(refuse(RunError::Takeover(format!("the flow tables of worker {} are gone", id.0))));
         }
         if is_adopted && let Err(reason) = Worker::check(&worker, &mapped) {
             if adopt {
-                refusal = Some(RunError::Takeover(reason.to_string()));
-                return Err(StartError::System {
-                    step: "adopt the flow tables",
-                    name: None,
-                    cause: io::ErrorKind::Other.into(),
-                });
+                return Err(refuse(RunError::Takeover(reason.to_string())));
             }
             warn!(worker = id.0, %reason, "starting without the flows of the earlier gateway");
             is_adopted = false;

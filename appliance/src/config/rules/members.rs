@@ -16,7 +16,7 @@ use crate::config::sections::{Member, Sections, address_at};
 const OWN_LENGTH_MAX: (u8, u8) = (29, 125);
 
 /// The fewest ports that give every worker some.
-const PORTS_MIN: u64 = 64;
+const PORTS_MIN: u16 = 64;
 
 /// The overlay's networks, having been checked against one another.
 pub(super) fn networks(sections: &Sections<'_>, findings: &mut Findings<'_>) -> Prefixes {
@@ -186,7 +186,7 @@ const fn alike(subnet: IpNet, address: IpAddr) -> bool {
 pub(super) fn masquerade(sections: &Sections<'_>, networks: &Prefixes, findings: &mut Findings<'_>) {
     let masquerade = &sections.masquerade;
     let (first, last) = (masquerade.first_port, masquerade.last_port);
-    if last < first + PORTS_MIN {
+    if last.saturating_sub(first) < PORTS_MIN {
         let text = format!("{first} to {last} is too few for 64 workers; use a range such as 1024 to 65535");
         findings.error(&masquerade.table.place, text);
     }
