@@ -423,6 +423,13 @@ def connections(play, family):
     flow = Flow(play, "pod without flow", family)
     for flags in ("S", "SA", "A", "R"):
         flow.pod(flags)
+    flow = Flow(play, "blind handshake", family)
+    flow.client("S")
+    flow.pod("SA")
+    for flags in ("A", "FA", "PA"):
+        flow.client(flags, name=f"{flags} of another number", seq=flow.sent["client"], ack=flow.sent["pod"] + 2**30)
+    flow.client("A", name="A of the number")
+    flow.pod("PA", data=b"greeting")
 
 
 def associations(play, family):

@@ -108,10 +108,6 @@ impl<A: Copy> Tuple<A> {
     }
 }
 
-/// SCTP's verification tags, folded to sixteen bits: of packets of the original and of the reply direction.
-/// Zero is not known.
-pub(crate) type Tags = [u16; 2];
-
 /// One flow, both directions. Plain data; all zeroes is vacant.
 ///
 /// A packet of the original direction carries `original` and leaves as the inverse of `reply`; a
@@ -145,8 +141,9 @@ pub struct Entry<A: Address> {
     pub(crate) generation: u32,
     /// In a flow that may have to give way, the one before it and the one behind it in its queue.
     queued: [u32; 2],
-    /// What is kept of SCTP's verification tags.
-    pub(crate) tags: Tags,
+    /// What shows that a packet is of one of the two ends: of SCTP what `pipeline::sctp` keeps of both
+    /// verification tags, of TCP the number that a client has to acknowledge before its flow is assured.
+    pub(crate) proof: u32,
     spare: A::Spare,
 }
 
@@ -191,7 +188,7 @@ impl<A: Address> Entry<A> {
             hop: 0,
             generation: 0,
             queued: [0; 2],
-            tags: [0; 2],
+            proof: 0,
             spare,
         }
     }

@@ -51,7 +51,7 @@ const CACHE_LINE: usize = 64;
 pub(crate) const NONE: u32 = u32::MAX;
 const MAGIC: u64 = u64::from_le_bytes(*b"WGFLOWS\0");
 /// Grows with every change to what the bytes of a table mean; see also [`attach::layout`].
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// The first cache line of a table: what it is, so that a later process can tell.
 #[derive(Clone, Copy, Debug)]

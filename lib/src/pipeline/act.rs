@@ -1,7 +1,7 @@
 //! Third pass: find the packet's flow, translate it, send it on.
 
 use super::error::{self, Kind};
-use super::{Context, Item, Recorder, Way, Wire, bind, explain, icmp, place, pods, policy};
+use super::{Context, Item, Recorder, Way, Wire, bind, explain, handshake, icmp, place, pods, policy};
 use core::net::Ipv6Addr;
 
 use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE, State, Step, Table, Tuple, are_legal, step};
@@ -151,25 +151,47 @@ fn aside<A: Wire, R: Recorder>(
     found: Found,
     step: Step,
 ) -> Result<Verdict, DropReason> {
-    match step {
+    let segment = handshake::Segment::read(frame, item);
+    let step = match segment.zip(A::flows(cx.worker).get(found.index)) {
+        Some((segment, entry)) => segment.judged(entry, found.direction, step),
+        None => step,
+    };
+    let verdict = match step {
         Step::REOPEN => return begin(cx, frame, item, Some(found.index)),
-        Step::DELETE | Step::IGNORE => policy::lower_mss(cx, frame, item, found),
+        Step::DELETE => {
+            let verdict = pass(cx, frame, item, found)?;
+            A::flows(cx.worker).remove(found.index);
+            cx.worker.counters.flows_reset.add(1);
+            return Ok(verdict);
+        }
+        Step::IGNORE => pass(cx, frame, item, found)?,
         _ if let Some(state) = step.state() => {
             policy::lower_mss(cx, frame, item, found);
-            return requeueing::<A, R>(cx, found, |cx| follow(cx, frame, item, Hit { found, state }));
+            requeueing::<A, R>(cx, found, |cx| follow(cx, frame, item, Hit { found, state }))?
         }
         _ => match misfit(item, DropReason::OutOfState) {
-            DropReason::OutOfState if place::began_without::<A, R>(cx, found) => {}
+            DropReason::OutOfState if place::began_without::<A, R>(cx, found) => pass(cx, frame, item, found)?,
             reason => return Err(reason),
         },
+    };
+    if let Some((segment, (entry, _))) = segment.zip(A::flows(cx.worker).get_mut(found.index)) {
+        segment.note(entry, found.direction);
     }
+    Ok(verdict)
+}
+
+/// Lets a packet go on that changes nothing about its flow, not even how long it has idled.
+fn pass<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    found: Found,
+) -> Result<Verdict, DropReason> {
+    policy::lower_mss(cx, frame, item, found);
     let seen = A::flows(cx.worker).get(found.index).map(|entry| entry.seen);
     let hit = unchanged(A::flows(cx.worker), found);
     let verdict = follow(cx, frame, item, hit)?;
-    if step == Step::DELETE {
-        A::flows(cx.worker).remove(found.index);
-        cx.worker.counters.flows_reset.add(1);
-    } else if let Some(((entry, _), seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
+    if let Some(((entry, _), seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
         entry.seen = seen;
     }
     Ok(verdict)

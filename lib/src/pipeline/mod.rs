@@ -19,6 +19,7 @@ mod bind;
 mod cut;
 mod error;
 mod explain;
+mod handshake;
 mod icmp;
 mod parts;
 mod place;

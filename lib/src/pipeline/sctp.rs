@@ -8,7 +8,7 @@
 use super::act::{self, Hit};
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Wire};
-use crate::flow::{Direction, State, Step, Tags, step};
+use crate::flow::{Direction, State, Step, step};
 use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::sctp::{Chunk, Chunks, Header, kind};
@@ -49,9 +49,9 @@ pub(super) fn act<A: Wire, R: Recorder>(
         if act::has_idled(cx.tick, cx.snapshot, flows, found.index) {
             act::expire::<A, R>(cx, found.index);
         } else if let Some((entry, _)) = flows.get_mut(found.index) {
-            match advance(entry.state, entry.tags, found.direction, &header, chunks)? {
+            match advance(entry.state, tags_of(entry.proof), found.direction, &header, chunks)? {
                 Next::Goes(state, tags) => {
-                    entry.tags = tags;
+                    entry.proof = proof_of(tags);
                     let hit = Hit { found, state };
                     return act::requeueing::<A, R>(cx, found, |cx| act::follow(cx, frame, item, hit));
                 }
@@ -62,7 +62,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
     match bind::bind(cx, frame, item, over)? {
         Bound::Flow(found) => {
             if let Some((entry, _)) = A::flows(cx.worker).get_mut(found.index) {
-                entry.tags = [0, initiate_tag.map_or(0, fold)];
+                entry.proof = proof_of([0, initiate_tag.map_or(0, fold)]);
             }
             let hit = act::unchanged(A::flows(cx.worker), found);
             act::follow(cx, frame, item, hit)
@@ -150,6 +150,19 @@ fn is_of_the_association(chunk: &Chunk<'_>, header: &Header<'_>, tags: Tags, dir
     let is_of_clients = (direction == Direction::Original) != chunk.reflects_tag();
     let expected = if is_of_clients { original } else { reply };
     expected == 0 || fold(header.tag()) == expected
+}
+
+/// Verification tags, folded to sixteen bits: of packets of the original and of the reply direction. Zero
+/// is not known.
+type Tags = [u16; 2];
+
+/// As an entry keeps them.
+const fn proof_of([original, reply]: Tags) -> u32 {
+    (original as u32) << 16 | reply as u32
+}
+
+const fn tags_of(proof: u32) -> Tags {
+    [(proof >> 16) as u16, proof as u16]
 }
 
 /// What an entry keeps of a tag; never zero.

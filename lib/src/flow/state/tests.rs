@@ -125,14 +125,17 @@ fn compare(table: &str, state_of: fn(&str) -> Option<State>, class_of: fn(u8) ->
                     if let Some(byte) = written {
                         let worth =
                             |byte: u8| State::from_number(byte & NUMBER).map(|it| it.worth(byte & ASSURED != 0));
-                        let is_handshake = from.is_of(Protocol::TCP) && flags & Flags::SYN.0 != 0;
+                        let has_syn = from.is_of(Protocol::TCP) && flags & Flags::SYN.0 != 0;
+                        let is_handshake = has_syn || from == TcpSynReceived;
                         let is_plain = worth(byte) == worth(from as u8 | assured) && !is_handshake;
                         assert_eq!(got.plain().is_some(), is_plain, "{from:?} {flags:#x}");
                         let now = byte & ASSURED != 0;
                         let may = seen.expect("a state");
                         assert!(now || assured == 0, "{from:?} {direction:?} {flags:#x}: assured no more");
                         assert!(may.can_be(now), "{from:?} {direction:?} {flags:#x}: {may:?} assured: {now}");
-                        let begins = matches!(may, TcpEstablished | SctpEstablished);
+                        let acknowledges = (from, direction) == (TcpSynReceived, Original);
+                        let begins =
+                            matches!(may, TcpEstablished | SctpEstablished) || acknowledges && may == TcpFinWait;
                         assert_eq!(now, begins || assured != 0, "{from:?} {direction:?} {flags:#x}");
                     }
                     cells += 1;

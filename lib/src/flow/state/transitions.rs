@@ -118,9 +118,11 @@ const fn tcp(direction: Direction, class: Class) -> [u8; 9] {
     use Class::{Ack, Fin, None, Rst, Syn, SynAck};
     use Direction::{Original, Reply};
     const SR: u8 = State::TcpSynReceived as u8;
-    // Its client has acknowledged what was sent to its address.
+    // Its client has acknowledged what was sent to its address: whether it has, its number tells
+    // (`pipeline::handshake`).
     const ES: u8 = State::TcpEstablished as u8 | ASSURED;
     const FW: u8 = State::TcpFinWait as u8;
+    const FA: u8 = FW | ASSURED;
     const CW: u8 = State::TcpCloseWait as u8;
     const LA: u8 = State::TcpLastAck as u8;
     const TW: u8 = State::TcpTimeWait as u8;
@@ -131,7 +133,7 @@ const fn tcp(direction: Direction, class: Class) -> [u8; 9] {
         // After both sides' FINs a SYN is another connection's.
         (Original, Syn) =>    [IG, IG, IG, IG, IG, NW, NW, NW, S2],
         (Original, SynAck) => [IV, SR, IV, IV, IV, IV, IV, IV, SR],
-        (Original, Fin) =>    [IV, FW, FW, LA, LA, LA, TW, CL, IV],
+        (Original, Fin) =>    [IV, FA, FW, LA, LA, LA, TW, CL, IV],
         (Original, Ack) =>    [IV, ES, ES, CW, CW, TW, TW, CL, IV],
         (Original, Rst) =>    [DL, CL, CL, CL, CL, CL, CL, CL, CL],
         (Reply, Syn) =>       [S2, IV, IV, IV, IV, IV, IV, IV, S2],
@@ -228,7 +230,8 @@ const STEPS: [u8; 64 * 2 * 64] = {
                 let next = next | byte & ASSURED;
                 let is_worth_the_same = Worth::index_of(byte) == Worth::index_of(next);
                 let is_syn = state.is_of(Protocol::TCP) && index as u8 & Flags::SYN.0 != 0;
-                if is_worth_the_same && !is_syn { next } else { next | Step::BESIDE }
+                let is_handshake = is_syn || matches!(state, State::TcpSynReceived);
+                if is_worth_the_same && !is_handshake { next } else { next | Step::BESIDE }
             } else {
                 next
             };

@@ -118,7 +118,7 @@ pub(super) const fn layout<A: Address>() -> u32 {
         offset_of!(Entry<A>, hop),
         offset_of!(Entry<A>, generation),
         offset_of!(Entry<A>, queued),
-        offset_of!(Entry<A>, tags),
+        offset_of!(Entry<A>, proof),
         offset_of!(Tuple<A>, destination),
         offset_of!(Tuple<A>, source_port),
         offset_of!(Tuple<A>, destination_port),

@@ -1,0 +1,234 @@
+//! Strangers who know a connection's addresses and ports, and write in its name: they cannot make it what it is not.
+
+use weirgate::flow::State::{self, TcpEstablished, TcpFinWait, TcpSynReceived};
+use weirgate::flow::{Address, Entry, Table};
+use weirgate::net::WorkerId;
+use weirgate::pipeline::Worker;
+use weirgate::time::Span;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{
+    ACK, Body, FIN, FROM_CLIENT, Packet, SYN, framed, from_pod, to_node, tunnelled, unframed,
+};
+use weirgate_fixture::world::{UNDERLAY, UPLINK, WEB, World};
+use weirgate_fixture::{Gateway, leak_aligned, worker_config};
+
+/// The number of a pod's SYN.
+const POD: u32 = 0xffff_fff0;
+
+/// A connection, as its client and its pod write it.
+struct Connection {
+    client: Packet,
+    node: usize,
+    pod: Packet,
+}
+
+impl Connection {
+    /// As far as the client's first SYN.
+    fn begin(gateway: &mut Gateway, request: &Packet) -> Self {
+        let (node, inner) = to_pod(gateway, request);
+        Self { client: request.clone(), node, pod: inner.answer(ACK, b"") }
+    }
+
+    fn client(&self, flags: u8, numbers: [u32; 2], data: &[u8]) -> Packet {
+        Packet { numbers, body: Body::Tcp(flags, data.to_vec()), ..self.client.clone() }
+    }
+
+    /// The client says, or somebody in its name, and the pod hears it.
+    fn to_pod(&self, gateway: &mut Gateway, flags: u8, numbers: [u32; 2]) {
+        let (node, heard) = to_pod(gateway, &self.client(flags, numbers, b""));
+        assert_eq!((node, heard.source, heard.destination), (self.node, self.pod.destination, self.pod.source));
+        assert_eq!(heard.numbers, numbers);
+    }
+
+    /// The pod says, and the client hears it.
+    fn to_client(&self, gateway: &mut Gateway, flags: u8, numbers: [u32; 2], data: &[u8]) {
+        let answer = Packet { numbers, body: Body::Tcp(flags, data.to_vec()), ..self.pod.clone() };
+        let out = gateway.send(UNDERLAY, &from_pod(self.node, &answer.bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(UPLINK), "{answer:?}");
+        let heard = Packet::read(&unframed(&out.bytes).1);
+        assert_eq!((heard.source, heard.destination), (self.client.destination, self.client.source));
+    }
+}
+
+/// What a client's packet is to a pod, and the pod's node.
+fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
+    let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()));
+    assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{packet:?}");
+    let seen = tunnelled(&out.bytes);
+    let node = (0..2).find(|node| seen.link == to_node(*node)).expect("one of the nodes");
+    (node, Packet::read(&seen.inner))
+}
+
+/// The state of the only flow, whether it is assured, and how many seconds it may idle yet.
+fn look(gateway: &Gateway) -> (State, bool, u64) {
+    fn only<A: Address>(gateway: &Gateway, flows: &Table<'_, A>) -> Option<(State, bool, u64)> {
+        assert!(flows.len() <= 1);
+        let tell = |entry: &Entry<A>| {
+            let left = entry.idle_left(&gateway.snapshot(), gateway.now);
+            (entry.state().expect("a state"), entry.is_assured(), (left.0 + 500_000_000) / 1_000_000_000)
+        };
+        flows.iter().next().map(|(entry, _)| tell(entry))
+    }
+    let (v4, v6) = (only(gateway, gateway.worker.flows_v4()), only(gateway, gateway.worker.flows_v6()));
+    v4.xor(v6).expect("one flow")
+}
+
+fn state(gateway: &Gateway) -> (State, bool) {
+    let (state, assured, _) = look(gateway);
+    (state, assured)
+}
+
+/// Requests over both families, and the worlds that they come to.
+fn everywhere(mut check: impl FnMut(&World, &Packet)) {
+    for world in [World::new(), World::new().keeping(WEB)] {
+        for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
+            check(&world, &request);
+        }
+    }
+}
+
+#[test]
+fn rfc9293_s3_10_7_4_only_who_acknowledges_the_answer_is_the_client() {
+    everywhere(|world, request| {
+        for (ahead, flags, expected) in [
+            (0, ACK, TcpEstablished),
+            (1460, ACK, TcpEstablished),
+            (65_535, ACK, TcpEstablished),
+            (0, FIN | ACK, TcpFinWait),
+        ] {
+            let mut gateway = world.gateway();
+            let connection = Connection::begin(&mut gateway, request);
+            // The numbers wrap on the way.
+            connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
+            gateway.advance(Span::from_secs(20));
+            let before = look(&gateway);
+            assert_eq!(before, (TcpSynReceived, false, 40));
+            for blind in [POD, 0xffff_0000, 65_521, 70_000, 1 << 31] {
+                for flags in [ACK, FIN | ACK] {
+                    connection.to_pod(&mut gateway, flags, [1001, blind]);
+                    assert_eq!(look(&gateway), before, "{blind:#x} tells nothing");
+                }
+            }
+            connection.to_pod(&mut gateway, flags, [1001, (POD + 1).wrapping_add(ahead)]);
+            assert_eq!(state(&gateway), (expected, true), "{ahead} further");
+        }
+    });
+}
+
+#[test]
+fn what_a_pod_answers_to_forged_acknowledgements_does_not_vouch_for_them() {
+    let mut gateway = World::new().gateway();
+    let connection = Connection::begin(&mut gateway, &Packet::web(7, SYN, b""));
+    connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
+    for blind in [POD, 77_777, 1 << 30] {
+        connection.to_pod(&mut gateway, ACK, [1001, blind]);
+        // It says that it has the number after its SYN (RFC 9293 §3.10.7.4).
+        connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"");
+        connection.to_pod(&mut gateway, ACK, [1001, blind]);
+        assert_eq!(state(&gateway), (TcpSynReceived, false));
+    }
+}
+
+#[test]
+fn of_an_answer_that_comes_again_with_another_number_the_last_one_counts() {
+    everywhere(|world, request| {
+        for again in [5010, 900_000] {
+            let mut gateway = world.gateway();
+            let connection = Connection::begin(&mut gateway, request);
+            connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
+            connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
+            // The pod's server has begun anew, and the client's SYN has come again.
+            to_pod(&mut gateway, request);
+            connection.to_client(&mut gateway, SYN | ACK, [again, 1001], b"");
+            connection.to_pod(&mut gateway, ACK, [1001, 5001]);
+            assert_eq!(state(&gateway), (TcpSynReceived, false));
+            connection.to_pod(&mut gateway, ACK, [1001, again + 1]);
+            assert_eq!(state(&gateway), (TcpEstablished, true));
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_does_not_come_from_the_pods_side_tells_nothing() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::begin(&mut gateway, request);
+        connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
+        for (flags, number) in [(SYN | ACK, 900_000), (ACK, 900_001)] {
+            let forged = Packet { numbers: [number, 1001], body: Body::Tcp(flags, vec![]), ..connection.pod.clone() };
+            let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &forged.bytes()));
+            assert_eq!(out.verdict, Verdict::Drop(DropReason::SpoofedSource));
+            connection.to_pod(&mut gateway, ACK, [1001, 900_001]);
+            assert_eq!(state(&gateway), (TcpSynReceived, false));
+        }
+        connection.to_pod(&mut gateway, ACK, [1001, 5001]);
+        assert_eq!(state(&gateway), (TcpEstablished, true));
+    });
+}
+
+#[test]
+fn where_the_first_number_counts_after_all_the_pods_next_segment_tells() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::begin(&mut gateway, request);
+        connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
+        // One of two SYN cookies that are as good as each other.
+        connection.to_client(&mut gateway, SYN | ACK, [900_000, 1001], b"");
+        connection.to_pod(&mut gateway, ACK, [1001, 5001]);
+        assert_eq!(state(&gateway), (TcpSynReceived, false));
+        connection.to_client(&mut gateway, ACK, [5001, 1001], b"data");
+        connection.to_client(&mut gateway, ACK, [5005, 1001], b"and more");
+        connection.to_pod(&mut gateway, ACK, [1001, 5005]);
+        assert_eq!(state(&gateway), (TcpEstablished, true));
+    });
+}
+
+#[test]
+fn data_may_come_with_both_syns() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let request = Packet { body: Body::Tcp(SYN, b"GET".to_vec()), ..request.clone() };
+        let connection = Connection::begin(&mut gateway, &request);
+        connection.to_client(&mut gateway, SYN | ACK, [POD, 1004], b"HTTP");
+        // And more, before the client has said anything.
+        connection.to_client(&mut gateway, ACK, [POD + 5, 1004], &[0; 1400]);
+        connection.to_client(&mut gateway, ACK, [(POD + 5).wrapping_add(1400), 1004], &[0; 1400]);
+        connection.to_pod(&mut gateway, ACK, [1004, POD + 5]);
+        assert_eq!(state(&gateway), (TcpEstablished, true));
+    });
+}
+
+#[test]
+fn in_a_simultaneous_open_it_is_the_other_ends_syn_that_is_acknowledged() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::begin(&mut gateway, request);
+        connection.to_client(&mut gateway, SYN, [POD, 0], b"");
+        connection.to_pod(&mut gateway, SYN | ACK, [1000, POD + 1]);
+        connection.to_pod(&mut gateway, ACK, [1001, 70_000]);
+        assert_eq!(state(&gateway), (TcpSynReceived, false));
+        connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
+        connection.to_pod(&mut gateway, ACK, [1001, POD + 1]);
+        assert_eq!(state(&gateway), (TcpEstablished, true));
+    });
+}
+
+#[test]
+fn a_flow_that_is_adopted_between_answer_and_acknowledgement_knows_its_client() {
+    everywhere(|world, request| {
+        let config = world.describe(|description| worker_config(description, WorkerId(0), 64));
+        let memory = leak_aligned(Worker::memory_bytes(&config));
+        let (base, len) = (memory.as_mut_ptr(), memory.len());
+        let mut first = world.describe(|description| Gateway::with_memory(description, &config, memory));
+        let connection = Connection::begin(&mut first, request);
+        connection.to_client(&mut first, SYN | ACK, [POD, 1001], b"");
+        // SAFETY: nothing uses the first gateway after this, so this is the only live reference.
+        let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
+        let (mut second, adopted) = world.describe(|description| Gateway::adopt(description, &config, memory));
+        assert_eq!((adopted.flows, adopted.damaged), (1, 0));
+        connection.to_pod(&mut second, ACK, [1001, 70_000]);
+        assert_eq!(state(&second), (TcpSynReceived, false));
+        connection.to_pod(&mut second, ACK, [1001, POD + 1]);
+        assert_eq!(state(&second), (TcpEstablished, true));
+    });
+}
