@@ -39,7 +39,7 @@ fn main() {
     }
 }
 
-fn definitions() -> [(&'static str, u64); 11] {
+fn definitions() -> [(&'static str, u64); 17] {
     [
         ("ADJUST", layout::ADJUST as u64),
         ("QUEUES_MAX", layout::QUEUES_MAX.into()),
@@ -47,10 +47,16 @@ fn definitions() -> [(&'static str, u64); 11] {
         ("ENDPOINTS_MAX", layout::ENDPOINTS_MAX.into()),
         ("SUBNETS_MAX", layout::SUBNETS_MAX.into()),
         ("FRAGMENTS_MAX", layout::FRAGMENTS_MAX.into()),
+        ("ADDRESS_ALONE", layout::ADDRESS_ALONE.into()),
+        ("ADDRESS_SHARED", layout::ADDRESS_SHARED.into()),
+        ("EARLY_FRAME_MAX", layout::EARLY_FRAME_MAX.into()),
+        ("EARLY_RING_BYTES", layout::EARLY_RING_BYTES.into()),
         ("COUNTER_STEERED", layout::COUNTER_STEERED.into()),
         ("COUNTER_PASSED", layout::COUNTER_PASSED.into()),
         ("COUNTER_NO_WORKER", layout::COUNTER_NO_WORKER.into()),
         ("COUNTER_NO_HEADROOM", layout::COUNTER_NO_HEADROOM.into()),
+        ("COUNTER_EARLY", layout::COUNTER_EARLY.into()),
+        ("COUNTER_EARLY_LOST", layout::COUNTER_EARLY_LOST.into()),
         ("COUNTERS", layout::COUNTERS.into()),
     ]
 }

@@ -7,12 +7,13 @@
 //   the gateway's                                        recognised by
 //   TCP, UDP, SCTP to a frontend, VXLAN to the own VTEP  `endpoints` (address, port, protocol)
 //   plain IP into the own overlay subnets                `subnets`
-//   later fragments of either                            `fragments`, written by the first one; one
-//                                                        that comes before its own, by the first of
-//                                                        the last datagram of its protocol between
-//                                                        the same two, or else where the host does
-//                                                        not have the address
+//   later fragments of either                            `fragments`, written by the first one
+//   those that come before their first one               the address, where the host does not have it
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
+//
+// What comes before its first fragment at an address that a service and the host share may be either's.
+// It passes to the kernel, and a worker finds a copy of it in `early`: both keep it until the first one
+// comes, which goes to one of them, and the other forgets it.
 //
 // The numbers in capitals come from src/xdp/layout.rs by way of the build script.
 
@@ -33,6 +34,9 @@ static void *(*const map_lookup)(void *map, const void *key) = (void *)BPF_FUNC_
 static long (*const map_update)(void *map, const void *key, const void *value,
 				__u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static long (*const redirect_map)(void *map, __u64 key, __u64 flags) = (void *)BPF_FUNC_redirect_map;
+static void *(*const ring_reserve)(void *ring, __u64 size, __u64 flags) = (void *)BPF_FUNC_ringbuf_reserve;
+static void (*const ring_submit)(void *record, __u64 flags) = (void *)BPF_FUNC_ringbuf_submit;
+static void (*const ring_discard)(void *record, __u64 flags) = (void *)BPF_FUNC_ringbuf_discard;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)BPF_FUNC_xdp_adjust_head;
 
 enum {
@@ -83,10 +87,20 @@ struct fragment {
 	__u32 protocol; // 0 for IPv6, whose datagrams are told apart without it (RFC 8200 §4.5)
 };
 
-// What `fragments` knows of a datagram, or of the last one of a protocol between two.
+// Whose a frame is, and what `fragments` knows of a datagram.
 enum owner {
 	GATEWAY = 1,
 	KERNEL = 2,
+	EITHER = 3, // not known yet, so in no map
+};
+
+// A copy of a frame, as src/xdp/early.rs reads it.
+struct early {
+	__u32 port;
+	__u32 queue;
+	__u32 length;
+	__u32 zero;
+	__u8 frame[EARLY_FRAME_MAX];
 };
 
 struct subnet {
@@ -131,6 +145,11 @@ struct {
 	TYPE(value, __u64);
 } counters SEC(".maps");
 
+struct {
+	UINT(type, BPF_MAP_TYPE_RINGBUF);
+	UINT(max_entries, EARLY_RING_BYTES);
+} early SEC(".maps");
+
 // Set before loading: the interface index of each port.
 const volatile __u32 port_interfaces[PORTS_MAX] = {};
 
@@ -139,7 +158,6 @@ struct packet {
 	struct fragment fragment; // holds both addresses
 	void *transport;	  // where the layer above begins
 	__u8 protocol;
-	__u8 part_protocol; // of an IPv6 part, what follows the fragment header in the first one
 	__u8 is_fragment;   // a part of a datagram, first or later
 	__u8 is_later_part; // so that it has no transport header
 };
@@ -203,7 +221,6 @@ INLINE int parse_ipv6(void *at, void *end, struct packet *packet)
 				return 0;
 			__be16 offset = *(__be16 *)(at + 2);
 			packet->protocol = *(__u8 *)at;
-			packet->part_protocol = packet->protocol;
 			packet->is_fragment = (offset & (IPV6_OFFSET_MASK | IPV6_MORE_FRAGMENTS)) != 0;
 			packet->is_later_part = (offset & IPV6_OFFSET_MASK) != 0;
 			packet->fragment.identification = *(__u32 *)(at + 4);
@@ -278,67 +295,51 @@ INLINE int is_in_subnet(struct packet *packet)
 	return map_lookup(&subnets, &key) != 0;
 }
 
-// Stands in `fragments` for all datagrams of a protocol between the same two. The key of an IPv6 one
-// does not tell its protocol; its parts do.
-INLINE struct fragment any_between(struct packet *packet)
-{
-	struct fragment key = packet->fragment;
-	key.identification = 0;
-	key.protocol |= packet->part_protocol | 0x100; // no protocol's number, so no datagram's key
-	return key;
-}
-
-// Whether services listen at an address that the host itself does not have.
-INLINE int is_gateways_alone(struct address *address)
-{
-	return is_endpoint(address, 0, 0);
-}
-
-// A later part that comes before its first is taken for what the last first part of its protocol between
-// the same two was. A worker keeps it for a moment if that is wrong, as the kernel would; in either case
-// the datagram is lost, and the next one is not. Where there was none, only the host could want it.
-INLINE int is_later_part_ours(struct packet *packet)
+// A later part by its first one; before that one has come, by the address.
+INLINE enum owner owner_of_later_part(struct packet *packet)
 {
 	__u8 *owner = map_lookup(&fragments, &packet->fragment);
 	if (owner)
-		return *owner == GATEWAY;
-	struct fragment key = any_between(packet);
-	owner = map_lookup(&fragments, &key);
-	if (owner)
-		return *owner == GATEWAY;
-	return is_gateways_alone(&packet->fragment.destination);
+		return *owner == GATEWAY ? GATEWAY : KERNEL;
+	struct address *destination = &packet->fragment.destination;
+	if (is_endpoint(destination, BE16(ADDRESS_ALONE), 0))
+		return GATEWAY;
+	// No service has pings.
+	if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6)
+		return KERNEL;
+	return is_endpoint(destination, BE16(ADDRESS_SHARED), 0) ? EITHER : KERNEL;
 }
 
 // The kernel's as well: their later parts must not follow a datagram of the gateway's that began in
 // between, nor one that had the same number before.
 INLINE void remember_first_part(struct packet *packet, __u8 owner)
 {
-	struct fragment key = any_between(packet);
 	map_update(&fragments, &packet->fragment, &owner, BPF_ANY);
-	map_update(&fragments, &key, &owner, BPF_ANY);
 }
 
-INLINE int is_ours(struct packet *packet, void *end)
+INLINE enum owner owner_of(struct packet *packet, void *end)
 {
 	if (packet->is_later_part) {
-		if (is_later_part_ours(packet))
-			return 1;
+		enum owner owner = owner_of_later_part(packet);
+		if (owner != KERNEL)
+			return owner;
 	} else if (has_ports(packet->protocol)) {
 		if (is_ours_by_port(packet, end)) {
 			if (packet->is_fragment)
 				remember_first_part(packet, GATEWAY);
-			return 1;
+			return GATEWAY;
 		}
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
 		if (is_error_about_ours(packet, end))
-			return 1;
+			return GATEWAY;
 	}
 	if (packet->is_fragment && !packet->is_later_part)
 		remember_first_part(packet, KERNEL);
-	return is_in_subnet(packet);
+	return is_in_subnet(packet) ? GATEWAY : KERNEL;
 }
 
-INLINE int steer(struct xdp_md *ctx)
+// The number of the port that the frame came in on, PORTS_MAX for none.
+INLINE __u32 port_of(struct xdp_md *ctx)
 {
 	__u32 port = PORTS_MAX;
 #pragma unroll
@@ -346,6 +347,57 @@ INLINE int steer(struct xdp_md *ctx)
 		if (port == PORTS_MAX && port_interfaces[i] == ctx->ingress_ifindex)
 			port = i;
 	}
+	return port;
+}
+
+// Copies one more value if the frame has it.
+#define COPY(type)                                                                                           \
+	if (length + sizeof(type) <= EARLY_FRAME_MAX && HAS(at, sizeof(type), end)) {                        \
+		*(type *)(copy->frame + length) = *(type *)at;                                               \
+		at += sizeof(type);                                                                          \
+		length += sizeof(type);                                                                      \
+	}
+
+// Copies the frame for a worker, if there is room. Not inlined and not static, so that the kernel verifies
+// its loop once and not for every way that leads here.
+__attribute__((noinline)) int copy_early(struct xdp_md *ctx)
+{
+	__u32 port = port_of(ctx);
+	struct early *copy = ring_reserve(&early, sizeof(struct early), 0);
+	if (!copy) {
+		count(COUNTER_EARLY_LOST);
+		return 0;
+	}
+	void *at = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__u32 length = 0;
+	for (int i = 0; i < EARLY_FRAME_MAX / 8; i++) {
+		if (!HAS(at, 8, end))
+			break;
+		*(__u64 *)(copy->frame + length) = *(__u64 *)at;
+		at += 8;
+		length += 8;
+	}
+	COPY(__u32)
+	COPY(__u16)
+	COPY(__u8)
+	if (HAS(at, 1, end)) {
+		ring_discard(copy, 0);
+		count(COUNTER_EARLY_LOST);
+		return 0;
+	}
+	copy->port = port;
+	copy->queue = ctx->rx_queue_index;
+	copy->length = length;
+	copy->zero = 0;
+	ring_submit(copy, 0);
+	count(COUNTER_EARLY);
+	return 0;
+}
+
+INLINE int steer(struct xdp_md *ctx)
+{
+	__u32 port = port_of(ctx);
 	// The kernel ends the program if the driver cannot make room; the frame is the gateway's, so
 	// it is not the kernel's either.
 	if (adjust_head(ctx, -ADJUST)) {
@@ -379,8 +431,11 @@ int weirgate_steer(struct xdp_md *ctx)
 		else if (ethertype == ETHERTYPE_IPV6)
 			known = parse_ipv6(at, end, &packet);
 	}
-	if (known && is_ours(&packet, end))
+	enum owner owner = known ? owner_of(&packet, end) : KERNEL;
+	if (owner == GATEWAY)
 		return steer(ctx);
+	if (owner == EITHER)
+		copy_early(ctx);
 	count(COUNTER_PASSED);
 	return XDP_PASS;
 }

@@ -69,6 +69,18 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Steering(|counters| counters.no_headroom),
     },
     Counter {
+        name: "early-parts",
+        meaning: "Parts of datagrams that came before their first one, to an address of services that the host has too: \
+                  the kernel got them, and a worker a copy. Of those of the host's the copies are dropped as \
+                  `fragment-expired` in the end.",
+        source: Source::Steering(|counters| counters.early),
+    },
+    Counter {
+        name: "early-parts-lost",
+        meaning: "Such parts of which no copy could be made, as too many came at once.",
+        source: Source::Steering(|counters| counters.early_lost),
+    },
+    Counter {
         name: "receive-ring-full",
         meaning: "Frames that the kernel dropped because a worker was too slow to take them. Renewed once a second.",
         source: Source::Rings(|stats| &stats.receive_ring_full),

@@ -19,6 +19,7 @@ use crate::xdp::layout::ADJUST;
 use crate::xdp::ring::{Batch, Queue, RingCounters};
 use crate::xdp::sys::{self, Waiter};
 use crate::xdp::umem::{Area, Chunk};
+use crate::xdp::{EarlyPart, EarlyParts};
 
 /// Buffers lent to the pipeline for frames of its own making, in one burst.
 const SPARES: usize = 16;
@@ -63,6 +64,8 @@ pub struct Lane {
     /// How many chunks there ought to be here; hand-overs change it.
     entrusted: usize,
     exchange: Exchange,
+    /// Parts of datagrams that came before their first one: one worker reads them for all.
+    early: Option<EarlyParts>,
     shared: Arc<Shared>,
     asked: SyncSender<(PortId, IpAddr)>,
     poll: Poll,
@@ -82,6 +85,7 @@ pub(super) struct Parts {
     pub(super) chunks: Vec<Chunk>,
     pub(super) chunks_per_worker: usize,
     pub(super) exchange: Exchange,
+    pub(super) early: Option<EarlyParts>,
     pub(super) shared: Arc<Shared>,
     pub(super) asked: SyncSender<(PortId, IpAddr)>,
     pub(super) poll: Poll,
@@ -89,7 +93,7 @@ pub(super) struct Parts {
 
 impl Lane {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { id, ports, area, queues, chunks, chunks_per_worker, exchange, shared, asked, poll } = parts;
+        let Parts { id, ports, area, queues, chunks, chunks_per_worker, exchange, early, shared, asked, poll } = parts;
         let outlets = (0..ports)
             .map(|port| {
                 let serves = |queue: &Queue| usize::from(queue.port().0) == port;
@@ -98,6 +102,7 @@ impl Lane {
             .collect();
         let mut waiters: Vec<_> = queues.iter().map(|queue| Waiter::new(queue.fd())).collect();
         waiters.push(Waiter::new(shared.doorbells[usize::from(id.0)].fd()));
+        waiters.extend(early.as_ref().map(|early| Waiter::new(early.fd())));
         // Room for every chunk there is, so that nothing ever grows in the loop.
         let all = chunks_per_worker * shared.stats.len();
         let mut free = Vec::with_capacity(all);
@@ -114,6 +119,7 @@ impl Lane {
             queues,
             chunks_per_worker,
             exchange,
+            early,
             shared,
             asked,
             poll,
@@ -144,6 +150,7 @@ impl Lane {
             for queue in 0..self.queues.len() {
                 frames += self.receive(queue, &mut batch, now, forward);
             }
+            frames += self.take_early(&mut batch, now, forward);
             self.send_waiting(&mut batch, now, forward);
             self.send(forward);
             self.supply();
@@ -256,6 +263,44 @@ impl Lane {
         add(&stats.received_bytes, bytes as u64);
         self.forward(batch, &[Origin::port(port); BURST_FRAMES_MAX], now, forward);
         frames
+    }
+
+    /// Processes copies of parts that came before their first one, each by the worker that has the queue on which
+    /// the first one will come.
+    fn take_early(&mut self, batch: &mut Batch, now: Instant, forward: &mut impl Forward) -> usize {
+        let Some(mut early) = self.early.take() else { return 0 };
+        let mut origins = [Origin::port(PortId(0)); BURST_FRAMES_MAX];
+        let mut total = 0;
+        while total < BURST_FRAMES_MAX
+            && let Some(mut chunk) = self.free.pop()
+        {
+            let copied = early.next(|part| {
+                let EarlyPart { port, queue, frame } = part;
+                (self.area.write(&mut chunk, frame), Origin::port(port), queue as usize % self.shared.stats.len())
+            });
+            match copied {
+                None => {
+                    self.free.push(chunk);
+                    break;
+                }
+                Some((false, ..)) => {
+                    forward.count_drop(DropReason::NoRoom);
+                    self.free.push(chunk);
+                }
+                Some((true, origin, worker)) if worker == usize::from(self.id.0) => {
+                    origins[batch.len()] = origin;
+                    batch.push(chunk);
+                }
+                // It fits: there are no more workers than numbers for them.
+                Some((true, origin, worker)) => self.hand_over(WorkerId(worker as u8), (chunk, origin), forward),
+            }
+            total += 1;
+        }
+        if !batch.is_empty() {
+            self.forward(batch, &origins, now, forward);
+        }
+        self.early = Some(early);
+        total
     }
 
     /// Lends buffers to frames that have waited and can leave, and found none in their burst.

@@ -190,6 +190,7 @@ where
         _interrupts: interrupts,
     };
 
+    let mut early = Some(steering.early_parts()?);
     let exchanges = exchange::connect(workers as usize);
     let parts = rings.queues.into_iter().zip(rings.chunks).zip(exchanges).zip(bodies);
     for (id, (((mut queues, chunks), exchange), body)) in parts.enumerate() {
@@ -207,6 +208,7 @@ where
             chunks,
             chunks_per_worker: per_worker,
             exchange,
+            early: early.take(),
             shared: Arc::clone(&shared),
             asked: asked.clone(),
             poll: plan.poll,

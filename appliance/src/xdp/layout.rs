@@ -21,6 +21,17 @@ pub const SUBNETS_MAX: u32 = 4096;
 /// How many fragmented datagrams the program remembers, the host's among them; the oldest is forgotten first.
 pub const FRAGMENTS_MAX: u32 = 8192;
 
+/// With protocol 0 and this for a port, an endpoint says of its address that services listen there and the
+/// host itself does not have it.
+pub const ADDRESS_ALONE: u16 = 0;
+/// The same of an address that services and the host share.
+pub const ADDRESS_SHARED: u16 = 1;
+
+/// The longest frame of which a copy is made for a worker, in bytes: a page with the copy's head.
+pub const EARLY_FRAME_MAX: u32 = 4096 - 16 - 8;
+/// How many bytes of copies wait for a worker at most, each as long as the longest. A power of two.
+pub const EARLY_RING_BYTES: u32 = 1 << 19;
+
 /// Counter: frames redirected to a ring.
 pub const COUNTER_STEERED: u32 = 0;
 /// Counter: frames left to the kernel.
@@ -29,5 +40,9 @@ pub const COUNTER_PASSED: u32 = 1;
 pub const COUNTER_NO_WORKER: u32 = 2;
 /// Counter: frames of the gateway's dropped because the driver left no room in front.
 pub const COUNTER_NO_HEADROOM: u32 = 3;
+/// Counter: frames passed to the kernel of which a worker got a copy.
+pub const COUNTER_EARLY: u32 = 4;
+/// Counter: frames passed to the kernel of which no copy could be made.
+pub const COUNTER_EARLY_LOST: u32 = 5;
 /// How many counters the program keeps.
-pub const COUNTERS: u32 = 4;
+pub const COUNTERS: u32 = 6;

@@ -11,6 +11,7 @@
 pub mod interface;
 pub mod layout;
 
+mod early;
 mod error;
 mod napi;
 #[allow(unsafe_code)]
@@ -21,6 +22,7 @@ pub(crate) mod sys;
 #[allow(unsafe_code)]
 pub(crate) mod umem;
 
+pub(crate) use early::{EarlyPart, EarlyParts};
 pub use error::StartError;
 pub use interface::{Interface, Mode};
 pub(crate) use napi::DeferredInterrupts;

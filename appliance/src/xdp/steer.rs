@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, RawFd};
 
-use aya::maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, XskMap, lpm_trie::Key};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, XskMap, lpm_trie::Key};
 use aya::programs::{ProgramFd, ProgramInfo, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use ipnet::IpNet;
@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use weirgate::net::Protocol;
 
 use super::interface::{self, Interface, Mode};
-use super::{StartError, layout, napi};
+use super::{EarlyParts, StartError, layout, napi};
 
 /// The name by which the kernel knows the program, and we know an earlier one of ours.
 pub const PROGRAM: &str = "weirgate_steer";
@@ -29,7 +29,8 @@ pub struct SteerTable {
     /// Where services listen: address, port and protocol.
     pub frontends: Vec<(IpAddr, u16, Protocol)>,
     /// Addresses at which services listen and that the host does not have: parts of datagrams to them
-    /// are the gateway's, though what they are parts of is not known yet.
+    /// are the gateway's, though what they are parts of is not known yet. To other addresses of services
+    /// they may be the host's as well.
     pub exclusive: Vec<IpAddr>,
     /// The gateway's own VTEPs: address and UDP port.
     pub vteps: Vec<(IpAddr, u16)>,
@@ -59,6 +60,10 @@ pub struct SteerCounters {
     pub no_worker: u64,
     /// Frames of the gateway's dropped because the driver left no headroom.
     pub no_headroom: u64,
+    /// Frames left to the kernel of which a worker got a copy: parts of datagrams that came before their first.
+    pub early: u64,
+    /// Frames left to the kernel of which no copy could be made.
+    pub early_lost: u64,
 }
 
 /// As the program's `struct endpoint`.
@@ -77,6 +82,7 @@ pub struct Steering {
     endpoints: Table<HashMap<MapData, EndpointKey, u8>, EndpointKey>,
     subnets: Table<LpmTrie<MapData, [u8; 16], u8>, SubnetKey>,
     counters: PerCpuArray<MapData, u64>,
+    early: MapData,
 }
 
 struct Attached {
@@ -189,10 +195,12 @@ impl Steering {
         let endpoints = HashMap::try_from(take("endpoints"));
         let subnets = LpmTrie::try_from(take("subnets"));
         let counters = PerCpuArray::try_from(take("counters"));
+        let Map::RingBuf(early) = take("early") else { panic!("the object file says that it is a ring") };
         let step = "use the steering program's tables";
         Ok(Self {
             ports,
             attached: Vec::new(),
+            early,
             sockets: sockets.map_err(|error| refused(step, &error))?,
             endpoints: Table::new(endpoints.map_err(|error| refused(step, &error))?),
             subnets: Table::new(subnets.map_err(|error| refused(step, &error))?),
@@ -216,8 +224,11 @@ impl Steering {
     pub fn fill(&mut self, table: &SteerTable) -> Result<(), StartError> {
         let frontends = table.frontends.iter().map(|&(address, port, protocol)| endpoint(address, port, protocol));
         let vteps = table.vteps.iter().map(|&(address, port)| endpoint(address, port, Protocol::UDP));
-        let exclusive = table.exclusive.iter().map(|&address| endpoint(address, 0, Protocol(0)));
-        let endpoints: HashSet<_> = frontends.chain(vteps).chain(exclusive).collect();
+        let alone: HashSet<_> = table.exclusive.iter().copied().collect();
+        let shared: HashSet<_> = table.frontends.iter().map(|&(address, ..)| address).collect();
+        let marks = [(layout::ADDRESS_ALONE, &alone), (layout::ADDRESS_SHARED, &(&shared - &alone))];
+        let marks = marks.map(|(mark, addresses)| addresses.iter().map(move |&of| endpoint(of, mark, Protocol(0))));
+        let endpoints: HashSet<_> = frontends.chain(vteps).chain(marks.into_iter().flatten()).collect();
         let subnets: HashSet<_> = table.subnets.iter().copied().map(prefix).collect();
         if endpoints.len() > layout::ENDPOINTS_MAX as usize {
             return Err(StartError::TableFull { table: "frontends", limit: layout::ENDPOINTS_MAX });
@@ -240,6 +251,11 @@ impl Steering {
         self.sockets
             .set(key, socket, 0)
             .map_err(|error| refused("put a socket into the steering program's map", &error))
+    }
+
+    /// The copies of frames that the kernel got too, for the one worker that reads them.
+    pub(crate) fn early_parts(&self) -> Result<EarlyParts, StartError> {
+        EarlyParts::of(&self.early).map_err(|error| refused("read the steering program's ring", &error))
     }
 
     /// Attaches the program to every port, in place of an earlier weirgate's where there is one.
@@ -343,6 +359,8 @@ impl Steering {
             passed: sum(layout::COUNTER_PASSED),
             no_worker: sum(layout::COUNTER_NO_WORKER),
             no_headroom: sum(layout::COUNTER_NO_HEADROOM),
+            early: sum(layout::COUNTER_EARLY),
+            early_lost: sum(layout::COUNTER_EARLY_LOST),
         }
     }
 

@@ -163,6 +163,17 @@ impl Area {
         let _ = chunk;
     }
 
+    /// Copies a frame into the chunk, to where one from a ring would be. `false`, and nothing done, where the
+    /// chunk ends before.
+    #[must_use]
+    pub(crate) fn write(&self, chunk: &mut Chunk, frame: &[u8]) -> bool {
+        let offset = self.offset(chunk);
+        let begin = offset + layout::ADJUST;
+        let Some(into) = self.bytes(chunk).get_mut(begin..begin + frame.len()) else { return false };
+        into.copy_from_slice(frame);
+        self.settle(chunk, offset, layout::ADJUST + frame.len())
+    }
+
     /// Makes the chunk's frame the `length` bytes that begin at its byte `start`. A frame leaves from the
     /// descriptor's address, so the bytes move there unless they are there already. `false`, and nothing
     /// done, where the chunk ends before.

@@ -21,6 +21,8 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 pub(crate) enum Receiver {
     Ring,
     Kernel,
+    /// The kernel, and the rings a copy.
+    Both,
     Nobody,
 }
 
@@ -32,7 +34,7 @@ pub(crate) struct Case {
 
 /// The cases in an order that matters for fragments: a first one comes before its later ones.
 pub(crate) fn cases() -> Vec<Case> {
-    use Receiver::{Kernel, Ring};
+    use Receiver::{Both, Kernel, Ring};
     let other = "10.9.9.9";
     let other_v6 = "2001:db8:9::9";
     let fragment =
@@ -106,11 +108,11 @@ pub(crate) fn cases() -> Vec<Case> {
         ("ping into the overlay", echo("10.77.200.2"), Ring),
         ("plain ip into the overlay, ipv6", to_v6(TCP, "fd77:0:0:200::9", 12_345), Ring),
         ("a node's subnet", to_v4(TCP, "10.77.74.9", 12_345), Kernel),
-        ("a later fragment without a first", fragment(1, 100, vec![1; 32]), Kernel),
+        ("a later fragment without a first", fragment(1, 100, vec![1; 32]), Both),
         ("a first fragment", fragment(2, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("its next", fragment(2, MORE_FRAGMENTS | 100, vec![2; 32]), Ring),
         ("its last", fragment(2, 200, vec![3; 32]), Ring),
-        ("a part before its first, after one of ours", fragment(4, 100, vec![9; 32]), Ring),
+        ("a part before its first, after one of ours", fragment(4, 100, vec![9; 32]), Both),
         (
             "a first fragment to another port, its number ours before",
             fragment(2, MORE_FRAGMENTS, ports(40_000, 9)),
@@ -119,12 +121,12 @@ pub(crate) fn cases() -> Vec<Case> {
         ("its last", fragment(2, 200, vec![7; 32]), Kernel),
         ("a first fragment to another port", fragment(3, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", fragment(3, 100, vec![4; 32]), Kernel),
-        ("a part before its first, after one of the host's", fragment(5, 100, vec![10; 32]), Kernel),
+        ("a part before its first, after one of the host's", fragment(5, 100, vec![10; 32]), Both),
         ("a part before its first, to an address of the gateway's alone", to_alone(1, 100, vec![12; 32]), Ring),
         ("its first", to_alone(1, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("a first fragment of what passes by", to_alone(2, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", to_alone(2, 100, vec![13; 32]), Kernel),
-        ("a part before its first, after what passed by", to_alone(3, 100, vec![14; 32]), Kernel),
+        ("a part before its first, after what passed by", to_alone(3, 100, vec![14; 32]), Ring),
         ("its first, which is the gateway's", to_alone(3, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("another part of it", to_alone(3, 104, vec![15; 32]), Ring),
         (
@@ -132,10 +134,10 @@ pub(crate) fn cases() -> Vec<Case> {
             ethernet(0x86dd, v6(44, CLIENT_V6, EXCLUSIVE_V6, vec![UDP, 0, 0, 64, 0, 0, 0, 1, 16, 16, 16, 16])),
             Ring,
         ),
-        ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Kernel),
+        ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Both),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
         ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
-        ("a part before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Ring),
+        ("a part before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Both),
         // Their datagrams are told apart without the protocol (RFC 8200 §4.5): a ping of the host ends one of ours.
         (
             "a ping's first fragment, its number ours before, ipv6",
@@ -160,15 +162,15 @@ pub(crate) fn cases() -> Vec<Case> {
         ("the host's between our parts, ipv6", fragment_v6(23, 1, ports(40_000, 9)), Kernel),
         ("our last after the host's began, ipv6", fragment_v6(22, 64, vec![19; 32]), Ring),
         ("the host's last after ours, ipv6", fragment_v6(23, 64, vec![20; 32]), Kernel),
-        // Of which protocol the last one was matters to those that come early: a ping is no guide to UDP.
+        // Pings are the host's, in whatever order.
         ("our first, before a ping's last", fragment(24, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("a ping's last before its first", ping_fragment(25, 100, vec![21; 32]), Kernel),
         ("a ping's first after its last", ping_fragment(25, MORE_FRAGMENTS, vec![8, 0, 0, 0, 0, 1, 0, 1]), Kernel),
-        ("our last before its first, after a ping", fragment(26, 100, vec![22; 32]), Ring),
+        ("our last before its first, after a ping", fragment(26, 100, vec![22; 32]), Both),
         ("our first, before a ping's last, ipv6", fragment_v6(24, 1, ports(40_000, 53)), Ring),
         ("a ping's last before its first, ipv6", fragment_v6_of(ICMPV6, 25, 64, vec![21; 32]), Kernel),
         ("a ping's first after its last, ipv6", fragment_v6_of(ICMPV6, 25, 1, vec![128, 0, 0, 0, 0, 1, 0, 1]), Kernel),
-        ("our last before its first, after a ping, ipv6", fragment_v6(26, 64, vec![22; 32]), Ring),
+        ("our last before its first, after a ping, ipv6", fragment_v6(26, 64, vec![22; 32]), Both),
         // Options behind the fragment header: the parts name those, and only the first one names UDP.
         (
             "our first with options, ipv6",
@@ -176,7 +178,7 @@ pub(crate) fn cases() -> Vec<Case> {
             Ring,
         ),
         ("its last, with options, ipv6", fragment_v6_of(60, 27, 64, vec![23; 32]), Ring),
-        ("a part with options before its first, ipv6", fragment_v6_of(60, 28, 64, vec![24; 32]), Ring),
+        ("a part with options before its first, ipv6", fragment_v6_of(60, 28, 64, vec![24; 32]), Both),
         ("an atomic fragment, ipv6", fragment_v6(9, 0, ports(40_000, 53)), Ring),
         ("unreachable, about a frontend's reply", error(3, reply(80)), Ring),
         ("time exceeded, about a frontend's reply", error(11, reply(80)), Ring),
@@ -235,6 +237,11 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A datagram from the client to a frontend, distinct for each pair of ports.
 pub(crate) fn udp_v4(source: u16, destination: u16) -> Vec<u8> {
     ethernet(0x0800, packet_v4(UDP, CLIENT_V4, FRONTEND_V4, ports(source, destination)))
+}
+
+/// A later part of a datagram to an address that a service and the host share, from a client of its own.
+pub(crate) fn early_part_v4(client: u8) -> Vec<u8> {
+    ethernet(0x0800, v4(UDP, &format!("10.1.0.{client}"), FRONTEND_V4, 77, 100, &[], vec![client; 32]))
 }
 
 fn ethernet(ethertype: u16, payload: Vec<u8>) -> Vec<u8> {

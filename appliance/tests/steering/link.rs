@@ -75,32 +75,35 @@ impl Link {
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or, when
-    /// `patience` is over, nobody.
-    pub(crate) fn who_gets(&self, sent: &[u8], forwarded: &[u8], patience: Duration) -> Option<Receiver> {
+    /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or both; when
+    /// `patience` is over and it is not as it is `wanted`, who has got it by then. `None` for more than once.
+    pub(crate) fn who_gets(
+        &self,
+        sent: &[u8],
+        forwarded: &[u8],
+        wanted: Receiver,
+        patience: Duration,
+    ) -> Option<Receiver> {
         let (sent, forwarded) = (untagged(sent), untagged(forwarded));
         let until = Instant::now() + patience;
-        let mut got = None;
-        // Wait a little after the first, for a second would be wrong.
+        let (mut kernel, mut server) = (0, 0);
+        // Wait a little after the last that is wanted, for another would be wrong.
         let mut settle = None::<Instant>;
         loop {
-            let kernel = self.kernel.receive_all().iter().filter(|frame| **frame == sent).count();
-            let server = self.server.receive_all().iter().filter(|frame| **frame == forwarded).count();
-            for receiver in [(kernel, Receiver::Kernel), (server, Receiver::Ring)] {
-                match receiver {
-                    (0, _) => {}
-                    (1, who) if got.is_none() => {
-                        got = Some(who);
-                        settle = Some(Instant::now() + Duration::from_millis(10));
-                    }
-                    _ => return None,
-                }
-            }
-            if settle.is_some_and(|at| Instant::now() > at) {
-                return got;
-            }
-            if Instant::now() > until {
-                return Some(Receiver::Nobody);
+            kernel += self.kernel.receive_all().iter().filter(|frame| **frame == sent).count();
+            server += self.server.receive_all().iter().filter(|frame| **frame == forwarded).count();
+            let got = match (kernel, server) {
+                (0, 0) => Receiver::Nobody,
+                (1, 0) => Receiver::Kernel,
+                (0, 1) => Receiver::Ring,
+                (1, 1) => Receiver::Both,
+                _ => return None,
+            };
+            let now = Instant::now();
+            if got == wanted && got != Receiver::Nobody && now > *settle.get_or_insert(now + Duration::from_millis(10))
+                || now > until
+            {
+                return Some(got);
             }
             std::thread::sleep(Duration::from_micros(200));
         }

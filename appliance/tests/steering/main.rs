@@ -73,7 +73,7 @@ fn check(link: &Link, cases: &[Case]) {
         forwarded[..12].rotate_left(6);
         // What is to come may take its time on a busy machine.
         let patience = if case.receiver == Receiver::Nobody { 250 } else { 3000 };
-        let got = link.who_gets(&case.frame, &forwarded, Duration::from_millis(patience));
+        let got = link.who_gets(&case.frame, &forwarded, case.receiver, Duration::from_millis(patience));
         if got != Some(case.receiver) {
             wrong.push(format!("{}: wanted {:?}, got {got:?}", case.name, case.receiver));
         }
@@ -89,6 +89,8 @@ fn each_frame_goes_where_it_belongs(attach: Attach, mode: Mode) {
     let stats = &gateway.workers.stats()[0];
     let counters = gateway.steering.counters();
     assert_eq!(counters.steered, stats.ports[0].received_frames.load(Relaxed), "{counters:?}");
+    let either = cases().iter().filter(|case| case.receiver == Receiver::Both).count() as u64;
+    assert_eq!((counters.early, counters.early_lost), (either, 0));
     assert_eq!((counters.no_worker, counters.no_headroom), (0, 0));
     gateway.stop();
     assert_eq!(link.programs(), 0);
@@ -142,6 +144,7 @@ fn without_a_worker_the_gateways_frames_are_dropped_and_the_rest_passes() {
         .into_iter()
         .map(|case| match case.receiver {
             Receiver::Ring => Case { receiver: Receiver::Nobody, ..case },
+            Receiver::Both => Case { receiver: Receiver::Kernel, ..case },
             _ => case,
         })
         .collect();
@@ -441,6 +444,32 @@ fn chunks_of_frames_that_another_worker_dropped_come_home() {
     let held: Vec<_> = workers.stats().iter().map(|stats| stats.held.load(Relaxed)).collect();
     assert_eq!(held, [workers.chunks() as u64 / 2; 2], "each worker holds its own chunks");
     gateway.stop();
+}
+
+#[test]
+fn copies_of_early_parts_reach_the_worker_whose_queue_they_came_on() {
+    let link = Link::new(2);
+    let mut steering = Steering::load(&["g0", "g1"]).unwrap();
+    steering.fill(&table()).unwrap();
+    let workers = worker::start(&PLAN, &mut steering, bare).unwrap();
+    steering.attach(Attach::Best).unwrap();
+    let parts: Vec<_> = (100..200).map(frames::early_part_v4).collect();
+    let mut arrived = 0;
+    parts.iter().for_each(|part| link.client.send(part));
+    until("all copies arrive", || {
+        let frames = link.server.receive_all();
+        arrived += frames.iter().filter(|frame| parts.iter().any(|part| part[12..] == frame[12..])).count();
+        arrived == parts.len()
+    });
+    let counters = steering.counters();
+    assert_eq!((counters.early, counters.early_lost, counters.steered), (parts.len() as u64, 0, 0));
+    let (first, second) = (&workers.stats()[0], &workers.stats()[1]);
+    // Worker 0 reads them all; those of the other queue are the other worker's.
+    let handed = first.handed_over.load(Relaxed);
+    assert!(handed > 0 && handed < parts.len() as u64, "{handed} came in on queue 1");
+    assert_eq!((second.taken_over.load(Relaxed), second.handed_over.load(Relaxed)), (handed, 0));
+    steering.detach();
+    workers.stop();
 }
 
 #[test]
