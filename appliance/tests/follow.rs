@@ -42,11 +42,17 @@ backends = ["10.77.74.10:80"]
 #[derive(Default)]
 struct Notes {
     steered: Vec<SteerTable>,
+    /// How many tables will be refused.
+    refusals: usize,
     unresolved: Vec<(PortId, IpAddr)>,
 }
 
 impl DataPath for Notes {
     fn steer(&mut self, table: &SteerTable) -> Result<(), String> {
+        if let Some(rest) = self.refusals.checked_sub(1) {
+            self.refusals = rest;
+            return Err("the kernel is in no mood for it".to_owned());
+        }
         self.steered.push(table.clone());
         Ok(())
     }
@@ -143,6 +149,10 @@ fn steering_follows_the_uplink_s_addresses() {
         assert!(listens("192.0.2.1"));
         ip("address del 192.0.2.77/24 dev up0");
         until("no frontend there", || !listens("192.0.2.77")).await;
+        // What the kernel refused is tried again, though nothing else changes.
+        notes.borrow_mut().refusals = 2;
+        ip("address add 192.0.2.78/24 dev up0");
+        until("a frontend after two refusals", || listens("192.0.2.78")).await;
         let tables = notes.borrow().steered.len();
         ip("neighbour replace 10.99.0.11 lladdr 02:00:00:00:00:0b dev un0 nud permanent");
         let before = generation(control);

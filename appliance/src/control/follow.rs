@@ -30,7 +30,7 @@ const ROUTES_INTERVAL: Duration = Duration::from_millis(50);
 const ROUTES_SHARE: u32 = 10;
 /// How often workers are asked whose link address they miss.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the stations that peers and routes need are looked over.
+/// How often the stations that peers and routes need are looked over, and a refused steering table is tried again.
 const NEEDED_INTERVAL: Duration = Duration::from_secs(1);
 /// The most stations that the kernel is asked about in one tick.
 const QUESTIONS_MAX: usize = 64;
@@ -65,6 +65,8 @@ pub struct State {
     /// The number of the latest snapshot.
     pub generation: u32,
     steering: SteerTable,
+    /// The kernel has refused a table, and the one that it has is not the world's.
+    is_steering_behind: bool,
 }
 
 /// The control loop's state and its outlets. Runs on one thread; status is asked on the same one.
@@ -163,7 +165,7 @@ impl Control {
         Ok(Self {
             workers,
             published: Arc::new(Published::from_pointee(first)),
-            state: RefCell::new(State { model, world, generation: 1, steering }),
+            state: RefCell::new(State { model, world, generation: 1, steering, is_steering_behind: false }),
             peers,
             ports,
             config,
@@ -248,6 +250,7 @@ impl Control {
             }
             needed.request();
             if needed.take(now) {
+                self.steer_again(data_path);
                 self.resolve(kernel, &mut resolver, self.needed()).await;
             }
             tick.request();
@@ -308,6 +311,31 @@ impl Control {
         Ok(state.model.replace_ways(ways) | changed)
     }
 
+    /// Has the steering program follow this world.
+    fn steer<D: DataPath>(&self, state: &mut State, world: &World, data_path: &RefCell<D>) {
+        let steering = steer_table(&self.config, world);
+        // A refused one may have been put in by half.
+        if steering == state.steering && !state.is_steering_behind {
+            return;
+        }
+        match data_path.borrow_mut().steer(&steering) {
+            Ok(()) => (state.steering, state.is_steering_behind) = (steering, false),
+            Err(cause) => {
+                error!(cause, "the steering program stays behind, and will be changed again");
+                state.is_steering_behind = true;
+            }
+        }
+    }
+
+    /// Tries again what the kernel has refused.
+    fn steer_again<D: DataPath>(&self, data_path: &RefCell<D>) {
+        let state = &mut *self.state.borrow_mut();
+        if state.is_steering_behind {
+            let world = state.world.clone();
+            self.steer(state, &world, data_path);
+        }
+    }
+
     /// Compiles and publishes the world as it is now, if it differs from the latest one.
     fn publish<D: DataPath>(&self, data_path: &RefCell<D>) {
         let state = &mut *self.state.borrow_mut();
@@ -315,14 +343,7 @@ impl Control {
         if world == state.world {
             return;
         }
-        let steering = steer_table(&self.config, &world);
-        if steering != state.steering {
-            if let Err(cause) = data_path.borrow_mut().steer(&steering) {
-                error!(cause, "the steering program stays as it was");
-            } else {
-                state.steering = steering;
-            }
-        }
+        self.steer(state, &world, data_path);
         let generation = state.generation.wrapping_add(1);
         match world.compile(&self.config, self.workers, generation) {
             Ok(memory) => self.store(memory, generation),
