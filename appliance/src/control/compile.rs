@@ -1,7 +1,7 @@
 //! From configuration and kernel to a description for the core, and to what the steering program
 //! sends to the rings.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -29,6 +29,8 @@ pub struct World {
     neighbours: Vec<Neighbour>,
     /// The gateway's own addresses on its links.
     local: Vec<IpAddr>,
+    /// The external addresses of services that the host has as well, on whichever interface.
+    shared: BTreeSet<IpAddr>,
     /// The frontends of each service, in the order of the configuration.
     frontends: Vec<Vec<Endpoint>>,
 }
@@ -59,6 +61,7 @@ impl World {
             routes: routes.collect(),
             neighbours: neighbours.collect(),
             local: local(config, kernel),
+            shared: shared(config, kernel),
             frontends: frontends(config, kernel),
         }
     }
@@ -162,8 +165,7 @@ pub fn steer_table(config: &Config, world: &World) -> SteerTable {
     frontends.sort_unstable_by_key(|&(address, port, protocol)| (address, port, protocol.0));
     let masquerade = config.masquerade.addresses.iter().map(|address| IpNet::from(*address));
     let subnets = config.overlay.subnets.iter().copied().chain(masquerade).collect();
-    let external = config.services.iter().flat_map(|service| &service.external);
-    let mut exclusive: Vec<_> = external.copied().filter(|address| !world.local.contains(address)).collect();
+    let mut exclusive: Vec<_> = external(config).filter(|address| !world.shared.contains(address)).collect();
     exclusive.sort_unstable();
     exclusive.dedup();
     SteerTable { frontends, exclusive, vteps: vteps(config).collect(), subnets }
@@ -203,6 +205,18 @@ fn local(config: &Config, kernel: &Model) -> Vec<IpAddr> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// Where services listen besides node ports.
+fn external(config: &Config) -> impl Iterator<Item = IpAddr> {
+    config.services.iter().flat_map(|service| service.external.iter().copied())
+}
+
+/// The external addresses of services that the host has as well.
+fn shared(config: &Config, kernel: &Model) -> BTreeSet<IpAddr> {
+    let elsewhere = kernel.elsewhere.iter().map(|&(_, address)| address);
+    let host: HashSet<_> = elsewhere.chain(local(config, kernel)).collect();
+    external(config).filter(|address| host.contains(address)).collect()
 }
 
 /// The addresses on which node ports answer.
@@ -356,6 +370,14 @@ mod tests {
         let mut kernel = kernel();
         kernel.apply(Event::Address { ifindex: 3, address: address("203.0.113.10") });
         assert_eq!(steer_table(&config, &World::new(&config, &kernel)).exclusive, [] as [IpAddr; 0]);
+        // Wherever the host has it, such as on loopback; and what is no service's changes nothing.
+        let mut kernel = self::kernel();
+        let before = World::new(&config, &kernel);
+        kernel.apply(Event::Address { ifindex: 1, address: address("198.51.100.1") });
+        assert_eq!(World::new(&config, &kernel), before);
+        kernel.apply(Event::Address { ifindex: 1, address: address("203.0.113.10") });
+        let world = World::new(&config, &kernel);
+        assert!(world != before && steer_table(&config, &world).exclusive.is_empty());
         assert_eq!(table.vteps, [(address("10.99.0.50"), 8472)]);
         assert_eq!(table.subnets, ["10.77.200.0/24".parse().unwrap()]);
     }

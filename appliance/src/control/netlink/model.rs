@@ -169,6 +169,8 @@ pub struct Model {
     pub neighbours: BTreeMap<(PortId, IpAddr), Station>,
     /// The way to each peer's underlay address that has one through a port.
     pub ways: BTreeMap<IpAddr, Way>,
+    /// The addresses that the host has on other interfaces, by their index.
+    pub elsewhere: BTreeSet<(u32, IpAddr)>,
 }
 
 /// A port that the kernel does not have.
@@ -220,6 +222,7 @@ impl Model {
     /// Forgets what a full dump tells anew; ports stay, their addresses do not.
     pub fn forget(&mut self) {
         self.neighbours.clear();
+        self.elsewhere.clear();
         for port in &mut self.ports {
             port.addresses.clear();
             port.present = false;
@@ -239,16 +242,20 @@ impl Model {
                 Some(_) => Effect::default(),
                 None => ELSEWHERE,
             },
-            Event::Address { ifindex, address } => {
-                let changed = self.port_mut(ifindex).is_some_and(|port| port.addresses.insert(address));
-                Effect { snapshot: changed, routes: changed, all: false }
-            }
+            Event::Address { ifindex, address } => match self.port_mut(ifindex) {
+                Some(port) => {
+                    let changed = port.addresses.insert(address);
+                    Effect { snapshot: changed, routes: changed, all: false }
+                }
+                // Nothing leads through a port because of it.
+                None => Effect { snapshot: self.elsewhere.insert((ifindex, address)), ..Effect::default() },
+            },
             Event::AddressGone { ifindex, address } => match self.port_mut(ifindex) {
                 Some(port) => {
                     let changed = port.addresses.remove(&address);
                     Effect { snapshot: changed, routes: changed, all: false }
                 }
-                None => ELSEWHERE,
+                None => Effect { snapshot: self.elsewhere.remove(&(ifindex, address)), ..ELSEWHERE },
             },
             Event::Neighbour { ifindex, address, station } => match self.port(ifindex) {
                 Some(port) => self.apply_neighbour(port, address, station),
@@ -357,18 +364,25 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_neighbours_of_other_interfaces_change_nothing() {
+    fn of_other_interfaces_neighbours_change_nothing_and_addresses_are_the_host_s() {
         let mut model = model();
         let before = model.clone();
-        let station = Station::Known(B);
-        let events = [
-            Event::Address { ifindex: 4, address: address("127.0.0.1") },
-            Event::Neighbour { ifindex: 4, address: address("192.0.2.7"), station },
-        ];
-        for event in events {
-            assert_eq!(model.apply(event.clone()), Effect::default(), "{event:?}");
-        }
+        let neighbour = Event::Neighbour { ifindex: 4, address: address("192.0.2.7"), station: Station::Known(B) };
+        assert_eq!(model.apply(neighbour), Effect::default());
         assert_eq!(model, before);
+        let own = address("198.51.100.1");
+        let snapshot = Effect { snapshot: true, ..Effect::default() };
+        for effect in [snapshot, Effect::default()] {
+            assert_eq!(model.apply(Event::Address { ifindex: 4, address: own }), effect);
+            assert_eq!(model, Model { elsewhere: [(4, own)].into(), ..before.clone() });
+        }
+        for effect in [Effect { snapshot: true, ..ELSEWHERE }, ELSEWHERE] {
+            assert_eq!(model.apply(Event::AddressGone { ifindex: 4, address: own }), effect);
+            assert_eq!(model, before);
+        }
+        model.apply(Event::Address { ifindex: 4, address: own });
+        model.forget();
+        assert!(model.elsewhere.is_empty());
     }
 
     #[test]
