@@ -1,6 +1,6 @@
 //! How full tables and pools are, and warnings before one is full.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -86,12 +86,9 @@ pub struct Watch {
 impl Watch {
     /// The warnings that are due for the log: each when it first holds, and again after a minute.
     pub fn due(&mut self, now: Instant, status: &Status) -> Vec<String> {
-        let high = high(status);
-        let names: HashSet<&String> = high.iter().map(|(name, _)| name).collect();
-        // What has come down is told again when it rises, but not more often than once a minute.
-        self.told.retain(|name, told| names.contains(name) || now - *told < AGAIN);
-        let due = high.into_iter().filter(|(name, _)| self.told.get(name).is_none_or(|told| now - *told >= AGAIN));
-        let due: Vec<_> = due.collect();
+        self.told.retain(|_, told| now - *told < AGAIN);
+        let mut due = high(status);
+        due.retain(|(name, _)| !self.told.contains_key(name));
         self.told.extend(due.iter().map(|(name, _)| (name.clone(), now)));
         due.into_iter().map(|(_, sentence)| sentence).collect()
     }
