@@ -292,6 +292,8 @@ mod tests {
             (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:80"), ..all.clone() }, true),
             (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:81"), ..all.clone() }, false),
             (Filter { backend: stations("fd77::/48"), ..all.clone() }, false),
+            (Filter { client: stations("192.0.2.10:40000"), ..all.clone() }, true),
+            (Filter { client: stations("192.0.2.10:30080"), ..all.clone() }, false),
             (Filter { state: state("established"), ..all.clone() }, true),
             (Filter { state: state("fin-wait"), ..all.clone() }, false),
             (Filter { protocol: protocol("6"), ..all.clone() }, true),

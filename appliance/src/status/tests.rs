@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -195,7 +196,20 @@ fn what_is_nearly_full_is_warned_of_in_status_at_once_and_in_the_log_once_a_minu
     assert!(watch.due(seconds(2), &status).is_empty());
     status.flows[0].used = 65_536;
     assert!(watch.due(seconds(3), &status).is_empty());
+    assert!(watch.due(seconds(59), &status).is_empty());
     assert_eq!(watch.due(seconds(61), &status).len(), 3);
+    status.flows[0].family = "ipv6".into();
+    let sentence = "the ipv6 flow table of worker 0 has 65536 of 65536 flows; raise flows.capacity_v6";
+    assert_eq!(watch.due(seconds(62), &status), [sentence], "another table");
+}
+
+#[test]
+fn an_address_has_room_for_every_port_towards_every_backend_of_its_family() {
+    let [v4, v6] = ["10.77.200.2", "fd77:0:0:200::2"].map(|address| address.parse::<IpAddr>().unwrap());
+    let backends = ["10.77.74.10", "10.77.4.10", "fd77:0:0:74::10"].map(|address| address.parse::<IpAddr>().unwrap());
+    assert_eq!(fill::pool_capacity(v4, (1024, 65_535), backends.into_iter()), 2 * 64_512);
+    assert_eq!(fill::pool_capacity(v6, (1024, 65_535), backends.into_iter()), 64_512);
+    assert_eq!((fill::ports((2000, 2099)), fill::ports((7, 7))), (100, 1));
 }
 
 /// The names in the first column of a table of the page, which begins with a heading.
