@@ -53,6 +53,11 @@ fn rfc4443_s2_4_e_no_error_is_sent_about_an_error() {
     let from_group = Link { source: Mac([0x33, 0x33, 0, 0, 0, 1]), ..FROM_CLIENT };
     let dead = Packet { ttl: 1, ..Packet::web_v6(7, SYN, b"") };
     assert_eq!(dropped(&gateway.send(UPLINK, &framed(from_group, &dead.bytes()))), DropReason::TtlExpired);
+    for nobody in ["::", "ff02::1"] {
+        let source = (nobody.parse::<IpAddr>().unwrap(), 7).into();
+        let out = from_client(&mut gateway, &Packet { source, ..dead.clone() }.bytes());
+        assert_eq!(dropped(&out), DropReason::MartianAddress, "{nobody}");
+    }
     assert_eq!(gateway.counters.errors_sent.get(), 0);
 }
 
