@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{get, random_file, sha256, start_weirgate, world};
+use common::{get, random_file, sha256, start_weirgate, status, world};
 use weirgate_fixture::frames::{Packet, SYN};
-use weirgate_world::{Host, Options, World, build_gateway};
+use weirgate_world::{Host, Options};
 
 /// The smallest table that a configuration may have.
 const FLOWS: u32 = 1024;
@@ -56,13 +56,6 @@ fn send(socket: &OwnedFd, packet: &Packet) {
 fn forged(number: u32) -> Packet {
     let source = Ipv4Addr::new(192, 0, 2, 100 + (number % 100) as u8);
     Packet { source: (source, 1024 + (number / 100 % 60_000) as u16).into(), ..Packet::web(1, SYN, b"") }
-}
-
-fn status(world: &World) -> serde_json::Value {
-    let socket = world.control_socket().display().to_string();
-    let output = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 #[test]

@@ -4,23 +4,10 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{echo_from, kernel_chosen, random_file, sha256, start_weirgate, world};
-use weirgate_world::{Backend, Host, NODES, Options, World};
+use common::{echo_from, kernel_chosen, random_file, route_services_over_the_overlay, sha256, start_weirgate, world};
+use weirgate_world::{Backend, Host, Options};
 
 const POOL: [&str; 3] = ["10.77.200.2", "10.77.200.3", "fd77:0:0:200::2"];
-
-/// Leads the services' addresses through the overlay; without it they lie behind the nodes' default route, past it.
-fn route_services_over_the_overlay(world: &World) {
-    for node in 0..NODES.len() {
-        world.shell(
-            Host::Node(node),
-            "for net in 192.0.2.1/32 203.0.113.0/24; do ip route add $net via 10.77.200.0 dev flannel.1 onlink; done
-             for net in 2001:db8:1::1/128 2001:db8:113::/48; do
-               ip -6 route add $net via fd77:0:0:200:: dev flannel-v6.1 onlink
-             done",
-        );
-    }
-}
 
 fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
     if kernel_chosen() {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{get, start_weirgate, world};
+use common::{get, start_weirgate, status, world};
 use weirgate_world::{Host, Options, Waited, World, build_gateway};
 
 /// Large enough for ten seconds at the rate of `/slow/`, which is small enough for a machine that is busy otherwise.
@@ -113,13 +113,6 @@ fn receive(stream: &mut TcpStream, content: &[u8], begun: &AtomicUsize, may_end:
             Err(error) => return Err(format!("{error} after {at} bytes")),
         }
     }
-}
-
-fn status(world: &World) -> serde_json::Value {
-    let socket = world.control_socket().display().to_string();
-    let output = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
 /// The sum of a number over the workers' flow memory.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{assert_host_state, frames, get, host_state, random_file, start_weirgate, world};
+use common::{assert_host_state, frames, get, host_state, random_file, start_weirgate, status, world};
 use weirgate_world::{Host, Options, Process, Waited, World, build_gateway};
 
 /// Resets that the gateway's addresses send.
@@ -32,13 +32,6 @@ fn handed_over(world: &World) -> u64 {
 }
 
 /// What the running gateway tells programs.
-fn status(world: &World) -> serde_json::Value {
-    let socket = world.control_socket().display().to_string();
-    let told = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
-    assert!(told.status.success(), "{told:?}");
-    serde_json::from_slice(&told.stdout).expect("JSON")
-}
-
 #[test]
 fn a_killed_gateway_resets_nobody_and_the_next_one_takes_over() {
     kill_and_replace(&world(Options::default()));

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{get, start_weirgate, world};
+use common::{get, start_weirgate, status, world};
 use weirgate_world::{Gateway, Host, Options, Process, Waited, World, build_gateway};
 
 /// Longer than anybody waits for the other: the predecessor's patience and some tries to go on.
@@ -104,13 +104,6 @@ fn until(what: &str, gateway: &mut Gateway, done: impl Fn(&Gateway) -> bool) {
 }
 
 /// Whoever answers on the control socket.
-fn status(world: &World) -> serde_json::Value {
-    let socket = world.control_socket().display().to_string();
-    let told = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
-    assert!(told.status.success(), "{told:?}");
-    serde_json::from_slice(&told.stdout).expect("JSON")
-}
-
 /// The gateway forwards, a connection from before goes on to its end, and status is its own.
 fn goes_on(world: &World, gateway: &mut Gateway, download: &mut Process) {
     assert!(get(world, "http://192.0.2.1:30080/").starts_with('n'), "{}", gateway.log());

@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
-use weirgate::net::{Endpoint, PortId, WorkerId};
-use weirgate::pipeline::{Recorder, Step, Worker, process_explained};
+use weirgate::net::{Endpoint, WorkerId};
+use weirgate::pipeline::{Step, Worker};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_node, from_pod, to_node, tunnelled, unframed,
 };
 use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
-use weirgate_fixture::{BUFFER_BYTES, Gateway, Out, leak_aligned, worker_config};
+use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
 /// What the first pod of the first node asks of a service.
 fn requests(port: u16) -> [Packet; 3] {
@@ -317,33 +316,16 @@ fn a_hairpin_goes_on_in_another_snapshot_and_in_another_process() {
     }
 }
 
-struct Steps(Vec<Step>);
-
-impl Recorder for Steps {
-    fn step(&mut self, _: usize, step: Step) {
-        self.0.push(step);
-    }
-}
-
 #[test]
 fn the_tracer_tells_that_the_client_is_inside() {
     let mut gateway = World::new().keeping(WEB).gateway();
     let [request, ..] = requests(40_000);
-    let mut steps = |port: PortId, bytes: &[u8]| {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        buffer[HEADROOM_MAX..HEADROOM_MAX + bytes.len()].copy_from_slice(bytes);
-        let mut frames =
-            [Frame::new(&mut buffer, HEADROOM_MAX, bytes.len(), port).expect("the buffer is large enough")];
-        let (snapshot, now, mut steps) = (gateway.snapshot(), gateway.now, Steps(vec![]));
-        process_explained(&mut gateway.worker, &snapshot, now, &mut Burst::new(&mut frames, &mut []), &mut steps);
-        steps.0
-    };
-    let seen = steps(UNDERLAY, &from_pod(0, &request.bytes()));
+    let seen = gateway.steps(UNDERLAY, &from_pod(0, &request.bytes()));
     let [Step::Service(WEB), Step::Hairpin, Step::Selected(_), Step::Bound(Endpoint { address, .. }), ..] = seen[..]
     else {
         panic!("{seen:?}");
     };
     assert!(is_pool(address));
-    let seen = steps(UPLINK, &framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes()));
+    let seen = gateway.steps(UPLINK, &framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes()));
     assert!(!seen.contains(&Step::Hairpin), "{seen:?}");
 }

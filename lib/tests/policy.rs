@@ -4,9 +4,8 @@
 use std::net::IpAddr;
 
 use etherparse::{Ipv4Header, Ipv6Header, TcpHeader};
-use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
-use weirgate::net::{Endpoint, PortId};
-use weirgate::pipeline::{Recorder, Step, process_explained};
+use weirgate::net::Endpoint;
+use weirgate::pipeline::Step;
 use weirgate::snapshot::{Admission, CompileError, MssLimit, OuterDscp, PastLimit, bytes_required, compile};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate::wire::Dscp;
@@ -14,7 +13,7 @@ use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_node, from_pod, to_node, tunnelled, unframed,
 };
 use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
-use weirgate_fixture::{BUFFER_BYTES, Gateway, Out, leak_aligned};
+use weirgate_fixture::{Gateway, Out, leak_aligned};
 
 /// Maximum segment size, no operation, window scale, SACK permitted, timestamps.
 fn usual(mss: u16) -> Vec<u8> {
@@ -415,14 +414,6 @@ fn an_ipv4_option_of_a_length_that_cannot_be_is_malformed() {
     }
 }
 
-struct Steps(Vec<Step>);
-
-impl Recorder for Steps {
-    fn step(&mut self, _: usize, step: Step) {
-        self.0.push(step);
-    }
-}
-
 #[test]
 fn what_goes_on_without_a_flow_is_lowered_and_marked_as_well() {
     let mut world = marking(limited(MssLimit::Path), WEB, 46).keeping(WEB);
@@ -446,18 +437,9 @@ fn what_goes_on_without_a_flow_is_lowered_and_marked_as_well() {
 fn the_tracer_tells_of_what_was_lowered_and_marked() {
     let world = marking(limited(MssLimit::Path), WEB, 46);
     let mut gateway = world.gateway();
-    let mut steps = |port: PortId, bytes: &[u8]| {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        buffer[HEADROOM_MAX..HEADROOM_MAX + bytes.len()].copy_from_slice(bytes);
-        let mut frames =
-            [Frame::new(&mut buffer, HEADROOM_MAX, bytes.len(), port).expect("the buffer is large enough")];
-        let (snapshot, now, mut steps) = (gateway.snapshot(), gateway.now, Steps(vec![]));
-        process_explained(&mut gateway.worker, &snapshot, now, &mut Burst::new(&mut frames, &mut []), &mut steps);
-        steps.0
-    };
-    let seen = steps(UPLINK, &framed(FROM_CLIENT, &with_options(&Packet::web(7, SYN, b""), &usual(1460))));
+    let seen = gateway.steps(UPLINK, &framed(FROM_CLIENT, &with_options(&Packet::web(7, SYN, b""), &usual(1460))));
     assert!(seen.contains(&Step::MssLowered(1410)) && seen.contains(&Step::Marked(dscp(46))), "{seen:?}");
     let as_they_are = Packet { tos: 46 << 2, ..Packet::web(8, SYN, b"") };
-    let seen = steps(UPLINK, &framed(FROM_CLIENT, &with_options(&as_they_are, &usual(1000))));
+    let seen = gateway.steps(UPLINK, &framed(FROM_CLIENT, &with_options(&as_they_are, &usual(1000))));
     assert!(!seen.iter().any(|step| matches!(step, Step::MssLowered(_) | Step::Marked(_))), "{seen:?}");
 }

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use weirgate_world::{Gateway, Host, KernelGateway, Options, World, build_gateway};
+use weirgate_world::{Gateway, Host, KernelGateway, NODES, Options, World, build_gateway};
 
 /// Whatever forwards.
 pub(crate) enum Forwarder<'w> {
@@ -34,6 +34,27 @@ pub(crate) fn start(world: &World) -> Forwarder<'_> {
 
 pub(crate) fn start_weirgate(world: &World, configuration: &str) -> Gateway {
     world.start_gateway(build_gateway(), configuration).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a running gateway tells.
+pub(crate) fn status(world: &World) -> serde_json::Value {
+    let socket = world.control_socket().display().to_string();
+    let output = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Leads the services' addresses through the overlay; without it they lie behind the nodes' default route, past it.
+pub(crate) fn route_services_over_the_overlay(world: &World) {
+    for node in 0..NODES.len() {
+        world.shell(
+            Host::Node(node),
+            "for net in 192.0.2.1/32 203.0.113.0/24; do ip route add $net via 10.77.200.0 dev flannel.1 onlink; done
+             for net in 2001:db8:1::1/128 2001:db8:113::/48; do
+               ip -6 route add $net via fd77:0:0:200:: dev flannel-v6.1 onlink
+             done",
+        );
+    }
 }
 
 /// The body of one request.
