@@ -10,6 +10,7 @@
 //   later fragments of either                            `fragments`, written by the first one
 //   those that come before their first one               the address, where the host does not have it
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
+//   pings of a service's address                         `endpoints` (address, port 0, ICMP)
 //
 // What comes before its first fragment at an address that a service and the host share may be either's.
 // It passes to the kernel, and a worker finds a copy of it in `early`: both keep it until the first one
@@ -289,6 +290,16 @@ INLINE int is_error_about_ours(struct packet *error, void *end)
 	return is_endpoint(&quoted.fragment.source, port, quoted.protocol);
 }
 
+// An echo request that the gateway answers (RFC 792, RFC 4443 §4.1).
+INLINE int is_ping_of_ours(struct packet *packet, void *end)
+{
+	if (!HAS(packet->transport, 1, end))
+		return 0;
+	if (*(__u8 *)packet->transport != (packet->protocol == ICMPV4 ? 8 : 128))
+		return 0;
+	return is_endpoint(&packet->fragment.destination, 0, packet->protocol);
+}
+
 INLINE int is_in_subnet(struct packet *packet)
 {
 	struct subnet key = { .bits = 128, .address = packet->fragment.destination };
@@ -304,7 +315,7 @@ INLINE enum owner owner_of_later_part(struct packet *packet)
 	struct address *destination = &packet->fragment.destination;
 	if (is_endpoint(destination, BE16(ADDRESS_ALONE), 0))
 		return GATEWAY;
-	// No service has pings.
+	// Pings of an address that the host has are the host's.
 	if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6)
 		return KERNEL;
 	return is_endpoint(destination, BE16(ADDRESS_SHARED), 0) ? EITHER : KERNEL;
@@ -332,6 +343,11 @@ INLINE enum owner owner_of(struct packet *packet, void *end)
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
 		if (is_error_about_ours(packet, end))
 			return GATEWAY;
+		if (is_ping_of_ours(packet, end)) {
+			if (packet->is_fragment)
+				remember_first_part(packet, GATEWAY);
+			return GATEWAY;
+		}
 	}
 	if (packet->is_fragment && !packet->is_later_part)
 		remember_first_part(packet, KERNEL);

@@ -58,6 +58,11 @@ type Description struct {
 	// PlacePastLimit places what would begin a flow past that limit without
 	// state, where that can be undone, instead of dropping it.
 	PlacePastLimit bool
+	// EchoServices answers pings of services' addresses, but for those in Local
+	// and the VTEPs'.
+	EchoServices bool
+	// EchoesPerSecond is the most pings that each worker answers; 0 for no limit.
+	EchoesPerSecond uint32
 	// SelectorSeed is equal on all gateways that shall pick the same backends.
 	SelectorSeed uint64
 	// Timeouts after which a flow is forgotten.
@@ -233,6 +238,8 @@ func Defaults() Description {
 		OuterDSCP:           uint8(raw.outer_dscp),
 		HalfOpenPerClient:   uint32(raw.half_open_per_client),
 		NewFlowsPerSecond:   uint32(raw.new_flows_per_second),
+		EchoServices:        raw.echo_services != 0,
+		EchoesPerSecond:     uint32(raw.echoes_per_second),
 		Timeouts: Timeouts{
 			TCPSynSentSeconds:           uint32(raw.timeouts.tcp_syn_sent_seconds),
 			TCPSynReceivedSeconds:       uint32(raw.timeouts.tcp_syn_received_seconds),
@@ -387,12 +394,16 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		node_port_last:        C.uint16_t(d.NodePortLast),
 		half_open_per_client:  C.uint32_t(d.HalfOpenPerClient),
 		new_flows_per_second:  C.uint32_t(d.NewFlowsPerSecond),
+		echoes_per_second:     C.uint32_t(d.EchoesPerSecond),
 		mss:                   C.uint16_t(d.MSS),
 		outer_dscp:            C.uint8_t(d.OuterDSCP),
 		workers:               C.uint8_t(d.Workers),
 	}
 	if d.PlacePastLimit {
 		raw.past_limit = C.WEIRGATE_PAST_LIMIT_PLACE
+	}
+	if d.EchoServices {
+		raw.echo_services = 1
 	}
 	setVTEP(&raw.vtep_v4, d.VTEPv4)
 	setVTEP(&raw.vtep_v6, d.VTEPv6)

@@ -37,6 +37,7 @@ func world() Description {
 	d.OuterDSCP = OuterDSCPCopy
 	d.HalfOpenPerClient = 100
 	d.NewFlowsPerSecond = 2000
+	d.EchoesPerSecond = 50
 	d.PlacePastLimit = true
 	d.VTEPv4 = &VTEP{Public: netip.MustParseAddr("10.99.0.50"), MAC: mac(4, 1)}
 	d.VTEPv6 = &VTEP{Public: netip.MustParseAddr("fd99::50"), MAC: mac(4, 2)}

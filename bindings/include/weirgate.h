@@ -430,6 +430,8 @@ typedef struct weirgate_description {
     uint32_t half_open_per_client;
     // The most new flows in a second in each worker; 0 for no limit.
     uint32_t new_flows_per_second;
+    // The most pings that each worker answers in a second; 0 for no limit.
+    uint32_t echoes_per_second;
     // How far TCP's segment sizes are lowered: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or to a number of bytes.
     uint16_t mss;
     // What VXLAN's outer headers are marked with: a codepoint, or `WEIRGATE_OUTER_DSCP_COPY`.
@@ -442,8 +444,10 @@ typedef struct weirgate_description {
     struct weirgate_vtep vtep_v6;
     // How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
     uint8_t workers;
+    // Whether pings of services' addresses are answered, but for those that are in `local` or a VTEP's: 0 or 1.
+    uint8_t echo_services;
     // Not read.
-    uint8_t reserved;
+    uint8_t reserved[4];
 } weirgate_description;
 
 // What a worker is made with.

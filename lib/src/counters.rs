@@ -172,7 +172,7 @@ pub struct Counters {
     pub evicted_stream: Counter,
     /// Packets that went on without a flow, for want of room or by the limit on new ones.
     pub placed_without_state: Counter,
-    /// Pings that were answered.
+    /// Pings that the gateway answered itself, each once however many parts it came in.
     pub echoes_answered: Counter,
     /// ICMP errors of others about packets of flows, translated and sent on.
     pub errors_translated: Counter,

@@ -131,6 +131,10 @@ drop_reasons! {
     NoSpare = "no-spare",
     /// An error of the gateway's own was due, and its rate limit is used up.
     ErrorRateLimited = "error-rate-limited",
+    /// A ping that the gateway would have answered, past the limit on such answers.
+    EchoLimit = "echo-limit",
+    /// A ping of the gateway itself with a source route, whose way back it would have to take (RFC 1122 §3.2.2.6).
+    SourceRoute = "source-route",
     /// An ICMP message that answers to nothing the gateway carries.
     IcmpUnmatched = "icmp-unmatched",
     /// The owning worker's hand-over ring is full.

@@ -362,6 +362,22 @@ pub const POLICY: Section = Section {
             "The codepoint of VXLAN's outer header: that of the packet inside, or always this one. What comes out of \
              VXLAN keeps its own (RFC 2983, pipe model).",
         ),
+        field(
+            "echo",
+            Kind::Word(&["on", "off"]),
+            Default("`\"on\"`"),
+            "\"on\"",
+            "Whether the gateway answers pings of services' external addresses, larger ones in parts included. Those of \
+             the addresses of its interfaces are the kernel's to answer. With `\"off\"` the kernel gets the others as well.",
+        ),
+        field(
+            "echo_per_second",
+            Kind::Number(0, 10_000_000),
+            Default("`1000`"),
+            "1000",
+            "Pings that each worker answers in a second, with a tenth of that at once; further ones are dropped \
+             (`echo-limit`). Those of the overlay's own addresses are counted by themselves. `0` for no limit.",
+        ),
     ],
 };
 

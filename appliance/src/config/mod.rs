@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{Admission, MssLimit, OuterDscp, Policy, Timeouts};
+use weirgate::snapshot::{Admission, Echo, MssLimit, OuterDscp, Policy, Timeouts};
 
 pub use problem::{Position, Problem};
 pub use reference::reference;
@@ -77,6 +77,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How flows may begin.
     pub admission: Admission,
+    /// Which pings of services' addresses are answered, and how many.
+    pub echo: Echo,
     /// Slots of each service's lookup table, a prime.
     pub table_size: u32,
     /// Seed of the selection.

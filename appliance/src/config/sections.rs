@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
-use weirgate::snapshot::{Admission, ClientAddress, MssLimit, NODE_PORTS, OuterDscp, PastLimit, Policy, Timeouts};
+use weirgate::snapshot::{
+    Admission, ClientAddress, Echo, MssLimit, NODE_PORTS, OuterDscp, PastLimit, Policy, Timeouts,
+};
 use weirgate::time::Span;
 use weirgate::wire::Dscp;
 
@@ -41,6 +43,7 @@ pub(super) struct Sections<'t> {
     flows_memory: Option<String>,
     timeouts: Timeouts,
     admission: Admission,
+    echo: Echo,
     pub(super) table_size: Option<Located<u64>>,
     seed: u64,
 }
@@ -218,6 +221,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
         flows_memory: flows.one("memory", findings).map(|located| located.value),
         timeouts: read_timeouts(&timeouts, findings),
         admission: read_admission(&flows, findings),
+        echo: read_echo(&policy, findings),
         table_size: selector.one("table_size", findings),
         seed: number(&selector, "seed", 0, findings),
     }
@@ -255,6 +259,14 @@ fn read_admission(table: &Table<'_>, findings: &mut Findings<'_>) -> Admission {
             Some(word) if word.value == "place" => PastLimit::Place,
             _ => PastLimit::Drop,
         },
+    }
+}
+
+fn read_echo(table: &Table<'_>, findings: &mut Findings<'_>) -> Echo {
+    let default = Echo::default();
+    Echo {
+        services: table.one::<String>("echo", findings).map_or(default.services, |word| word.value == "on"),
+        per_second: number(table, "echo_per_second", default.per_second, findings),
     }
 }
 
@@ -365,6 +377,7 @@ impl Sections<'_> {
             flows_memory: self.flows_memory.clone().map(Into::into),
             timeouts: self.timeouts,
             admission: self.admission,
+            echo: self.echo,
             table_size: u32::try_from(self.table_size()).ok()?,
             seed: self.seed,
         })

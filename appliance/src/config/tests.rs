@@ -174,6 +174,17 @@ fn a_service_has_its_own_codepoint_or_that_of_all() {
 }
 
 #[test]
+fn pings_of_services_are_answered_unless_that_is_turned_off() {
+    let echo = |policy: &str| {
+        let text = edited(&[("[[service]]\nname = \"web\"", &format!("{policy}[[service]]\nname = \"web\""))]);
+        check("w.toml", &text).unwrap_or_else(|refused| panic!("{:#?}", refused.errors)).config.echo
+    };
+    assert_eq!(echo(""), Echo { services: true, per_second: 1000 });
+    assert_eq!(echo("[policy]\necho = \"off\"\n"), Echo { services: false, per_second: 1000 });
+    assert_eq!(echo("[policy]\necho = \"on\"\necho_per_second = 5\n"), Echo { services: true, per_second: 5 });
+}
+
+#[test]
 fn a_node_port_outside_of_the_clusters_is_warned_of() {
     let (errors, warnings) = findings(&[("\n[underlay]", "node_ports = \"30000-30060\"\n[underlay]")]);
     assert_eq!(errors, [""; 0]);

@@ -121,6 +121,7 @@ impl World {
                 selector_seed: config.seed,
                 timeouts: config.timeouts,
                 admission: config.admission,
+                echo: config.echo,
             },
             ports: &self.ports,
             peers: &self.peers,
@@ -168,7 +169,8 @@ pub fn steer_table(config: &Config, world: &World) -> SteerTable {
     let mut exclusive: Vec<_> = external(config).filter(|address| !world.shared.contains(address)).collect();
     exclusive.sort_unstable();
     exclusive.dedup();
-    SteerTable { frontends, exclusive, vteps: vteps(config).collect(), subnets }
+    let pinged = if config.echo.services { exclusive.clone() } else { Vec::new() };
+    SteerTable { frontends, exclusive, pinged, vteps: vteps(config).collect(), subnets }
 }
 
 /// The gateway's own VTEPs.
@@ -367,6 +369,10 @@ mod tests {
             [(address("192.0.2.1"), 30080, Protocol::TCP), (address("203.0.113.10"), 80, Protocol::TCP)]
         );
         assert_eq!(table.exclusive, [address("203.0.113.10")], "the host has the other");
+        assert_eq!(table.pinged, table.exclusive);
+        let mut silent = config.clone();
+        silent.echo.services = false;
+        assert_eq!(steer_table(&silent, &World::new(&silent, &kernel())).pinged, [] as [IpAddr; 0]);
         let mut kernel = kernel();
         kernel.apply(Event::Address { ifindex: 3, address: address("203.0.113.10") });
         assert_eq!(steer_table(&config, &World::new(&config, &kernel)).exclusive, [] as [IpAddr; 0]);

@@ -171,7 +171,8 @@ pub const COUNTERS: &[Counter] = &[
     },
     Counter {
         name: "echoes-answered",
-        meaning: "Pings of the gateway's overlay addresses that were answered.",
+        meaning: "Pings that the gateway answered itself: of its overlay addresses, of addresses that stand for pods, \
+                  of services' addresses.",
         source: Source::Core,
     },
     Counter {

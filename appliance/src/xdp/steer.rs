@@ -32,6 +32,8 @@ pub struct SteerTable {
     /// are the gateway's, though what they are parts of is not known yet. To other addresses of services
     /// they may be the host's as well.
     pub exclusive: Vec<IpAddr>,
+    /// Addresses of whose pings the gateway is to hear.
+    pub pinged: Vec<IpAddr>,
     /// The gateway's own VTEPs: address and UDP port.
     pub vteps: Vec<(IpAddr, u16)>,
     /// The gateway's own overlay subnets, to which other nodes route plain IP packets, and the
@@ -228,7 +230,9 @@ impl Steering {
         let shared: HashSet<_> = table.frontends.iter().map(|&(address, ..)| address).collect();
         let marks = [(layout::ADDRESS_ALONE, &alone), (layout::ADDRESS_SHARED, &(&shared - &alone))];
         let marks = marks.map(|(mark, addresses)| addresses.iter().map(move |&of| endpoint(of, mark, Protocol(0))));
-        let endpoints: HashSet<_> = frontends.chain(vteps).chain(marks.into_iter().flatten()).collect();
+        let pinged = table.pinged.iter();
+        let pinged = pinged.map(|&of| endpoint(of, 0, if of.is_ipv4() { Protocol::ICMP } else { Protocol::ICMPV6 }));
+        let endpoints: HashSet<_> = frontends.chain(vteps).chain(marks.into_iter().flatten()).chain(pinged).collect();
         let subnets: HashSet<_> = table.subnets.iter().copied().map(prefix).collect();
         if endpoints.len() > layout::ENDPOINTS_MAX as usize {
             return Err(StartError::TableFull { table: "frontends", limit: layout::ENDPOINTS_MAX });

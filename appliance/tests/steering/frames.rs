@@ -6,6 +6,8 @@ pub(crate) const FRONTEND_V4: &str = "10.1.0.1";
 pub(crate) const FRONTEND_V6: &str = "2001:db8:1::1";
 pub(crate) const VTEP: &str = "10.1.0.1";
 pub(crate) const EXCLUSIVE_V4: &str = "10.1.0.77";
+pub(crate) const PINGED_V4: &str = "10.1.0.78";
+pub(crate) const PINGED_V6: &str = "2001:db8:1::78";
 pub(crate) const EXCLUSIVE_V6: &str = "2001:db8:1::77";
 const CLIENT_V4: &str = "10.1.0.2";
 const CLIENT_V6: &str = "2001:db8:1::2";
@@ -43,6 +45,9 @@ pub(crate) fn cases() -> Vec<Case> {
         |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(UDP, CLIENT_V4, EXCLUSIVE_V4, id, offset, &[], payload));
     let ping_fragment =
         |id, offset, payload: Vec<u8>| ethernet(0x0800, v4(ICMP, CLIENT_V4, FRONTEND_V4, id, offset, &[], payload));
+    let ping_of = |address, id, offset| {
+        ethernet(0x0800, v4(ICMP, CLIENT_V4, address, id, offset, &[], vec![8, 0, 0, 0, 0, 1, 0, id as u8]))
+    };
     let fragment_v6_of = |protocol, id: u32, offset: u16, payload: Vec<u8>| {
         let mut head = vec![protocol, 0];
         head.extend(offset.to_be_bytes());
@@ -90,6 +95,11 @@ pub(crate) fn cases() -> Vec<Case> {
         ("sctp to a frontend, ipv6", to_v6(SCTP, FRONTEND_V6, 38), Ring),
         ("sctp to a port that is a frontend of tcp", to_v4(SCTP, FRONTEND_V4, 80), Kernel),
         ("another protocol", to_v4(33, FRONTEND_V4, 80), Kernel),
+        ("ping of a service's address", echo(PINGED_V4), Ring),
+        ("ping of a service's address, ipv6", echo_v6(128, PINGED_V6), Ring),
+        ("an answer there", echo_v6(129, PINGED_V6), Kernel),
+        ("a type of the other family's", ethernet(0x0800, packet_v4(ICMP, CLIENT_V4, PINGED_V4, vec![128; 8])), Kernel),
+        ("ping of a service's address of which none is heard", echo(EXCLUSIVE_V4), Kernel),
         ("ping", echo(FRONTEND_V4), Kernel),
         ("ping, ipv6", echo_v6(128, FRONTEND_V6), Kernel),
         ("neighbour solicitation", echo_v6(135, FRONTEND_V6), Kernel),
@@ -145,6 +155,9 @@ pub(crate) fn cases() -> Vec<Case> {
             Kernel,
         ),
         ("its last, ipv6", fragment_v6_of(ICMPV6, 7, 64, vec![8; 32]), Kernel),
+        ("a ping's first fragment, of a service's address", ping_of(PINGED_V4, 1, MORE_FRAGMENTS), Ring),
+        ("its last", ping_of(PINGED_V4, 1, 100), Ring),
+        ("a ping's last before its first, of a service's address", ping_of(PINGED_V4, 2, 100), Ring),
         // Datagrams of the host's and of the gateway's whose parts come between each other's.
         ("the host's first", fragment(20, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("ours between its parts", fragment(21, MORE_FRAGMENTS, ports(40_000, 53)), Ring),

@@ -38,7 +38,10 @@ fn table() -> SteerTable {
             (address(frames::FRONTEND_V6), 38, Protocol::SCTP),
             (address(frames::EXCLUSIVE_V4), 53, Protocol::UDP),
         ],
-        exclusive: vec![address(frames::EXCLUSIVE_V4), address(frames::EXCLUSIVE_V6)],
+        exclusive: [frames::EXCLUSIVE_V4, frames::EXCLUSIVE_V6, frames::PINGED_V4, frames::PINGED_V6]
+            .map(address)
+            .into(),
+        pinged: vec![address(frames::PINGED_V4), address(frames::PINGED_V6)],
         vteps: vec![(address(frames::VTEP), 8472)],
         subnets: vec!["10.77.200.0/24".parse().unwrap(), "fd77:0:0:200::/64".parse().unwrap()],
     }

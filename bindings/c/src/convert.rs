@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use weirgate::counters;
 use weirgate::net::{Endpoint, Mac, PortId, Prefix};
 use weirgate::snapshot::{
-    Admission, Backend, ClientAddress, Encapsulation, MssLimit, Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy,
-    Port, Route, RouteTarget, Timeouts, Vtep,
+    Admission, Backend, ClientAddress, Echo, Encapsulation, MssLimit, Neighbour, NextHop, OuterDscp, PastLimit, Peer,
+    Policy, Port, Route, RouteTarget, Timeouts, Vtep,
 };
 use weirgate::verdict::Verdict;
 use weirgate::wire::Dscp;
@@ -130,6 +130,15 @@ pub(crate) fn admission(raw: &types::Description) -> Result<Admission, Problem> 
             other => return Err(choice("past_limit", other)),
         },
     })
+}
+
+pub(crate) fn echo(raw: &types::Description) -> Result<Echo, Problem> {
+    let services = match raw.echo_services {
+        0 => false,
+        1 => true,
+        other => return Err(choice("echo_services", other)),
+    };
+    Ok(Echo { services, per_second: raw.echoes_per_second })
 }
 
 pub(crate) fn neighbour(raw: &types::Neighbour) -> Result<Neighbour, Problem> {

@@ -364,6 +364,8 @@ pub struct Description {
     pub half_open_per_client: u32,
     /// The most new flows in a second in each worker; 0 for no limit.
     pub new_flows_per_second: u32,
+    /// The most pings that each worker answers in a second; 0 for no limit.
+    pub echoes_per_second: u32,
     /// How far TCP's segment sizes are lowered: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or to a number of bytes.
     pub mss: u16,
     /// What VXLAN's outer headers are marked with: a codepoint, or `WEIRGATE_OUTER_DSCP_COPY`.
@@ -376,8 +378,10 @@ pub struct Description {
     pub vtep_v6: Vtep,
     /// How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
     pub workers: u8,
+    /// Whether pings of services' addresses are answered, but for those that are in `local` or a VTEP's: 0 or 1.
+    pub echo_services: u8,
     /// Not read.
-    pub reserved: u8,
+    pub reserved: [u8; 4],
 }
 
 /// What a worker is made with.

@@ -61,8 +61,8 @@ fn the_layouts_are_those_that_every_language_expects() {
             neighbour_count, subnets, subnet_count, pool, pool_count, masquerade, masquerade_count, non_masquerade,
             non_masquerade_count, local, local_count, selector_seed, generation, vni, timeouts, vxlan_port, overlay_mtu,
             pool_port_first, pool_port_last, masquerade_port_first, masquerade_port_last, node_port_first,
-            node_port_last, half_open_per_client, new_flows_per_second, mss, outer_dscp, past_limit, vtep_v4, vtep_v6,
-            workers, reserved
+            node_port_last, half_open_per_client, new_flows_per_second, echoes_per_second, mss, outer_dscp, past_limit,
+            vtep_v4, vtep_v6, workers, echo_services, reserved
         }
         WorkerConfig "weirgate_worker_config" {
             secret, flows_v4, flows_v6, services, fragment_datagrams, fragment_held_bytes, fragment_wait_ms, id,

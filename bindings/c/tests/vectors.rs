@@ -10,8 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Admission, Backend, ClientAddress, Description, Encapsulation, Gateway, Masquerade, MssLimit, Neighbour, NextHop,
-    OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep, bytes_required, compile,
+    Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, Neighbour,
+    NextHop, OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep, bytes_required,
+    compile,
 };
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate::wire::Dscp;
@@ -72,6 +73,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
                 new_flows_per_second: 2000,
                 past_limit: PastLimit::Place,
             },
+            echo: Echo { services: true, per_second: 50 },
             selector_seed: 42,
             timeouts: Timeouts {
                 tcp_established_seconds: 3600,

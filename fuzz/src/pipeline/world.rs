@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
 use weirgate::snapshot::{
-    Admission, Backend, ClientAddress, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
+    Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
     Neighbour, NextHop, OuterDscp, Peer, Policy, Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep,
     bytes_required, compile,
 };
@@ -215,6 +215,7 @@ fn compiled(moment: u32) -> Aligned {
             selector_seed: 7,
             timeouts: Timeouts::default(),
             admission,
+            echo: Echo { per_second: if is_other { 20 } else { 0 }, ..Echo::default() },
         },
         ports: &[uplink, underlay],
         peers: &peers,

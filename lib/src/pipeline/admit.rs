@@ -5,7 +5,7 @@ use crate::flow::State;
 use crate::time::{Instant, Span};
 use crate::verdict::DropReason;
 
-/// How much of the time that passes a limit on new flows lends in advance.
+/// How much of the time that passes a limit lends in advance.
 const AT_ONCE: Span = Span::from_millis(100);
 
 /// Keeps things apart by a span on average (the virtual scheduling of ITU-T I.371's generic cell rate
@@ -29,6 +29,15 @@ impl Pacer {
     /// One has come; the next is due `apart` later.
     fn come(&mut self, now: Instant, apart: Span) {
         self.next = self.next.max(now) + apart;
+    }
+
+    /// Whether one may come now; it has come then. `apart` of zero for no limit.
+    pub(super) fn take(&mut self, now: Instant, apart: Span) -> bool {
+        let may_come = apart == Span(0) || self.may_come(now);
+        if may_come {
+            self.come(now, apart);
+        }
+        may_come
     }
 }
 
@@ -85,13 +94,7 @@ mod tests {
     fn a_pacer_lends_a_tenth_of_a_second_and_then_keeps_the_pace() {
         for (start, apart) in [(Instant::ZERO, 1_000_000), (Instant::from_secs(77), 1_000_000), (Instant(5), 100)] {
             let mut pacer = Pacer::new();
-            let mut take = |now| {
-                let may = pacer.may_come(now);
-                if may {
-                    pacer.come(now, Span(apart));
-                }
-                may
-            };
+            let mut take = |now| pacer.take(now, Span(apart));
             let at_once = (0..10_000_000).take_while(|_| take(start)).count() as u64;
             assert_eq!(at_once, AT_ONCE.0 / apart + 1);
             // Whatever is refused is not owed.

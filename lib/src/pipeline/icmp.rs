@@ -7,6 +7,7 @@ use super::{Context, Item, Recorder, Step, Way, Wire, admit, bind, error, parts,
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
 use crate::net::{Mac, Protocol, WorkerId};
+use crate::time::Span;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::icmpv4;
 use crate::wire::packet::Transport;
@@ -78,11 +79,12 @@ pub(super) fn echo<A: Wire, R: Recorder>(
 }
 
 /// Whether this is an echo request, or the first part of one, that the gateway answers itself: for one of its
-/// overlay addresses, or from outside for one that stands for pods.
+/// overlay addresses, for a service's, or from outside for one that stands for pods.
 pub(super) fn is_asked<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
     let asked = item.packet.destination;
     let stands_for_pods = || A::masquerade(cx.snapshot).addresses.contains(&asked) && item.way != Way::Overlay;
-    item.packet.transport == Transport::EchoRequest && (A::is_own(cx.snapshot, asked) || stands_for_pods())
+    item.packet.transport == Transport::EchoRequest
+        && (A::is_own(cx.snapshot, asked) || A::is_pinged(cx.snapshot, asked) || stands_for_pods())
 }
 
 /// Answers a ping of the gateway itself, or a part of one, by the way that it came: operators ping.
@@ -91,10 +93,18 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     frame: &mut Frame<'_>,
     item: &Item<A>,
 ) -> Result<Verdict, DropReason> {
-    if item.way == Way::Link && A::is_own(cx.snapshot, item.packet.destination) {
+    let is_inside = A::is_own(cx.snapshot, item.packet.destination);
+    if is_inside && item.way == Way::Link {
         return Err(DropReason::IcmpUnmatched);
     }
     admit::comes_from_pod(cx, item)?;
+    if !item.station.is_unicast() {
+        return Err(DropReason::MartianAddress);
+    }
+    let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
+    if A::has_source_route(ip) {
+        return Err(DropReason::SourceRoute);
+    }
     let way = error::way_back(cx, frame, item)?;
     // What came from a link with a larger MTU may not fit through the tunnel again.
     if item.packet.len > way.mtu() {
@@ -102,8 +112,10 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     }
     // A ping is one, however many parts it comes in.
     let is_later = item.packet.transport == Transport::LaterFragment;
-    if !is_later && !cx.worker.echoes.take() {
-        return Err(DropReason::ErrorRateLimited);
+    let (now, apart) = (cx.worker.now, Span(cx.snapshot.globals.answer_ns.into()));
+    let [inside, others] = &mut cx.worker.echoes;
+    if !is_later && !(if is_inside { inside } else { others }).take(now, apart) {
+        return Err(DropReason::EchoLimit);
     }
     let ip = frame.bytes_mut().get_mut(usize::from(item.at)..).unwrap_or_default();
     A::answer_echo(ip, &item.packet).ok_or(DropReason::Malformed)?;

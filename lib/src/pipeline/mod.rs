@@ -301,6 +301,9 @@ trait Wire: Family {
     /// Makes an echo request its own reply, or a later part of one that of the reply.
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()>;
 
+    /// Whether a parsed packet names the stations that it wants to pass by.
+    fn has_source_route(ip: &[u8]) -> bool;
+
     /// Bytes of the family's IP header without options.
     const HEADER_LEN: usize;
 

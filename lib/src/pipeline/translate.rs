@@ -92,6 +92,10 @@ impl Wire for [u8; 4] {
         Some(())
     }
 
+    fn has_source_route(ip: &[u8]) -> bool {
+        ipv4::Header::parse(ip).is_ok_and(|(header, _)| header.has_source_route())
+    }
+
     fn write_error(ip: &mut [u8], kind: Kind, source: Self, destination: Self) -> Option<()> {
         let (kind, code, rest) = match kind {
             Kind::TimeExceeded => (icmpv4::kind::TIME_EXCEEDED, 0, [0; 4]),
@@ -231,6 +235,11 @@ impl Wire for [u8; 16] {
         header.set_destination(packet.source);
         header.set_hop_limit(OWN_TTL);
         Some(())
+    }
+
+    fn has_source_route(_: &[u8]) -> bool {
+        // Routing headers with segments left are not carried (RFC 5095).
+        false
     }
 
     fn write_error(ip: &mut [u8], kind: Kind, source: Self, destination: Self) -> Option<()> {

@@ -93,7 +93,8 @@ pub struct Worker<'m> {
     /// Counts the datagrams in parts that have been given an identification of the gateway's own.
     part_number: u16,
     pub(super) errors: Budget,
-    pub(super) echoes: Budget,
+    /// For pings that are answered: of overlay addresses, and of all others.
+    pub(super) echoes: [Pacer; 2],
     pub(super) searches: Budget,
     /// For errors that look for their flow's worker.
     pub(super) rounds: Budget,
@@ -225,7 +226,7 @@ impl<'m> Worker<'m> {
             // Receivers may still have parts of datagrams that an earlier process numbered.
             part_number: Stream::new([c, a, d, b]).next() as u16,
             errors: Budget::icmp(),
-            echoes: Budget::icmp(),
+            echoes: [Pacer::new(); 2],
             searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
             rounds: Budget::icmp(),
             new_flows: Pacer::new(),
@@ -325,7 +326,6 @@ impl<'m> Worker<'m> {
     pub(super) fn begin(&mut self, now: Instant) {
         self.now = now;
         self.errors.refill(now);
-        self.echoes.refill(now);
         self.searches.refill(now);
         self.rounds.refill(now);
     }

@@ -99,6 +99,21 @@ fn local<'d>(d: &Description<'d>) -> impl Iterator<Item = IpAddr> + use<'d> {
     local.iter().chain(masquerade.addresses).copied().chain(frontends).chain(vteps.into_iter().flatten())
 }
 
+/// The addresses of services at which pings are answered, in any order and some of them more than once.
+fn answering<'d>(d: &Description<'d>) -> impl Iterator<Item = IpAddr> + use<'d> {
+    let Gateway { local, v4, v6, echo, .. } = d.gateway;
+    let is_hosts = move |address: &IpAddr| {
+        let is_vtep = match *address {
+            IpAddr::V4(address) => v4.is_some_and(|vtep| vtep.public == address),
+            IpAddr::V6(address) => v6.is_some_and(|vtep| vtep.public == address),
+        };
+        is_vtep || local.contains(address)
+    };
+    let services = if echo.services { d.services } else { &[] };
+    let frontends = services.iter().flat_map(|service| service.frontends).map(|frontend| frontend.address);
+    frontends.filter(move |address| !is_hosts(address))
+}
+
 fn slots_of(service: &Service<'_>, v4: bool) -> usize {
     if of_family(service, v4).any(|backend| backend.weight > 0) { service.table_size as usize } else { 0 }
 }
@@ -146,6 +161,8 @@ impl Plan {
             (Section::ExemptV6, ranges_max(exempt.1)),
             (Section::LocalV4, local(d).filter(IpAddr::is_ipv4).count()),
             (Section::LocalV6, local(d).filter(IpAddr::is_ipv6).count()),
+            (Section::EchoV4, answering(d).filter(IpAddr::is_ipv4).count()),
+            (Section::EchoV6, answering(d).filter(IpAddr::is_ipv6).count()),
         ] {
             counts[section as usize] = count;
         }
@@ -168,13 +185,15 @@ impl Plan {
             s if s == Section::Neighbours as usize => sized::<NeighbourRecord>(count),
             s if s == Section::PoolV4 as usize
                 || s == Section::MasqueradeV4 as usize
-                || s == Section::LocalV4 as usize =>
+                || s == Section::LocalV4 as usize
+                || s == Section::EchoV4 as usize =>
             {
                 sized::<[u8; 4]>(count)
             }
             s if s == Section::PoolV6 as usize
                 || s == Section::MasqueradeV6 as usize
-                || s == Section::LocalV6 as usize =>
+                || s == Section::LocalV6 as usize
+                || s == Section::EchoV6 as usize =>
             {
                 sized::<[u8; 16]>(count)
             }
@@ -305,6 +324,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             idle_ticks: idle_ticks(timeouts),
             half_open_per_client: gateway.admission.half_open_per_client,
             new_flow_ns: gateway.admission.new_flow_ns(),
+            answer_ns: gateway.echo.answer_ns(),
             vtep_v4: v4.map_or([0; 4], |vtep| vtep.public.octets()),
             vtep_v6: v6.map_or([0; 16], |vtep| vtep.public.octets()),
             mac_v4: v4.map_or(Mac::ZERO, |vtep| vtep.mac),
@@ -326,7 +346,6 @@ impl<'d, 'm> Writer<'d, 'm> {
             masquerade_ports: PortRange { first: masquerade.ports.0, last: masquerade.ports.1 },
             mss_max: if let MssLimit::Bytes(most) = gateway.mss { most } else { u16::MAX },
             mss_of_path: (gateway.mss == MssLimit::Path).into(),
-            reserved: [0; 4],
             own_v4: if let Some(IpAddr::V4(own)) = own(true) { own.octets() } else { [0; 4] },
             own_v6: if let Some(IpAddr::V6(own)) = own(false) { own.octets() } else { [0; 16] },
         };
@@ -505,13 +524,19 @@ impl<'d, 'm> Writer<'d, 'm> {
         self.addresses(masquerade.addresses, Section::MasqueradeV4, Section::MasqueradeV6)?;
         self.ranges::<RangeV4>(Section::ExemptV4, (0..).zip(masquerade.exempt))?;
         self.ranges::<RangeV6>(Section::ExemptV6, (0..).zip(masquerade.exempt))?;
-        self.local()
+        self.in_order(local(self.d), Section::LocalV4, Section::LocalV6)?;
+        self.in_order(answering(self.d), Section::EchoV4, Section::EchoV6)
     }
 
-    fn local(&mut self) -> Result<(), CompileError> {
-        let (v4, v6) = (self.take::<[u8; 4]>(Section::LocalV4)?, self.take::<[u8; 16]>(Section::LocalV6)?);
+    fn in_order(
+        &mut self,
+        addresses: impl Iterator<Item = IpAddr>,
+        v4: Section,
+        v6: Section,
+    ) -> Result<(), CompileError> {
+        let (v4, v6) = (self.take::<[u8; 4]>(v4)?, self.take::<[u8; 16]>(v6)?);
         let (mut v4_left, mut v6_left) = (v4.iter_mut(), v6.iter_mut());
-        for address in local(self.d) {
+        for address in addresses {
             match address {
                 IpAddr::V4(address) => v4_left.next().map(|place| *place = address.octets()),
                 IpAddr::V6(address) => v6_left.next().map(|place| *place = address.octets()),

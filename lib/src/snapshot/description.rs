@@ -70,6 +70,8 @@ pub struct Gateway<'a> {
     pub timeouts: Timeouts,
     /// How flows may begin.
     pub admission: Admission,
+    /// Pings that the gateway answers itself.
+    pub echo: Echo,
 }
 
 /// How pods' own connections to the outside leave: from addresses that stand for the pods.
@@ -124,11 +126,45 @@ impl Admission {
 
     /// Nanoseconds from one new flow to the next; 0 for no limit.
     pub(super) const fn new_flow_ns(&self) -> u32 {
-        match self.new_flows_per_second {
-            0 => 0,
-            limit if limit > Self::NEW_FLOWS_MAX => 1_000_000_000 / Self::NEW_FLOWS_MAX,
-            limit => 1_000_000_000 / limit,
-        }
+        apart(self.new_flows_per_second, Self::NEW_FLOWS_MAX)
+    }
+}
+
+/// Nanoseconds from one to the next, of so many a second and at the most of `most`; 0 for no limit.
+const fn apart(per_second: u32, most: u32) -> u32 {
+    match per_second {
+        0 => 0,
+        per_second if per_second > most => 1_000_000_000 / most,
+        per_second => 1_000_000_000 / per_second,
+    }
+}
+
+/// Which pings each worker answers itself, beside those of the gateway's overlay addresses and of those
+/// that stand for pods (RFC 1122 §3.2.2.6, RFC 4443 §4.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Echo {
+    /// Those of services' addresses, but for addresses that are the host's as well ([`Gateway::local`], or a
+    /// [`Vtep`]'s): what answers those is the host.
+    pub services: bool,
+    /// The most pings that are answered in a second, with a tenth of that at once; 0 for no limit. Those of
+    /// overlay addresses are counted by themselves, so that a flood from outside leaves nodes theirs.
+    pub per_second: u32,
+}
+
+impl Echo {
+    /// The highest limit; a higher one is this.
+    pub const PER_SECOND_MAX: u32 = 10_000_000;
+
+    /// Nanoseconds from one answer to the next; 0 for no limit.
+    pub(super) const fn answer_ns(&self) -> u32 {
+        apart(self.per_second, Self::PER_SECOND_MAX)
+    }
+}
+
+impl Default for Echo {
+    /// All, a thousand a second.
+    fn default() -> Self {
+        Self { services: true, per_second: 1000 }
     }
 }
 

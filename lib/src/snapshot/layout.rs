@@ -3,7 +3,7 @@
 //! ```text
 //! | Header | Globals | ports | frontends | kept | selectors | backends | slots | hops |
 //!          | overlay ranges v4, v6 | routes v4, v6 | route targets | neighbours | pool v4, v6 | subnets |
-//!          | masquerade v4, v6 | exempt ranges v4, v6 | local v4, v6 |
+//!          | masquerade v4, v6 | exempt ranges v4, v6 | local v4, v6 | echo v4, v6 |
 //! ```
 //!
 //! Records are in the machine's byte order, except addresses and ports, which stay in wire order.
@@ -22,7 +22,7 @@ use crate::wire::Dscp;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 7;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -67,10 +67,13 @@ pub(super) enum Section {
     /// The gateway's own addresses outside the overlay, in order.
     LocalV4,
     LocalV6,
+    /// The addresses of services at which pings are answered, in order.
+    EchoV4,
+    EchoV6,
 }
 
 /// How many sections there are.
-pub(super) const SECTIONS: usize = Section::LocalV6 as usize + 1;
+pub(super) const SECTIONS: usize = Section::EchoV6 as usize + 1;
 
 /// Where a section lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -108,6 +111,8 @@ pub(crate) struct Globals {
     pub(crate) half_open_per_client: u32,
     /// Nanoseconds from one new flow to the next; 0 for no limit.
     pub(crate) new_flow_ns: u32,
+    /// Nanoseconds from one answered ping to the next; 0 for no limit.
+    pub(crate) answer_ns: u32,
     pub(crate) vtep_v4: [u8; 4],
     pub(crate) vtep_v6: [u8; 16],
     pub(crate) mac_v4: Mac,
@@ -127,7 +132,6 @@ pub(crate) struct Globals {
     pub(crate) mss_of_path: u8,
     /// Whether packets for which no flow may begin are placed without state.
     pub(crate) places: u8,
-    pub(super) reserved: [u8; 4],
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],

@@ -9,7 +9,7 @@ mod view;
 
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
-    Admission, Backend, ClientAddress, Description, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
+    Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
     Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep,
 };
 pub(crate) use layout::{BackendRecord, Globals, HopRecord, PortRange, PortRecord, SelectorRecord};

@@ -44,6 +44,8 @@ pub struct Snapshot<'a> {
     exempt_v6: &'a [RangeV6],
     local_v4: &'a [[u8; 4]],
     local_v6: &'a [[u8; 16]],
+    echo_v4: &'a [[u8; 4]],
+    echo_v6: &'a [[u8; 16]],
 }
 
 /// Why bytes are not a snapshot that this version can read.
@@ -111,6 +113,8 @@ impl<'a> Snapshot<'a> {
             exempt_v6: sections.get(Section::ExemptV6)?,
             local_v4: sections.get(Section::LocalV4)?,
             local_v6: sections.get(Section::LocalV6)?,
+            echo_v4: sections.get(Section::EchoV4)?,
+            echo_v6: sections.get(Section::EchoV6)?,
         })
     }
 
@@ -218,6 +222,8 @@ pub(crate) trait Family: Address {
     /// Whether an address is one of the gateway's own outside the overlay: of its links, of its services,
     /// or one that stands for pods.
     fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool;
+    /// Whether an address is a service's at which pings are answered.
+    fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// Whether an address is in one of the gateway's own overlay subnets.
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// The address in sixteen bytes, IPv4 in mapped form.
@@ -260,6 +266,10 @@ impl Family for [u8; 4] {
 
     fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool {
         snapshot.local_v4.binary_search(&address).is_ok()
+    }
+
+    fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool {
+        snapshot.echo_v4.binary_search(&address).is_ok()
     }
 
     #[inline]
@@ -314,6 +324,10 @@ impl Family for [u8; 16] {
 
     fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool {
         snapshot.local_v6.binary_search(&address).is_ok()
+    }
+
+    fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool {
+        snapshot.echo_v6.binary_search(&address).is_ok()
     }
 
     #[inline]

@@ -88,18 +88,35 @@ impl<'a> Header<'a> {
     /// # Errors
     /// [`ParseError::BadLength`] with the length of one that does not.
     pub fn check_options(&self) -> Result<(), ParseError> {
+        self.each_option().try_for_each(|option| option.map(|_| ()))
+    }
+
+    /// The options up to the end of their list, each from its kind on. One that does not end inside it is the
+    /// last, and an error.
+    fn each_option(&self) -> impl Iterator<Item = Result<&'a [u8], ParseError>> + use<'a> {
         let mut rest = self.options;
-        loop {
-            rest = match rest {
-                [] | [option::END, ..] => return Ok(()),
-                [option::NONE, rest @ ..] => rest,
-                [_, len, ..] => match rest.get(usize::from(*len)..).filter(|_| *len >= 2) {
-                    Some(rest) => rest,
-                    None => return Err(ParseError::length(Layer::Ipv4, usize::from(*len))),
-                },
-                [_] => return Err(ParseError::length(Layer::Ipv4, 1)),
-            }
-        }
+        core::iter::from_fn(move || {
+            let (least, len) = match *rest {
+                [] | [option::END, ..] => return None,
+                [option::NONE, ..] => (1, 1),
+                [_, len, ..] => (2, usize::from(len)),
+                [_] => (2, 1),
+            };
+            let (option, behind) = match rest.split_at_checked(len) {
+                Some((option, behind)) if len >= least => (Ok(option), behind),
+                _ => (Err(ParseError::length(Layer::Ipv4, len)), Default::default()),
+            };
+            rest = behind;
+            Some(option)
+        })
+    }
+
+    /// Whether an option names the stations that the datagram wants to pass by, loosely or strictly (RFC 791
+    /// §3.1).
+    #[must_use]
+    pub fn has_source_route(&self) -> bool {
+        let is_route = |kind: &u8| matches!(*kind, option::LOOSE_SOURCE_ROUTE | option::STRICT_SOURCE_ROUTE);
+        self.each_option().any(|option| option.is_ok_and(|option| option.first().is_some_and(is_route)))
     }
 
     /// The type of service: six bits of differentiated services code point, two of [`Ecn`].
@@ -455,6 +472,10 @@ mod option {
     pub(super) const END: u8 = 0;
     /// One byte of nothing.
     pub(super) const NONE: u8 = 1;
+    /// Stations to pass by, with others between them.
+    pub(super) const LOOSE_SOURCE_ROUTE: u8 = 131;
+    /// Stations to pass by, and no others.
+    pub(super) const STRICT_SOURCE_ROUTE: u8 = 137;
 }
 
 #[cfg(test)]

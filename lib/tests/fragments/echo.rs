@@ -134,11 +134,21 @@ fn in_order(gateway: &mut Gateway, node: Option<usize>, cut: &[Vec<u8>], order: 
 fn rfc1122_s3_2_2_6_pings_of_the_gateway_itself_are_answered_in_parts() {
     let [out, out_v6]: [IpAddr; 2] = [OUT, OUT_V6].map(|text| text.parse().unwrap());
     let [own, own_v6]: [IpAddr; 2] = ["10.77.200.0", "fd77:0:0:200::2"].map(|text| text.parse().unwrap());
+    let [service, service_v6] = [IpAddr::from(world::EXTERNAL), world::EXTERNAL_V6.into()];
     let [v4, v6] = pings();
-    for (ping, node, own) in [(&v4, Some(0), own), (&v6, Some(0), own_v6), (&v4, None, out), (&v6, None, out_v6)] {
+    for (ping, node, own) in [
+        (&v4, Some(0), own),
+        (&v6, Some(0), own_v6),
+        (&v4, None, out),
+        (&v6, None, out_v6),
+        (&v4, Some(0), service),
+        (&v6, Some(0), service_v6),
+        (&v4, None, service),
+        (&v6, None, service_v6),
+    ] {
         let source = if node.is_some() { ping.source } else { ping.destination };
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1], [0, 2, 1], [1, 0, 2]] {
-            let mut gateway = masquerading(1).gateway();
+            let mut gateway = masquerading(1).with_external().gateway();
             let ping = Packet { source, destination: (own, 0).into(), ttl: 3, ..ping.clone() };
             let cut = parts(&ping.bytes(), 77, [1376, 1376]);
             let (answer, _) = reassembled(&in_order(&mut gateway, node, &cut, order)).expect("all of it");

@@ -362,6 +362,16 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
         "w.toml:33:14: policy.outer_dscp: 64 is not \"copy\" or a whole number from 0 to 63; use one such as \"copy\"",
     ),
     (
+        "[[service]]\nname = \"web\"",
+        "[policy]\necho = true\n[[service]]\nname = \"web\"",
+        "w.toml:33:8: policy.echo: true is not \"on\" or \"off\"; use one such as \"on\"",
+    ),
+    (
+        "[[service]]\nname = \"web\"",
+        "[policy]\necho_per_second = 10000001\n[[service]]\nname = \"web\"",
+        "w.toml:33:19: policy.echo_per_second: 10000001 is not a whole number from 0 to 10000000; use one such as 1000",
+    ),
+    (
         "port = 80\n",
         "port = 80\ndscp = 64\n",
         "w.toml:36:8: service[0].dscp: 64 is not a whole number from 0 to 63; use one such as 46",

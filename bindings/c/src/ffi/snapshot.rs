@@ -102,6 +102,7 @@ impl<'a> Owned<'a> {
             selector_seed: raw.selector_seed,
             timeouts: convert::timeouts(&raw.timeouts),
             admission: convert::admission(raw)?,
+            echo: convert::echo(raw)?,
         };
         // SAFETY: the caller vouches for every array.
         unsafe {
@@ -215,13 +216,15 @@ pub unsafe extern "C" fn weirgate_description_defaults(description: *mut Descrip
             node_port_last: snapshot::NODE_PORTS.1,
             half_open_per_client: snapshot::Admission::default().half_open_per_client,
             new_flows_per_second: snapshot::Admission::default().new_flows_per_second,
+            echoes_per_second: snapshot::Echo::default().per_second,
             mss: types::WEIRGATE_MSS_OFF,
             outer_dscp: 0,
             past_limit: types::WEIRGATE_PAST_LIMIT_DROP,
             vtep_v4: types::Vtep::default(),
             vtep_v6: types::Vtep::default(),
             workers: 1,
-            reserved: 0,
+            echo_services: snapshot::Echo::default().services.into(),
+            reserved: [0; 4],
         });
         Ok(())
     })())

@@ -180,6 +180,9 @@ static void descriptions(void) {
     description.past_limit = 2;
     refused(&description, WEIRGATE_STATUS_FLAG, "past_limit is 2");
     AFRESH();
+    description.echo_services = 2;
+    refused(&description, WEIRGATE_STATUS_FLAG, "echo_services is 2");
+    AFRESH();
     description.mss = 535;
     refused(&description, WEIRGATE_STATUS_MSS_TOO_SMALL, "535");
     AFRESH();

@@ -90,6 +90,8 @@ void world_describe(weirgate_description *description) {
     description->outer_dscp = WEIRGATE_OUTER_DSCP_COPY;
     description->half_open_per_client = 100;
     description->new_flows_per_second = 2000;
+    description->echoes_per_second = 50;
+    description->echo_services = 1;
     description->past_limit = WEIRGATE_PAST_LIMIT_PLACE;
 
     masquerade[0] = address("198.51.100.20");
