@@ -16,7 +16,7 @@ use weirgate_appliance::control::netlink::Kernel;
 
 mod namespace;
 
-use namespace::{inside_namespace, ip};
+use namespace::{Network, ip};
 
 const CONFIG: &str = r#"
 [uplink]
@@ -103,9 +103,7 @@ fn generation(control: &Control) -> u32 {
 
 #[test]
 fn what_the_kernel_learns_is_published_and_a_storm_is_gathered() {
-    if !inside_namespace("what_the_kernel_learns_is_published_and_a_storm_is_gathered") {
-        return;
-    }
+    let _network = Network::new();
     with_control(async |control, _| {
         assert_eq!(generation(control), 1);
         ip("neighbour replace 10.99.0.11 lladdr 02:00:00:00:00:0b dev un0 nud permanent");
@@ -135,9 +133,7 @@ fn what_the_kernel_learns_is_published_and_a_storm_is_gathered() {
 
 #[test]
 fn steering_follows_the_uplink_s_addresses() {
-    if !inside_namespace("steering_follows_the_uplink_s_addresses") {
-        return;
-    }
+    let _network = Network::new();
     with_control(async |control, notes| {
         let listens = |address: &str| {
             let address: IpAddr = address.parse().expect("an address");
@@ -163,9 +159,7 @@ fn steering_follows_the_uplink_s_addresses() {
 
 #[test]
 fn peers_and_what_workers_miss_are_asked_for() {
-    if !inside_namespace("peers_and_what_workers_miss_are_asked_for") {
-        return;
-    }
+    let _network = Network::new();
     with_control(async |_, notes| {
         let asked = |address: &str| {
             let listed = Command::new("ip").args(["neighbour", "show", address]).output().expect("ip starts");

@@ -1,5 +1,4 @@
-//! Following the kernel, in a network namespace of the test's own. Needs root: each test starts
-//! itself again under `unshare --net`, and the namespace ends with that process.
+//! Following the kernel, in a network namespace of each test's own. Needs root.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +11,7 @@ use weirgate_appliance::control::netlink::{Effect, Kernel, KernelError, Model, R
 
 mod namespace;
 
-use namespace::{Namespace, inside_namespace, ip};
+use namespace::{Network, ip};
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("the test writes addresses")
@@ -97,9 +96,7 @@ fn world() {
 
 #[test]
 fn routes_and_ways_are_followed_as_they_change() {
-    if !inside_namespace("routes_and_ways_are_followed_as_they_change") {
-        return;
-    }
+    let _network = Network::new();
     world();
     with_kernel(&["10.99.0.11", "10.98.0.12", "fd99::11", "10.97.0.1"], async |mut follower| {
         let (uplink, underlay) = (PortId(0), PortId(1));
@@ -149,9 +146,7 @@ fn routes_and_ways_are_followed_as_they_change() {
 
 #[test]
 fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
-    if !inside_namespace("routes_that_lead_through_no_port_stand_before_shorter_prefixes") {
-        return;
-    }
+    let _network = Network::new();
     world();
     // Without IPv6 nothing but the link's own messages tells of routes that come and go with it.
     std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a setting");
@@ -208,16 +203,14 @@ fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
 
 #[test]
 fn neighbours_are_followed_and_resolved_on_request() {
-    if !inside_namespace("neighbours_are_followed_and_resolved_on_request") {
-        return;
-    }
+    let network = Network::new();
     world();
     ip("address add fd00::1/64 dev up0 nodad");
-    let far = Namespace::new();
-    ip(&format!("link set up1 netns {}", far.0.id()));
-    far.ip("link set up1 up");
-    far.ip("address add 192.0.2.7/24 dev up1");
-    far.ip("address add fd00::7/64 dev up1 nodad");
+    ip(&format!("link set up1 netns {}", network.namespaces.name("far")));
+    network.namespaces.shell(
+        "far",
+        "ip link set up1 up; ip address add 192.0.2.7/24 dev up1; ip address add fd00::7/64 dev up1 nodad",
+    );
     with_kernel(&[], async |mut follower| {
         let station = |text: &'static str| move |m: &Model| m.station(PortId(0), address(text));
         let known = Station::Known(Mac([2, 0, 0, 0, 0, 9]));
@@ -247,9 +240,7 @@ fn neighbours_are_followed_and_resolved_on_request() {
 
 #[test]
 fn changes_of_the_ports_are_followed() {
-    if !inside_namespace("changes_of_the_ports_are_followed") {
-        return;
-    }
+    let _network = Network::new();
     world();
     with_kernel(&[], async |mut follower| {
         let addresses = |m: &Model, port: usize| m.ports[port].addresses.clone();

@@ -1,68 +1,25 @@
-//! Network namespaces without names: each ends with the process that made it.
-//!
-//! A test starts itself again under `unshare --net`, which needs root.
+//! A network namespace for one test, and another for the station at the far end.
 
-#![allow(dead_code, unreachable_pub)] // Each test file uses some of it.
+use std::process::Command;
 
-use std::process::{Child, Command};
-use std::time::Duration;
-use std::{env, fs, thread};
+use weirgate_world::{Entered, Namespaces};
 
-const INSIDE: &str = "WEIRGATE_TEST_IN_NAMESPACE";
-
-/// Runs this test again inside a fresh namespace; returns whether this is that inner run.
-pub fn inside_namespace(test: &str) -> bool {
-    if env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let output = Command::new("unshare")
-        .arg("--net")
-        .arg(env::current_exe().expect("the test's own file is known"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare of util-linux starts");
-    assert!(
-        output.status.success(),
-        "in a fresh network namespace (this test needs root):\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
+/// The namespaces `host`, which the calling thread is in until this is dropped, and `far`.
+pub(crate) struct Network {
+    // The order matters: who is still in a namespace ends with it.
+    _entered: Entered,
+    #[allow(dead_code, reason = "not every test has a far end")]
+    pub(crate) namespaces: Namespaces,
 }
 
-pub fn ip(command: &str) {
+impl Network {
+    pub(crate) fn new() -> Self {
+        let namespaces = Namespaces::new(&["host", "far"], |_| Vec::new()).unwrap_or_else(|error| panic!("{error}"));
+        Self { _entered: namespaces.enter("host"), namespaces }
+    }
+}
+
+pub(crate) fn ip(command: &str) {
     let output = Command::new("ip").args(command.split(' ')).output().expect("ip of iproute2 starts");
     assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A second namespace, for the station at the far end. It ends with its process.
-pub struct Namespace(pub Child);
-
-impl Namespace {
-    pub fn new() -> Self {
-        let child = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().expect("unshare starts");
-        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
-        while namespace(&child.id().to_string()) == namespace("self") {
-            thread::sleep(Duration::from_millis(5));
-        }
-        Self(child)
-    }
-
-    pub fn ip(&self, command: &str) {
-        let process = self.0.id().to_string();
-        let output = Command::new("nsenter")
-            .args(["--net", "-t", &process, "ip"])
-            .args(command.split(' '))
-            .output()
-            .expect("nsenter of util-linux starts");
-        assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -3,37 +3,33 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use weirgate_world::{Entered, Namespaces};
 
 use crate::frames::Receiver;
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
-const NAMES: [&str; 3] = ["client", "gateway", "server"];
-
 pub(crate) struct Link {
-    prefix: String,
     pub(crate) client: Tap,
     /// What the gateway's kernel sees on g0.
     kernel: Tap,
     pub(crate) server: Tap,
-    _reaper: Reaper,
+    // The order matters: who is still in a namespace ends with it.
+    _entered: Entered,
+    pub(crate) namespaces: Namespaces,
 }
 
 impl Link {
     /// With `queues` queues on every interface.
     pub(crate) fn new(queues: u32) -> Self {
-        // SAFETY: geteuid has no preconditions.
-        assert_eq!(unsafe { libc::geteuid() }, 0, "these tests make network namespaces: run them as root");
-        let prefix = format!("wgx{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let reaper = Reaper::start(&prefix);
-        let of = |name: &str| format!("{prefix}-{name}");
-        let [client, gateway, server] = NAMES.map(of);
+        let namespaces = Namespaces::new(&["client", "gateway", "server"], |prefix| vec![object(prefix)]);
+        let namespaces = namespaces.unwrap_or_else(|error| panic!("{error}"));
+        let [client, gateway, server] = ["client", "gateway", "server"].map(|name| namespaces.name(name));
         for namespace in [&client, &gateway, &server] {
-            sh(&format!("ip netns add {namespace} && ip -n {namespace} link set lo up"));
+            sh(&format!("ip -n {namespace} link set lo up"));
         }
         for (outer, outside, inner, addresses) in [
             (&client, "c0", "g0", ["10.1.0.2/24 10.1.0.1/24", "2001:db8:1::2/64 2001:db8:1::1/64"]),
@@ -53,26 +49,13 @@ impl Link {
                 sh(&format!("ip -n {namespace} link set {interface} up"));
             }
         }
-        let link = Self {
-            client: Tap::open(&client, "c0"),
-            kernel: Tap::open(&gateway, "g0"),
-            server: Tap::open(&server, "s0"),
-            prefix,
-            _reaper: reaper,
-        };
-        enter(&gateway);
-        link
-    }
-
-    pub(crate) fn namespace(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
-    }
-
-    /// Runs a script in a namespace, which must succeed.
-    pub(crate) fn shell(&self, name: &str, script: &str) {
-        let namespace = self.namespace(name);
-        let output = Command::new("ip").args(["netns", "exec", &namespace, "sh", "-ec", script]).output().unwrap();
-        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        Self {
+            client: Tap::open(&namespaces, "client", "c0"),
+            kernel: Tap::open(&namespaces, "gateway", "g0"),
+            server: Tap::open(&namespaces, "server", "s0"),
+            _entered: namespaces.enter("gateway"),
+            namespaces,
+        }
     }
 
     /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or both; when
@@ -117,13 +100,12 @@ impl Link {
 
     /// How many of the gateway's interfaces have an XDP program.
     pub(crate) fn programs(&self) -> usize {
-        let output = Command::new("ip").args(["-n", &self.namespace("gateway"), "link"]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).matches("prog/xdp").count()
+        self.namespaces.shell("gateway", "ip link").matches("prog/xdp").count()
     }
 
     /// Compiles a program that is not ours, and says where its object file is.
     pub(crate) fn foreign_program(&self) -> String {
-        let path = format!("/tmp/{}.o", self.prefix);
+        let path = object(self.namespaces.prefix()).display().to_string();
         let source = r#"__attribute__((section("xdp"), used)) int other(void *context) { return 2; }
                         char name[] __attribute__((section("license"), used)) = "MIT";"#;
         sh(&format!("printf '%s' '{source}' | clang -target bpf -O2 -g -c -x c - -o {path}"));
@@ -140,35 +122,9 @@ fn untagged(frame: &[u8]) -> Vec<u8> {
     seen
 }
 
-/// Removes the namespaces and the file when this process lets go of it, in whatever way: a shell that
-/// ignores signals waits for the end of a pipe.
-struct Reaper {
-    child: Child,
-    input: Option<ChildStdin>,
-}
-
-impl Reaper {
-    fn start(prefix: &str) -> Self {
-        let names = NAMES.map(|name| format!("{prefix}-{name}")).join(" ");
-        let removal = format!("for n in {names}; do ip netns del $n; done; rm -f /tmp/{prefix}.o");
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("trap '' HUP INT TERM; read -r word; {removal}")])
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take();
-        Self { child, input }
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.child.wait();
-    }
+/// Where a program that is not ours lies.
+fn object(prefix: &str) -> PathBuf {
+    format!("/tmp/{prefix}.o").into()
 }
 
 fn sh(script: &str) {
@@ -176,28 +132,12 @@ fn sh(script: &str) {
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Moves the calling thread into a namespace.
-pub(crate) fn enter(namespace: &str) {
-    let file = File::open(format!("/run/netns/{namespace}")).unwrap();
-    // SAFETY: setns takes a descriptor, which lives until the call returns.
-    let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-}
-
 /// A raw socket on one interface: sends frames, and sees those that the kernel gets there.
 pub(crate) struct Tap(File);
 
 impl Tap {
-    fn open(namespace: &str, interface: &str) -> Self {
-        std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    enter(namespace);
-                    Self::here(interface)
-                })
-                .join()
-                .unwrap()
-        })
+    fn open(namespaces: &Namespaces, namespace: &str, interface: &str) -> Self {
+        namespaces.inside(namespace, || Self::here(interface))
     }
 
     fn here(interface: &str) -> Self {

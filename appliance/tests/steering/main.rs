@@ -113,17 +113,12 @@ fn each_frame_goes_where_it_belongs_in_generic_mode() {
 fn the_hosts_own_ping_and_tcp_work_beside_the_gateway() {
     let link = Link::new(1);
     let gateway = Gateway::start(Attach::Best).unwrap();
-    link.shell("client", "ping -c 3 -i 0.2 -W 1 10.1.0.1");
-    link.shell("client", "ping -c 3 -i 0.2 -W 1 2001:db8:1::1");
+    link.namespaces.shell("client", "ping -c 3 -i 0.2 -W 1 10.1.0.1");
+    link.namespaces.shell("client", "ping -c 3 -i 0.2 -W 1 2001:db8:1::1");
     let listener = std::net::TcpListener::bind("10.1.0.1:22").unwrap();
-    let client = std::thread::spawn({
-        let namespace = link.namespace("client");
-        move || {
-            link::enter(&namespace);
-            std::net::TcpStream::connect_timeout(&"10.1.0.1:22".parse().unwrap(), Duration::from_secs(2)).map(drop)
-        }
-    });
-    client.join().unwrap().unwrap();
+    let server = "10.1.0.1:22".parse().unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&server, Duration::from_secs(2)).map(drop);
+    link.namespaces.inside("client", connect).unwrap();
     drop(listener);
     gateway.stop();
 }
@@ -237,7 +232,7 @@ fn detach_removes_what_is_ours_and_says_so() {
 fn a_foreign_program_is_a_refusal_and_stays() {
     let link = Link::new(1);
     let object = link.foreign_program();
-    link.shell("gateway", &format!("ip link set g1 xdp obj {object} sec xdp"));
+    link.namespaces.shell("gateway", &format!("ip link set g1 xdp obj {object} sec xdp"));
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(&refusal, StartError::ForeignProgram { name, .. } if name == "g1"), "{refusal}");
     assert!(xdp::detach(None).unwrap().is_empty());
@@ -257,13 +252,13 @@ fn an_occupied_queue_is_a_refusal_that_disturbs_nobody() {
 #[test]
 fn an_mtu_that_does_not_fit_is_a_refusal() {
     let link = Link::new(1);
-    link.shell("gateway", "ip link set g1 mtu 9000");
+    link.namespaces.shell("gateway", "ip link set g1 mtu 9000");
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(&refusal, StartError::MtuTooLarge { name, mtu: 9000, .. } if name == "g1"), "{refusal}");
     assert_eq!(link.programs(), 0);
     // The one it names fits.
     let StartError::MtuTooLarge { largest, .. } = refusal else { unreachable!() };
-    link.shell("gateway", &format!("ip link set g1 mtu {largest}"));
+    link.namespaces.shell("gateway", &format!("ip link set g1 mtu {largest}"));
     Gateway::start(Attach::Generic).unwrap().stop();
 }
 
@@ -282,7 +277,7 @@ fn missing_interfaces_and_queues_are_refusals() {
 fn an_interface_that_vanishes_ends_no_worker() {
     let link = Link::new(1);
     let gateway = Gateway::start(Attach::Best).unwrap();
-    link.shell("gateway", "ip link del g1");
+    link.namespaces.shell("gateway", "ip link del g1");
     let service = cases().into_iter().find(|case| case.receiver == Receiver::Ring).unwrap().frame;
     for _ in 0..1000 {
         link.client.send(&service);
@@ -305,7 +300,7 @@ fn ports_that_go_down_and_up_again_forward_at_once_and_send_nothing_stale() {
     let workers = &gateway.workers;
     let ours: Vec<_> = cases().into_iter().filter(|case| case.receiver == Receiver::Ring).collect();
     check(&link, &ours);
-    link.shell("gateway", "ip link set g1 down");
+    link.namespaces.shell("gateway", "ip link set g1 down");
     let received = || workers.stats()[0].ports[0].received_frames.load(Relaxed);
     let (before, sent) = (received(), u64::from(3 * PLAN.ring));
     let stale: Vec<_> = (0..sent as u16).map(|port| frames::udp_v4(10_000 + port, 53)).collect();
@@ -314,7 +309,7 @@ fn ports_that_go_down_and_up_again_forward_at_once_and_send_nothing_stale() {
         std::thread::sleep(Duration::from_millis(2));
     }
     until("the worker takes all frames", || received() - before == sent);
-    link.shell("gateway", "ip link set g1 up; ip link set g0 down; ip link set g0 up");
+    link.namespaces.shell("gateway", "ip link set g1 up; ip link set g0 down; ip link set g0 up");
     // What waited in the ring comes before what is sent now.
     let mut first = udp_until_it_arrives(&link);
     first.retain(|frame| stale.iter().any(|stale| stale[12..] == frame[12..]));
@@ -348,8 +343,8 @@ fn frames_too_large_for_the_rings_since_the_mtu_was_raised_are_counted() {
     for attach in [Attach::Best, Attach::Generic] {
         let link = Link::new(1);
         let gateway = Gateway::start(attach).unwrap();
-        link.shell("client", "ip link set c0 mtu 3000");
-        link.shell("gateway", "ip link set g0 mtu 3000");
+        link.namespaces.shell("client", "ip link set c0 mtu 3000");
+        link.namespaces.shell("gateway", "ip link set g0 mtu 3000");
         let mut large = frames::udp_v4(10_000, 53);
         large.resize(2800, 0);
         for _ in 0..10 {
@@ -503,7 +498,7 @@ fn is_capable(capability: u32) -> bool {
 /// Runs one test of this file again, in the gateway's namespace, as the last thing that `prefix` does.
 fn run_again(link: &Link, prefix: &[&str], test: &str) {
     let output = Command::new("ip")
-        .args(["netns", "exec", &link.namespace("gateway")])
+        .args(["netns", "exec", &link.namespaces.name("gateway")])
         .args(prefix)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])

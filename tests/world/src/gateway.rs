@@ -22,7 +22,7 @@ impl World {
     /// Where a gateway with this world's configuration keeps its flow tables. Made by the gateway.
     #[must_use]
     pub fn flow_tables(&self) -> PathBuf {
-        Path::new("/dev/shm").join(&self.prefix)
+        crate::shared_memory(self.namespaces.prefix())
     }
 
     /// A configuration file for a gateway of this world: services `web` (TCP), `dns` and `echo` (UDP) over all pods.

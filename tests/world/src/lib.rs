@@ -24,6 +24,7 @@ mod capture;
 mod error;
 mod gateway;
 mod kernel;
+mod namespaces;
 mod netns;
 mod pods;
 mod topology;
@@ -33,6 +34,7 @@ pub use capture::{Capture, ChecksumReport, check_checksums};
 pub use error::WorldError;
 pub use gateway::Gateway;
 pub use kernel::KernelGateway;
+pub use namespaces::{Entered, Namespaces};
 pub use netns::{Process, Waited};
 pub use topology::{
     CLIENT_V4, CLIENT_V6, ECHO_NODE_PORT, EXTERNAL_V4, EXTERNAL_V6, GATEWAY_V4, GATEWAY_V6, GATEWAY_VTEP_MAC,
@@ -43,7 +45,6 @@ pub use topology::{DNS_NODE_PORT, NODES, Node, POD_SUFFIXES, UNDERLAY_V6};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How peers are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,15 +124,12 @@ impl Host {
 /// A world. Dropping it ends every process in it and removes its namespaces and files.
 #[derive(Debug)]
 pub struct World {
-    pub(crate) prefix: String,
     directory: PathBuf,
     options: Options,
-    // The order matters: the reaper has removed everything before the next world may begin.
-    reaper: netns::Reaper,
+    // The order matters: everything has been removed before the next world may begin.
+    namespaces: Namespaces,
     _turn: fs::File,
 }
-
-static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 impl World {
     /// Builds a world, after waiting for other worlds on this machine to end.
@@ -139,22 +137,12 @@ impl World {
     /// # Errors
     /// [`WorldError::NotRoot`], or the first command that failed with what it printed.
     pub fn new(options: Options) -> Result<Self, WorldError> {
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        if unsafe { libc::geteuid() } != 0 {
-            return Err(WorldError::NotRoot);
-        }
         let turn = netns::wait_for_turn()?;
-        let prefix = format!("wg{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let directory = PathBuf::from(format!("/tmp/{prefix}"));
-        let namespaces: Vec<String> = Host::all().iter().map(|host| format!("{prefix}-{}", host.name())).collect();
-        let shared = Path::new("/dev/shm").join(&prefix);
-        let reaper = netns::Reaper::start(&namespaces, &[&directory, &shared])?;
-        let world = Self { prefix, directory, options, reaper, _turn: turn };
+        let names: Vec<String> = Host::all().into_iter().map(Host::name).collect();
+        let namespaces = Namespaces::new(&names, |prefix| vec![directory(prefix), shared_memory(prefix)])?;
+        let world = Self { directory: directory(namespaces.prefix()), options, namespaces, _turn: turn };
         fs::create_dir_all(&world.directory)
             .map_err(|error| WorldError::io(&format!("cannot create {}", world.directory.display()), &error))?;
-        for namespace in &namespaces {
-            netns::check(Command::new("ip").args(["netns", "add", namespace]))?;
-        }
         topology::build(&world)?;
         if world.options.servers {
             pods::start(&world)?;
@@ -177,7 +165,7 @@ impl World {
     /// The name of a machine's network namespace.
     #[must_use]
     pub fn namespace(&self, host: Host) -> String {
-        format!("{}-{}", self.prefix, host.name())
+        self.namespaces.name(&host.name())
     }
 
     /// The gateway's interface towards the client.
@@ -189,9 +177,7 @@ impl World {
     /// A command that will run on `host`; the process it starts is the command itself, not a wrapper.
     #[must_use]
     pub fn command(&self, host: Host, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace(host), program]);
-        command
+        self.namespaces.command(&host.name(), program)
     }
 
     /// Runs a command on `host` to its end and returns what it printed and how it ended.
@@ -199,8 +185,7 @@ impl World {
     /// # Panics
     /// When it cannot be started at all.
     pub fn run(&self, host: Host, arguments: &[&str]) -> Output {
-        let (program, rest) = arguments.split_first().expect("a command has a name");
-        self.command(host, program).args(rest).output().expect("ip can be started")
+        self.namespaces.run(&host.name(), arguments)
     }
 
     /// Runs a shell script on `host` and returns what it printed.
@@ -208,16 +193,7 @@ impl World {
     /// # Panics
     /// When it fails, with its output.
     pub fn shell(&self, host: Host, script: &str) -> String {
-        let output = self.run(host, &["sh", "-ec", script]);
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "on {}: {script}\n{}\n{stdout}{}",
-            host.name(),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        stdout
+        self.namespaces.shell(&host.name(), script)
     }
 
     /// Starts a command on `host`; it ends when the result is dropped.
@@ -236,14 +212,7 @@ impl World {
     /// # Panics
     /// When the namespace cannot be entered, and when `work` panics.
     pub fn inside<T: Send>(&self, host: Host, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.namespace(host));
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                netns::enter(&path).unwrap_or_else(|error| panic!("cannot enter {path}: {error}"));
-                work()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        self.namespaces.inside(&host.name(), work)
     }
 
     /// Starts a capture on an interface of `host`; `filter` is tcpdump's expression, empty for everything.
@@ -259,9 +228,17 @@ impl World {
 
     /// Leaves the world up when this process ends, and returns the shell command that removes it.
     #[must_use]
-    pub fn keep(mut self) -> String {
-        let removal = self.reaper.removal_command();
-        self.reaper.dismiss();
-        removal
+    pub fn keep(self) -> String {
+        self.namespaces.keep()
     }
+}
+
+/// Where a world's files lie.
+fn directory(prefix: &str) -> PathBuf {
+    Path::new("/tmp").join(prefix)
+}
+
+/// Where its gateways' flow tables lie.
+fn shared_memory(prefix: &str) -> PathBuf {
+    Path::new("/dev/shm").join(prefix)
 }
