@@ -101,7 +101,7 @@ fn forwarding_of_every_kind_allocates_nothing() {
         .worker
         .flows_v4()
         .iter()
-        .map(|(entry, _)| {
+        .map(|entry| {
             let (from, to) = (entry.reply.source, entry.reply.destination);
             let ports = [entry.reply.source_port, entry.reply.destination_port].map(u16::from_be_bytes);
             let body = match entry.protocol {

@@ -214,7 +214,9 @@ fn every_recorded_frame_is_rebuilt_but_for_source_port_and_checksum() {
             buffer[HEADROOM_MAX..].copy_from_slice(&received);
             let mut frame = Frame::new(&mut buffer, HEADROOM_MAX, received.len(), PortId(0)).unwrap();
             let passage = Passage { entropy: 0x1234_5678_9abc_def0, identification, tos: ecn as u8 };
-            headers.encapsulate(&mut frame, ethernet::HEADER_LEN, passage).expect("room for the headers");
+            headers
+                .encapsulate(&mut frame, ethernet::HEADER_LEN, inner.len() as u16, passage)
+                .expect("room for the headers");
 
             let rebuilt = Recorded::read(frame.bytes(), overlay.port).expect("a frame of VXLAN");
             let (_, ip) = ethernet::Header::parse(frame.bytes()).unwrap();

@@ -143,7 +143,7 @@ impl<A: Family> Bench<A> {
             let lens = [self.write_request(0, &request, &client, ACK)];
             assert_eq!(self.run(UPLINK, &lens).1, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
         }
-        self.flows = A::table(&self.worker).iter().map(|(entry, _)| (entry.original, entry.reply)).collect();
+        self.flows = A::table(&self.worker).iter().map(|entry| (entry.original, entry.reply)).collect();
         assert_eq!(self.flows.len(), flows as usize);
     }
 

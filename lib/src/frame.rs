@@ -158,6 +158,18 @@ impl<'a> Frame<'a> {
         fits
     }
 
+    /// Makes the frame `room` bytes of undefined content and behind them `len` of those that begin `at` bytes
+    /// into it now, and gives them all. `None`, and nothing changed, where the buffer is shorter.
+    #[must_use]
+    #[inline]
+    pub fn rebuild(&mut self, at: usize, len: usize, room: usize) -> Option<&mut [u8]> {
+        let packet = self.start.checked_add(at)?;
+        let (start, end) = (packet.checked_sub(room)?, packet.checked_add(len)?);
+        let bytes = self.buffer.get_mut(start..end)?;
+        (self.start, self.end) = (start, end);
+        Some(bytes)
+    }
+
     /// Sets the length by moving the end. `false`, and nothing changed, where the buffer is shorter.
     #[must_use]
     pub fn set_len(&mut self, len: usize) -> bool {

@@ -164,23 +164,19 @@ impl Headers {
         (self.len as u16).saturating_sub(ethernet::HEADER_LEN as u16)
     }
 
-    /// Puts the headers before the packet that begins `at` bytes into the frame, in place of what
-    /// stands there; the frame must end with the packet.
+    /// Puts the headers before the packet of `len` bytes that begins `at` bytes into the frame, in place of what
+    /// stands there, and takes off what is behind it.
     ///
     /// Work: copies the headers; over IPv6 it also sums the packet, since UDP must have a checksum
     /// there (RFC 8200 §8.1). Over IPv4 the outer UDP checksum is zero (RFC 7348 §5).
     ///
     /// # Errors
-    /// [`DropReason::NoRoom`] where the headroom is too short, [`DropReason::TooBig`] past 65535
-    /// bytes. The packet itself is untouched.
+    /// [`DropReason::NoRoom`] where the headroom is too short, or the frame's buffer behind it;
+    /// [`DropReason::TooBig`] past 65535 bytes. The packet itself is untouched.
     #[inline(always)]
-    pub fn encapsulate(&self, frame: &mut Frame<'_>, at: usize, passage: Passage) -> Result<(), DropReason> {
-        let len = usize::from(self.len);
-        if !begin_before(frame, at, len) {
-            return Err(DropReason::NoRoom);
-        }
-        let outer_len = u16::try_from(frame.len() - OUTER).map_err(|_| DropReason::TooBig)?;
-        let bytes = frame.bytes_mut();
+    pub fn encapsulate(&self, frame: &mut Frame<'_>, at: usize, len: u16, passage: Passage) -> Result<(), DropReason> {
+        let outer_len = len.checked_add(self.overhead()).ok_or(DropReason::TooBig)?;
+        let bytes = frame.rebuild(at, usize::from(len), usize::from(self.len)).ok_or(DropReason::NoRoom)?;
         match self.carrier {
             1 => self.write_v4(bytes, outer_len, passage),
             2 => self.write_v6(bytes, outer_len, passage),
@@ -282,12 +278,6 @@ impl Headers {
 #[inline]
 fn source_port(entropy: u64) -> [u8; 2] {
     (ENTROPY_FIRST + reduce(entropy as u32, ENTROPY_PORTS) as u16).to_be_bytes()
-}
-
-/// Moves the frame's start to `len` bytes before the packet that begins `at` bytes into it.
-#[inline]
-pub(crate) fn begin_before(frame: &mut Frame<'_>, at: usize, len: usize) -> bool {
-    if at >= len { frame.cut_front(at - len) } else { frame.grow_front(len - at) }
 }
 
 /// What came out of a VXLAN datagram.

@@ -97,7 +97,7 @@ fn replies(worker: &Worker<'_>) -> Vec<Reply> {
             let (from, to) = (tuple.source.to_ip(), tuple.destination.to_ip());
             ((from, tuple.source_port), (to, tuple.destination_port), entry.protocol)
         };
-        table.iter().map(|(entry, _)| reply(entry)).collect()
+        table.iter().map(reply).collect()
     }
     [of(worker.flows_v4()), of(worker.flows_v6())].concat()
 }

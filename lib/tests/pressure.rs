@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use weirgate::flow::State;
+use weirgate::flow::{FlowTraffic, State};
 use weirgate::net::WorkerId;
 use weirgate::pipeline::Worker;
 use weirgate::snapshot::Admission;
@@ -149,7 +149,7 @@ fn queries_that_nobody_answered_give_way_before_those_that_were() {
     assert_eq!(gateway.counters.evicted_one_way.get(), 8);
     (108..116).for_each(|port| _ = open(&mut gateway, &Packet::web(port, SYN, b"")));
     assert_eq!((gateway.counters.evicted_one_way.get(), gateway.counters.evicted_unassured.get()), (8, 8));
-    let states: Vec<_> = gateway.worker.flows_v4().iter().map(|(entry, _)| entry.state()).collect();
+    let states: Vec<_> = gateway.worker.flows_v4().iter().map(|entry| entry.state()).collect();
     assert_eq!(states, [Some(State::TcpEstablished); 16]);
 }
 
@@ -432,16 +432,17 @@ fn counts_that_a_damaged_table_has_do_not_stop_its_flows() {
         let request = Packet::web(1, SYN, b"");
         let mut first = Gateway::with_memory(description, &config, memory);
         let (node, inner) = open(&mut first, &request);
+        let counts = &first.worker.flows_v4().get(0).expect("the flow's").traffic;
+        let at = std::ptr::from_ref(counts).addr() - start.addr();
         // SAFETY: nothing uses the first gateway after this, so this is the only live reference.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
-        // A line for what the table is, one for each flow, then the counts.
-        memory[64 + 64 * 64..][..32].fill(0xff);
+        memory[at..][..size_of::<FlowTraffic>()].fill(0xff);
         let (mut second, adopted) = Gateway::adopt(description, &config, memory);
         assert_eq!((adopted.flows, adopted.damaged), (1, 0));
-        let traffic = second.worker.flows_v4().traffic(0).copied().expect("the flow's");
+        let traffic = second.worker.flows_v4().get(0).expect("the flow's").traffic;
         assert_eq!((traffic.packets, traffic.bytes), ([u64::MAX; 2], [u64::MAX; 2]));
         to_pod(&mut second, &with_flags(&request, ACK));
         to_client(&mut second, node, &inner.answer(ACK, b"data"));
-        assert_eq!(second.worker.flows_v4().traffic(0).map(|traffic| traffic.packets), Some([0; 2]));
+        assert_eq!(second.worker.flows_v4().get(0).map(|entry| entry.traffic.packets), Some([0; 2]));
     });
 }

@@ -67,7 +67,7 @@ fn look(gateway: &Gateway) -> (State, bool, u64) {
             let left = entry.idle_left(&gateway.snapshot(), gateway.now);
             (entry.state().expect("a state"), entry.is_assured(), (left.0 + 500_000_000) / 1_000_000_000)
         };
-        flows.iter().next().map(|(entry, _)| tell(entry))
+        flows.iter().next().map(tell)
     }
     let (v4, v6) = (only(gateway, gateway.worker.flows_v4()), only(gateway, gateway.worker.flows_v6()));
     v4.xor(v6).expect("one flow")

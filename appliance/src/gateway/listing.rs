@@ -182,7 +182,7 @@ impl Listed {
     ) -> Option<u32> {
         let end = from.saturating_add(SLICE).min(table.capacity());
         for index in from..end {
-            let Some((entry, traffic)) = table.get(index).zip(table.traffic(index)) else { continue };
+            let Some(entry) = table.get(index) else { continue };
             let Some(state) = entry.state() else { continue };
             let record = Record {
                 protocol: entry.protocol,
@@ -191,7 +191,7 @@ impl Listed {
                 timeout_seconds: u32::try_from(entry.idle_left(snapshot, now).as_secs()).unwrap_or(u32::MAX),
                 original: Sides::of(&entry.original),
                 reply: Sides::of(&entry.reply),
-                traffic: *traffic,
+                traffic: entry.traffic,
             };
             let copied = self.items.push(Item::Flow(record));
             debug_assert!(copied.is_ok(), "the ring holds a slice, and one at a time is asked for");

@@ -270,7 +270,7 @@ impl Gateway {
     ) -> u32 {
         let endpoint = |address: A, port: [u8; 2]| SocketAddr::new(address.to_ip(), u16::from_be_bytes(port));
         let mut count = 0;
-        for (entry, _) in table.iter() {
+        for entry in table.iter() {
             count += 1;
             let protocol = Protocol(entry.protocol);
             for (tuple, direction) in [(&entry.original, Direction::Original), (&entry.reply, Direction::Reply)] {

@@ -13,7 +13,7 @@ use crate::time::{Instant, Span};
 
 pub(crate) use state::{ASSURED, Step, Worth, are_legal, idle_ticks, span, step, tick};
 pub use state::{Direction, State};
-pub use table::{Adopted, AttachError, CAPACITY_MAX, FlowTraffic, Found, InsertError, Owner, Table, TableError};
+pub use table::{Adopted, AttachError, CAPACITY_MAX, Found, InsertError, Owner, Table, TableError};
 pub(crate) use table::{Age, Gone, NONE as NO_ENTRY};
 
 mod sealed {
@@ -24,9 +24,6 @@ mod sealed {
 
 /// A network address in wire order: `[u8; 4]` or `[u8; 16]`.
 pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
-    /// What fills an [`Entry`] of this family up to whole cache lines.
-    type Spare: Copy + core::fmt::Debug;
-
     /// A vacant entry.
     const VACANT: Entry<Self>;
 
@@ -42,9 +39,7 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
 }
 
 impl Address for [u8; 4] {
-    type Spare = [u32; 0];
-
-    const VACANT: Entry<Self> = Entry::vacant([0; 4], [0; 0]);
+    const VACANT: Entry<Self> = Entry::vacant([0; 4]);
 
     #[inline]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
@@ -61,9 +56,7 @@ impl Address for [u8; 4] {
 }
 
 impl Address for [u8; 16] {
-    type Spare = [u32; 4];
-
-    const VACANT: Entry<Self> = Entry::vacant([0; 16], [0; 4]);
+    const VACANT: Entry<Self> = Entry::vacant([0; 16]);
 
     #[inline]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
@@ -108,12 +101,29 @@ impl<A: Copy> Tuple<A> {
     }
 }
 
+/// Packets and bytes of a flow, by direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct FlowTraffic {
+    /// Packets of the original and of the reply direction.
+    pub packets: [u64; 2],
+    /// Their bytes, as IP packets on the client's side.
+    pub bytes: [u64; 2],
+}
+
+impl FlowTraffic {
+    const NONE: Self = Self { packets: [0; 2], bytes: [0; 2] };
+}
+
 /// One flow, both directions. Plain data; all zeroes is vacant.
 ///
 /// A packet of the original direction carries `original` and leaves as the inverse of `reply`; a
 /// packet of the reply direction carries `reply` and leaves as the inverse of `original`.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+///
+/// So aligned, an IPv4 entry begins at a cache line or in its middle and takes two of them, an IPv6 entry
+/// three, wherever it begins: as many as it has bytes for.
+#[repr(C, align(16))]
 pub struct Entry<A: Address> {
     /// The tuple before translation, as the client sends it.
     pub original: Tuple<A>,
@@ -135,16 +145,19 @@ pub struct Entry<A: Address> {
     pub(crate) vlan: [u8; 2],
     /// The service's number.
     pub(crate) service: u32,
-    /// The overlay hop to the backend, as of `generation`; [`NO_HOP`] where it has to be looked up.
-    pub(crate) hop: u32,
-    /// The snapshot that `hop` belongs to.
+    /// The overlay hop to the backend, as of `generation`.
+    pub(crate) hop: Place,
+    /// The next station towards the client, as of `generation`.
+    pub(crate) station: Place,
+    /// The snapshot that `hop` and `station` belong to.
     pub(crate) generation: u32,
     /// In a flow that may have to give way, the one before it and the one behind it in its queue.
     queued: [u32; 2],
     /// What shows that a packet is of one of the two ends: of SCTP what `pipeline::sctp` keeps of both
     /// verification tags, of TCP the number that a client has to acknowledge before its flow is assured.
     pub(crate) proof: u32,
-    spare: A::Spare,
+    /// What it has carried.
+    pub traffic: FlowTraffic,
 }
 
 /// Who begins a flow, for whom. The numbers lie in tables that outlive a process: never
@@ -160,19 +173,37 @@ pub(crate) enum Mode {
     Hairpin = 2,
 }
 
-/// A hop of no snapshot.
-pub(crate) const NO_HOP: u32 = u32::MAX;
+/// Where a record lies in a section of a snapshot, for a flow to remember.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct Place(u16);
+
+impl Place {
+    /// Of a record that has to be looked up.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The place at this index. Those past the first 65 535 are looked up each time.
+    pub(crate) fn at(index: u32) -> Self {
+        Self(index.checked_add(1).and_then(|place| u16::try_from(place).ok()).unwrap_or(0))
+    }
+
+    /// The index, which is in no section for a record that has to be looked up.
+    #[inline(always)]
+    pub(crate) const fn index(self) -> usize {
+        (self.0 as usize).wrapping_sub(1)
+    }
+}
 
 /// The number of no service: one that the snapshot no longer has.
 pub(crate) const NO_SERVICE: u32 = u32::MAX;
 
 /// The bytes of the fields that are the same in both families.
-const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4 + 8 + 4;
-const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 64 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON == 64);
-const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 128 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON + 16 == 128);
+const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4 + 8 + 4 + size_of::<FlowTraffic>();
+const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 96 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON == 96);
+const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 144 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON == 144);
 
 impl<A: Address> Entry<A> {
-    const fn vacant(address: A, spare: A::Spare) -> Self {
+    const fn vacant(address: A) -> Self {
         let none = Tuple { source: address, destination: address, source_port: [0; 2], destination_port: [0; 2] };
         Self {
             original: none,
@@ -185,11 +216,12 @@ impl<A: Address> Entry<A> {
             link: [0; 6],
             vlan: [0; 2],
             service: 0,
-            hop: 0,
+            hop: Place::NONE,
+            station: Place::NONE,
             generation: 0,
             queued: [0; 2],
             proof: 0,
-            spare,
+            traffic: FlowTraffic::NONE,
         }
     }
 
@@ -213,10 +245,33 @@ impl<A: Address> Entry<A> {
         self.service
     }
 
+    /// Forgets what is remembered of another snapshot than this one.
+    pub(crate) fn renew(&mut self, generation: u32) {
+        if self.generation != generation {
+            (self.hop, self.station, self.generation) = (Place::NONE, Place::NONE, generation);
+        }
+    }
+
     /// How long the flow is still remembered if no packet comes.
     #[must_use]
     pub fn idle_left(&self, snapshot: &Snapshot<'_>, now: Instant) -> Span {
         let idle = snapshot.globals.idle_ticks.get(usize::from(self.state & !ASSURED)).copied().unwrap_or(0);
         span(idle.saturating_sub(tick(now).wrapping_sub(self.seen)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_index_or_in_no_section() {
+        for index in [0, 1, 65_533, 65_534] {
+            assert_eq!(Place::at(index).index(), index as usize);
+        }
+        for index in [65_535, 65_536, u32::MAX] {
+            assert_eq!(Place::at(index), Place::NONE);
+        }
+        assert_eq!(Place::NONE.index(), usize::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! The one door to typed views of memory that the caller lends, and to the processor's own instructions.
 #![expect(unsafe_code, reason = "casts of plain data, and instructions that every x86-64 has")]
 
-use super::table::{Bucket, ClientCounts, FlowTraffic, Header};
+use super::table::{Bucket, ClientCounts, Header};
 use super::{Address, Entry};
 
 /// Types for which every byte pattern is a value.
@@ -17,9 +17,7 @@ unsafe impl Plain for Header {}
 unsafe impl Plain for Bucket {}
 // SAFETY: `repr(C)`, sixteen `u32` in 64 bytes (asserted beside it).
 unsafe impl Plain for ClientCounts {}
-// SAFETY: four `u64`.
-unsafe impl Plain for FlowTraffic {}
-// SAFETY: `repr(C, align(64))` over byte arrays and `u32`s; for both families (the trait is sealed)
+// SAFETY: `repr(C, align(16))` over byte arrays, `u32`s and four `u64`; for both families (the trait is sealed)
 // the fields add up to the size, as asserted beside the type.
 unsafe impl<A: Address> Plain for Entry<A> {}
 

@@ -85,10 +85,9 @@ impl Owner {
 /// The parts of a table's memory.
 struct Parts<'m, A: Address> {
     header: &'m mut Header,
-    entries: &'m mut [Entry<A>],
-    traffic: &'m mut [FlowTraffic],
     buckets: &'m mut [Bucket],
     clients: &'m mut [ClientCounts],
+    entries: &'m mut [Entry<A>],
 }
 
 /// Sixteen slots that are read together: their tags, eight to a word, and their entries.
@@ -149,21 +148,10 @@ const fn tag_of(hash: u64) -> u8 {
     if tag == 0 { 1 } else { tag }
 }
 
-/// Packets and bytes of a flow, by direction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct FlowTraffic {
-    /// Packets of the original and of the reply direction.
-    pub packets: [u64; 2],
-    /// Their bytes, as IP packets on the client's side.
-    pub bytes: [u64; 2],
-}
-
 /// Flows of one family, in memory of the caller's.
 #[derive(Debug)]
 pub struct Table<'m, A: Address> {
     entries: &'m mut [Entry<A>],
-    traffic: &'m mut [FlowTraffic],
     buckets: &'m mut [Bucket],
     /// How many half-open flows clients have.
     clients: &'m mut [ClientCounts],
@@ -228,12 +216,12 @@ impl<'m, A: Address> Table<'m, A> {
     /// How many bytes a table of `capacity` flows takes, to begin at a multiple of 64.
     #[must_use]
     pub const fn memory_bytes(capacity: u32) -> usize {
-        size_of::<Header>()
-            + capacity as usize * (size_of::<Entry<A>>() + size_of::<FlowTraffic>())
-            // Traffic is half a line a flow; the buckets begin at the next whole one.
-            + (capacity as usize & 1) * size_of::<FlowTraffic>()
+        let bytes = size_of::<Header>()
             + Self::bucket_count(capacity) as usize * size_of::<Bucket>()
             + Self::client_lines(capacity) * size_of::<ClientCounts>()
+            + capacity as usize * size_of::<Entry<A>>();
+        // What follows may be another table.
+        bytes.next_multiple_of(CACHE_LINE)
     }
 
     const fn bucket_count(capacity: u32) -> u32 {
@@ -247,13 +235,11 @@ impl<'m, A: Address> Table<'m, A> {
         }
         let error = TableError::Memory { have: memory.len(), need: Self::memory_bytes(capacity) };
         let (header, rest) = split_plain::<Header>(memory, 1).ok_or(error)?;
-        let (entries, rest) = split_plain::<Entry<A>>(rest, capacity as usize).ok_or(error)?;
-        let (traffic, rest) = split_plain::<FlowTraffic>(rest, capacity as usize).ok_or(error)?;
-        let (_, rest) = split_plain::<FlowTraffic>(rest, capacity as usize & 1).ok_or(error)?;
         let (buckets, rest) = split_plain::<Bucket>(rest, Self::bucket_count(capacity) as usize).ok_or(error)?;
-        let (clients, _) = split_plain::<ClientCounts>(rest, Self::client_lines(capacity)).ok_or(error)?;
+        let (clients, rest) = split_plain::<ClientCounts>(rest, Self::client_lines(capacity)).ok_or(error)?;
+        let (entries, _) = split_plain::<Entry<A>>(rest, capacity as usize).ok_or(error)?;
         let header = header.first_mut().ok_or(error)?;
-        Ok(Parts { header, entries, traffic, buckets, clients })
+        Ok(Parts { header, buckets, clients, entries })
     }
 
     /// Makes an empty table of `capacity` flows. Touches all of `memory` once.
@@ -271,7 +257,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_owner(capacity: u32, owner: Owner, secret: [u64; 4], memory: &'m mut [u8]) -> Result<Self, TableError> {
-        let Parts { header, entries, traffic, buckets, clients } = Self::split(capacity, memory)?;
+        let Parts { header, buckets, clients, entries } = Self::split(capacity, memory)?;
         // Until all is written the memory is no table, whatever lay there before.
         header.magic = 0;
         compiler_fence(Ordering::Release);
@@ -279,7 +265,6 @@ impl<'m, A: Address> Table<'m, A> {
             *entry = A::VACANT;
             entry.seen = if index == capacity { NONE } else { index };
         }
-        traffic.fill(FlowTraffic::default());
         buckets.fill(Bucket::VACANT);
         clients.fill(ClientCounts::NONE);
         *header = Header {
@@ -296,7 +281,6 @@ impl<'m, A: Address> Table<'m, A> {
         header.magic = MAGIC;
         Ok(Self {
             entries,
-            traffic,
             buckets,
             clients,
             key: HashKey::new(secret),
@@ -340,19 +324,13 @@ impl<'m, A: Address> Table<'m, A> {
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, index: u32) -> Option<(&mut Entry<A>, &mut FlowTraffic)> {
-        self.entries.get_mut(index as usize).zip(self.traffic.get_mut(index as usize))
-    }
-
-    /// The packets and bytes of the flow at this place.
-    #[must_use]
-    pub fn traffic(&self, index: u32) -> Option<&FlowTraffic> {
-        self.traffic.get(index as usize)
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Entry<A>> {
+        self.entries.get_mut(index as usize)
     }
 
     /// All live flows.
-    pub fn iter(&self) -> impl Iterator<Item = (&Entry<A>, &FlowTraffic)> {
-        self.entries.iter().zip(self.traffic.iter()).filter(|(entry, _)| entry.state != 0)
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<A>> {
+        self.entries.iter().filter(|entry| entry.state != 0)
     }
 
     #[inline]
@@ -400,13 +378,13 @@ impl<'m, A: Address> Table<'m, A> {
             }
             return NONE;
         };
-        if let Some((entry, traffic)) = self.entries.get(likely as usize).zip(self.traffic.get(likely as usize)) {
+        if let Some(entry) = self.entries.get(likely as usize) {
             raw::prefetch(entry);
-            // An IPv6 entry is two lines; the packets change what stands behind the tuples.
-            if size_of::<Entry<A>>() > CACHE_LINE {
+            if size_of::<Entry<A>>() > 2 * CACHE_LINE {
                 raw::prefetch(&entry.protocol);
             }
-            raw::prefetch(traffic);
+            // Wherever the entry begins, this is on its last line.
+            raw::prefetch(&entry.traffic.bytes[1]);
         }
         likely
     }
@@ -496,8 +474,7 @@ impl<'m, A: Address> Table<'m, A> {
         self.write_slot(second, index, hashes[1]);
         self.vacant = next;
         self.live += 1;
-        if let Some((entry, traffic)) = self.get_mut(index) {
-            *traffic = FlowTraffic::default();
+        if let Some(entry) = self.get_mut(index) {
             compiler_fence(Ordering::Release);
             entry.state = state as u8;
         }

@@ -4,11 +4,13 @@ use super::error::{self, Kind};
 use super::{Context, Item, Recorder, Way, Wire, bind, explain, handshake, icmp, place, pods, policy};
 use core::net::Ipv6Addr;
 
-use crate::flow::{Direction, Found, Mode, NO_HOP, NO_SERVICE, State, Step, Table, Tuple, are_legal, step};
+use crate::flow::{
+    Direction, Entry, FlowTraffic, Found, Mode, NO_SERVICE, Place, State, Step, Table, Tuple, are_legal, step,
+};
 use crate::frame::Frame;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
-use crate::overlay::{Passage, begin_before};
-use crate::snapshot::{HopRecord, PortRecord, Snapshot};
+use crate::overlay::Passage;
+use crate::snapshot::{HopRecord, NeighbourRecord, PortRecord, SelectorRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 use crate::wire::packet::Transport;
@@ -174,7 +176,7 @@ fn aside<A: Wire, R: Recorder>(
             reason => return Err(reason),
         },
     };
-    if let Some((segment, (entry, _))) = segment.zip(A::flows(cx.worker).get_mut(found.index)) {
+    if let Some((segment, entry)) = segment.zip(A::flows(cx.worker).get_mut(found.index)) {
         segment.note(entry, found.direction);
     }
     Ok(verdict)
@@ -191,7 +193,7 @@ fn pass<A: Wire, R: Recorder>(
     let seen = A::flows(cx.worker).get(found.index).map(|entry| entry.seen);
     let hit = unchanged(A::flows(cx.worker), found);
     let verdict = follow(cx, frame, item, hit)?;
-    if let Some(((entry, _), seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
+    if let Some((entry, seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
         entry.seen = seen;
     }
     Ok(verdict)
@@ -260,8 +262,8 @@ fn to_backend<A: Wire, R: Recorder>(
         return pods::follow(cx, frame, item, hit);
     }
     let snapshot = cx.snapshot;
-    let (entry, _) = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
-    let hop = match snapshot.hop(entry.hop) {
+    let entry = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
+    let hop = match snapshot.hop_at(entry.hop) {
         Some(hop) if entry.generation == snapshot.generation() => hop,
         _ => return look_up_again(cx, frame, item, hit),
     };
@@ -284,27 +286,35 @@ fn look_up_again<A: Wire, R: Recorder>(
     hit: Hit,
 ) -> Result<Verdict, DropReason> {
     let snapshot = cx.snapshot;
-    let (entry, _) = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
+    let entry = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
     if entry.mode != Mode::Inward as u8 {
         return pods::follow(cx, frame, item, hit);
     }
-    let (to, service) = (entry.reply.inverted(), entry.original);
-    let selector = snapshot.selector(service.destination.mapped(), service.destination_port, Protocol(entry.protocol));
-    if entry.hop == NO_HOP {
-        // The flow may have been adopted, and another process have numbered its service.
-        entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
-    }
+    let to = entry.reply.inverted();
+    let selector = know_service(snapshot, entry);
     let index = A::overlay_hop(snapshot, to.destination).ok_or(DropReason::NoRoute)?;
     let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
-    entry.hop = if is_marked { NO_HOP } else { index };
-    entry.generation = snapshot.generation();
+    entry.renew(snapshot.generation());
+    entry.hop = if is_marked { Place::NONE } else { Place::at(index) };
     (entry.port, entry.link, entry.vlan) = (frame.port().0, item.station.0, item.vlan);
     let way = to_peer(snapshot, index)?;
     policy::mark(cx, frame, item, selector, way);
     finish(cx, frame, item, hit, &to, way)
 }
 
-/// From the backend: to the client, from the address that it wrote to.
+/// The service of a client's flow, whose number it gets where the flow has been adopted: another process had
+/// another number for it.
+fn know_service<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &mut Entry<A>) -> Option<&'s SelectorRecord> {
+    let Tuple { destination, destination_port, .. } = entry.original;
+    let selector = snapshot.selector(destination.mapped(), destination_port, Protocol(entry.protocol));
+    if entry.service == NO_SERVICE {
+        entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
+    }
+    selector
+}
+
+/// From the backend: to the client, from the address that it wrote to. Looks the way up again where the flow's
+/// is of another snapshot.
 #[inline(always)]
 fn to_client<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
@@ -312,13 +322,38 @@ fn to_client<A: Wire, R: Recorder>(
     item: &mut Item<A>,
     hit: Hit,
 ) -> Result<Verdict, DropReason> {
+    let snapshot = cx.snapshot;
     let entry = A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
     if item.way == Way::Link || entry.mode != Mode::Inward as u8 {
         return pods::follow(cx, frame, item, hit);
     }
-    let to = entry.original.inverted();
-    let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
-    let way = to_station(cx, to.destination, seen)?;
+    let station = match snapshot.neighbour_at(entry.station) {
+        Some(station) if entry.generation == snapshot.generation() => station,
+        _ => return find_station(cx, frame, item, hit),
+    };
+    let (to, seen) = (entry.original.inverted(), Seen::of(entry));
+    let way = station_at(cx, station, seen)?;
+    finish(cx, frame, item, hit, &to, way)
+}
+
+/// As [`to_client`], and makes what the flow remembers of a snapshot that of this one.
+#[cold]
+#[inline(never)]
+fn find_station<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    hit: Hit,
+) -> Result<Verdict, DropReason> {
+    let snapshot = cx.snapshot;
+    let entry = A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
+    let (to, seen) = (entry.original.inverted(), Seen::of(entry));
+    let (way, station) = to_station(cx, to.destination, seen)?;
+    if let Some(entry) = A::flows(cx.worker).get_mut(hit.found.index) {
+        know_service(snapshot, entry);
+        entry.renew(snapshot.generation());
+        entry.station = station;
+    }
     finish(cx, frame, item, hit, &to, way)
 }
 
@@ -330,33 +365,47 @@ pub(super) struct Seen {
     pub(super) vlan: [u8; 2],
 }
 
-/// The way to a client, as the kernel routes it.
-#[inline(always)]
+impl Seen {
+    #[inline(always)]
+    pub(super) const fn of<A: Wire>(entry: &Entry<A>) -> Self {
+        Self { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan }
+    }
+}
+
+/// The way to a client, as the kernel routes it, and where its next station is known.
 pub(super) fn to_station<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
     client: A,
     seen: Seen,
-) -> Result<Leave<'s>, DropReason> {
+) -> Result<(Leave<'s>, Place), DropReason> {
     let snapshot = cx.snapshot;
     let route = A::route(snapshot, client).ok_or(DropReason::NoRoute)?;
     let port = PortId(route.port);
     let next = if route.is_on_link == 0 { route.via } else { client.mapped() };
-    let is_where_it_came_from = seen.port == route.port;
-    let mac = match snapshot.neighbour(port, next) {
-        Some(mac) => mac,
-        None => {
-            cx.worker.want_resolved(port, Ipv6Addr::from(next).to_canonical());
-            // Until the kernel knows better, where the client's packets come from is where it is.
-            if !is_where_it_came_from {
-                return Err(DropReason::NeighbourUnresolved);
-            }
-            seen.mac
-        }
-    };
-    cx.explain(explain::Step::ToLink(port, Ipv6Addr::from(next).to_canonical(), mac));
-    let vlan = if is_where_it_came_from { seen.vlan } else { [0; 2] };
-    let record = snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    Ok(Leave::Station(port, record, mac, vlan))
+    if let Some((index, station)) = snapshot.neighbour(port, next) {
+        return Ok((station_at(cx, station, seen)?, Place::at(index)));
+    }
+    cx.worker.want_resolved(port, Ipv6Addr::from(next).to_canonical());
+    // Until the kernel knows better, where the client's packets come from is where it is.
+    if seen.port != route.port {
+        return Err(DropReason::NeighbourUnresolved);
+    }
+    let station = NeighbourRecord { address: next, mac: seen.mac, port: route.port, is_taken: 1 };
+    Ok((station_at(cx, &station, seen)?, Place::NONE))
+}
+
+/// The way to this station.
+#[inline(always)]
+fn station_at<'s, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    station: &NeighbourRecord,
+    seen: Seen,
+) -> Result<Leave<'s>, DropReason> {
+    let port = PortId(station.port);
+    cx.explain(explain::Step::ToLink(port, Ipv6Addr::from(station.address).to_canonical(), station.mac));
+    let vlan = if seen.port == station.port { seen.vlan } else { [0; 2] };
+    let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
+    Ok(Leave::Station(port, record, station.mac, vlan))
 }
 
 /// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.
@@ -421,7 +470,7 @@ fn translate<A: Wire, R: Recorder>(
 fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, hit: Hit) {
     let tick = cx.tick;
     let bytes = u64::from(item.packet.len);
-    let Some((entry, traffic)) = A::flows(cx.worker).get_mut(hit.found.index) else {
+    let Some(entry) = A::flows(cx.worker).get_mut(hit.found.index) else {
         return place::count(cx, item, hit.found.direction);
     };
     entry.seen = tick;
@@ -429,8 +478,9 @@ fn remember<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>, hit: Hi
     let service = entry.service;
     let direction = hit.found.direction as usize;
     // Of a table that was adopted they may begin anywhere.
-    traffic.packets[direction] = traffic.packets[direction].wrapping_add(1);
-    traffic.bytes[direction] = traffic.bytes[direction].wrapping_add(bytes);
+    let FlowTraffic { packets, bytes: sum } = &mut entry.traffic;
+    packets[direction] = packets[direction].wrapping_add(1);
+    sum[direction] = sum[direction].wrapping_add(bytes);
     if let Some(service) = cx.worker.services.get(service as usize) {
         match hit.found.direction {
             Direction::Original => service.original.count(1, bytes),
@@ -459,26 +509,22 @@ pub(super) fn leave<A: Wire, R: Recorder>(
     item: &Item<A>,
     way: Leave<'_>,
 ) -> Result<Verdict, DropReason> {
-    let at = usize::from(item.at);
     // Ethernet's padding goes no further.
-    if !frame.set_len(at + usize::from(item.packet.len)) {
-        return Err(DropReason::NoRoom);
-    }
+    let (at, len) = (usize::from(item.at), item.packet.len);
     match way {
         Leave::Peer(hop) => {
             cx.worker.identification = cx.worker.identification.wrapping_add(1);
             let passage =
                 Passage { entropy: item.hash, identification: cx.worker.identification, tos: item.packet.tos };
-            hop.headers.encapsulate(frame, at, passage)?;
+            hop.headers.encapsulate(frame, at, len, passage)?;
             cx.explain(explain::Step::ToPeer(PortId(hop.port)));
             Ok(Verdict::Transmit(PortId(hop.port)))
         }
         Leave::Station(port, record, mac, vlan) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
             let header = ethernet::Header { destination: mac, source: record.mac, vlan, ethertype: A::ETHERTYPE };
-            if !begin_before(frame, at, header.len()) || header.emit(frame.bytes_mut()).is_none() {
-                return Err(DropReason::NoRoom);
-            }
+            let bytes = frame.rebuild(at, usize::from(len), header.len()).ok_or(DropReason::NoRoom)?;
+            header.emit(bytes).ok_or(DropReason::NoRoom)?;
             Ok(Verdict::Transmit(port))
         }
     }

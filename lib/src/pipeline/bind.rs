@@ -4,7 +4,7 @@ use super::admit::{admit, begun, comes_from_pod};
 use super::error::{self, Kind};
 use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, Worker, act, pods};
-use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, NO_HOP, State, Tuple};
+use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, Place, State, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
@@ -121,7 +121,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         entry.port = port;
         entry.seen = tick;
         entry.service = selector.service;
-        entry.hop = if is_pod || selector.dscp().is_some() { NO_HOP } else { hop };
+        entry.hop = if is_pod || selector.dscp().is_some() { Place::NONE } else { Place::at(hop) };
         entry.generation = generation;
     });
     let found = match entered {

@@ -3,7 +3,6 @@
 use super::act::{self, Leave};
 use super::{Context, Item, Recorder, Step, Way, Wire};
 use crate::frame::Frame;
-use crate::overlay::begin_before;
 use crate::time::{Instant, Span};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::Packet;
@@ -120,9 +119,7 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     let quoted = usize::from(item.packet.len).min(A::ERROR_LEN_MAX - headers);
     let at = usize::from(item.at);
     let room = ethernet::HEADER_LEN + headers;
-    if !frame.set_len(at + quoted) || !begin_before(frame, at, room) {
-        return Err(DropReason::NoRoom);
-    }
+    frame.rebuild(at, quoted, room).ok_or(DropReason::NoRoom)?;
     // Towards the outside a gateway is a router on the pod's way, and has a name of its own there.
     let packet = &item.packet;
     let listens =

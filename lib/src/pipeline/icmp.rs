@@ -229,7 +229,7 @@ fn translate_error<A: Wire, R: Recorder>(
         pods::back_to_pod(cx, &entry)?
     } else {
         let seen = Seen { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan };
-        act::to_station(cx, destination, seen)?
+        act::to_station(cx, destination, seen)?.0
     };
     if item.packet.len > way.mtu() {
         return Err(DropReason::TooBig);

@@ -130,7 +130,7 @@ pub(super) fn follow<A: Wire, R: Recorder>(
         }
         Direction::Reply => {
             let to = placed.original.inverted();
-            (to, act::to_station(cx, to.destination, pods::UNSEEN)?)
+            (to, act::to_station(cx, to.destination, pods::UNSEEN)?.0)
         }
     };
     act::finish(cx, frame, item, hit, &to, way)

@@ -9,7 +9,7 @@ use super::act::{self, Hit, Leave, Seen};
 use super::admit::admit;
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Step, Way, Wire, place, policy};
-use crate::flow::{Address, Direction, Entry, Mode, NO_HOP, NO_SERVICE};
+use crate::flow::{Address, Direction, Entry, Mode, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::{Mac, PORTS_MAX, PortId, Protocol};
@@ -78,7 +78,6 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         entry.port = UNSEEN.port;
         entry.seen = tick;
         entry.service = NO_SERVICE;
-        entry.hop = NO_HOP;
     })?;
     Ok(Bound::Flow(found))
 }
@@ -103,7 +102,7 @@ pub(super) fn follow<A: Wire, R: Recorder>(
     match (hit.found.direction, item.way) {
         (Direction::Original, Way::Overlay) => {
             let to = entry.reply.inverted();
-            let way = act::to_station(cx, to.destination, UNSEEN)?;
+            let (way, _) = act::to_station(cx, to.destination, UNSEEN)?;
             act::finish(cx, frame, item, hit, &to, way)
         }
         (Direction::Reply, Way::Link | Way::Underlay) => {
@@ -133,7 +132,7 @@ fn follow_hairpin<A: Wire, R: Recorder>(
             let selector =
                 cx.snapshot.selector(asked.destination.mapped(), asked.destination_port, Protocol(entry.protocol));
             let (port, station, vlan) = (frame.port().0, item.station, item.vlan);
-            if let Some((entry, _)) = A::flows(cx.worker).get_mut(hit.found.index) {
+            if let Some(entry) = A::flows(cx.worker).get_mut(hit.found.index) {
                 entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
                 if !came_tunnelled(entry) {
                     (entry.port, entry.link, entry.vlan) = (port, station.0, vlan);

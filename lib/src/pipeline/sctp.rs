@@ -48,7 +48,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
     if let Some(found) = flows.lookup(item.hash, &tuple, item.packet.protocol) {
         if act::has_idled(cx.tick, cx.snapshot, flows, found.index) {
             act::expire::<A, R>(cx, found.index);
-        } else if let Some((entry, _)) = flows.get_mut(found.index) {
+        } else if let Some(entry) = flows.get_mut(found.index) {
             match advance(entry.state, tags_of(entry.proof), found.direction, &header, chunks)? {
                 Next::Goes(state, tags) => {
                     entry.proof = proof_of(tags);
@@ -61,7 +61,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
     }
     match bind::bind(cx, frame, item, over)? {
         Bound::Flow(found) => {
-            if let Some((entry, _)) = A::flows(cx.worker).get_mut(found.index) {
+            if let Some(entry) = A::flows(cx.worker).get_mut(found.index) {
                 entry.proof = proof_of([0, initiate_tag.map_or(0, fold)]);
             }
             let hit = act::unchanged(A::flows(cx.worker), found);

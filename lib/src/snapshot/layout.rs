@@ -258,8 +258,8 @@ pub(crate) struct RouteRecord {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct NeighbourRecord {
-    pub(super) address: [u8; 16],
-    pub(super) mac: Mac,
-    pub(super) port: u8,
-    pub(super) is_taken: u8,
+    pub(crate) address: [u8; 16],
+    pub(crate) mac: Mac,
+    pub(crate) port: u8,
+    pub(crate) is_taken: u8,
 }

@@ -9,11 +9,11 @@ use super::layout::{
     PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
 };
 use super::ranges;
-use crate::flow::Address;
+use crate::flow::{Address, Place};
 use crate::hash::{HashKey, reduce};
 use crate::maglev;
 use crate::nat::Pool;
-use crate::net::{Mac, PortId, Protocol};
+use crate::net::{PortId, Protocol};
 use crate::wire::ethernet::EtherType;
 
 /// A compiled description, borrowed from the bytes that hold it. Cheap to copy.
@@ -175,12 +175,13 @@ impl<'a> Snapshot<'a> {
         port: [u8; 2],
         protocol: Protocol,
     ) -> Option<&'a FrontendRecord> {
-        probe(
+        let (_, record) = probe(
             table,
             frontend_place(&self.globals.index, address, port, protocol, table.len()),
             |record| record.selector == NONE,
             |record| (record.address, record.port, record.protocol) == (address, port, protocol.0),
-        )
+        )?;
+        Some(record)
     }
 
     /// The backend that this hash falls to.
@@ -191,17 +192,26 @@ impl<'a> Snapshot<'a> {
         backends.get(usize::from(*member))
     }
 
-    /// Where a neighbour's link address is known, what it is.
-    #[inline]
-    pub(crate) fn neighbour(&self, port: PortId, address: [u8; 16]) -> Option<Mac> {
+    /// The neighbour with this address, if its link address is known, and its index.
+    pub(crate) fn neighbour(&self, port: PortId, address: [u8; 16]) -> Option<(u32, &'a NeighbourRecord)> {
         let start = neighbour_place(&self.globals.index, port, address, self.neighbours.len());
-        let record = probe(
+        let (index, record) = probe(
             self.neighbours,
             start,
             |record| record.is_taken == 0,
             |record| (record.address, record.port) == (address, port.0),
         )?;
-        Some(record.mac)
+        Some((index as u32, record))
+    }
+
+    #[inline]
+    pub(crate) fn neighbour_at(&self, place: Place) -> Option<&'a NeighbourRecord> {
+        self.neighbours.get(place.index())
+    }
+
+    #[inline]
+    pub(crate) fn hop_at(&self, place: Place) -> Option<&'a HopRecord> {
+        self.hops.get(place.index())
     }
 }
 
@@ -371,11 +381,17 @@ fn place(hash: u64, len: usize) -> usize {
     reduce((hash >> 32) as u32, len as u32) as usize
 }
 
-/// Walks an open-addressed table from `start`, around its end, up to a vacant place. The compiler
-/// of snapshots leaves half of the places vacant.
-fn probe<T>(table: &[T], start: usize, is_vacant: impl Fn(&T) -> bool, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+/// Walks an open-addressed table from `start`, around its end, up to a vacant place, and tells where the record
+/// is. The compiler of snapshots leaves half of the places vacant.
+fn probe<T>(
+    table: &[T],
+    start: usize,
+    is_vacant: impl Fn(&T) -> bool,
+    is_it: impl Fn(&T) -> bool,
+) -> Option<(usize, &T)> {
     let (before, from) = table.split_at_checked(start)?;
-    from.iter().chain(before).take_while(|record| !is_vacant(record)).find(|record| is_it(record))
+    let places = (start..).zip(from).chain(before.iter().enumerate());
+    places.take_while(|(_, record)| !is_vacant(record)).find(|(_, record)| is_it(record))
 }
 
 struct Sections<'a> {

@@ -68,10 +68,10 @@ fn what_a_flows_state_does_not_allow_is_dropped_by_name_and_changes_nothing() {
     }
     assert_eq!(gateway.counters.drops(DropReason::OutOfState), 3);
     assert_eq!(gateway.counters.drops(DropReason::TcpFlags), 10);
-    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow").0;
+    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow");
     assert_eq!((entry.state(), entry.is_assured()), (Some(State::TcpSynSent), false));
     established(&mut gateway, &Packet::web(7, SYN, b""));
-    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow").0;
+    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow");
     assert_eq!((entry.state(), entry.is_assured()), (Some(State::TcpEstablished), true));
 }
 

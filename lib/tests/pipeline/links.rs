@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use weirgate::net::Mac;
 use weirgate::snapshot::{Neighbour, Route, RouteTarget};
 use weirgate::verdict::DropReason;
+use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{
     ACK, FROM_CLIENT, Link, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
 };
@@ -75,6 +76,52 @@ fn a_client_behind_a_router_is_answered_through_it() {
     let (node, inner) = to_pod(&mut gateway, &far);
     let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()));
     assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: router, ..TO_CLIENT });
+}
+
+/// What a flow remembers of a snapshot holds under that one only, whichever direction's packet comes first.
+#[test]
+fn a_connection_goes_the_ways_of_the_snapshot_that_is_now() {
+    let routers: [IpAddr; 2] = [[192, 0, 2, 254].into(), [192, 0, 2, 253].into()];
+    let default = |router| Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, router) };
+    let mac = |last| Mac([2, 0, 0, 0, 1, last]);
+    let mut world = World::new();
+    world.routes.push(default(routers[0]));
+    world.neighbours.push(Neighbour { port: UPLINK, address: routers[0], mac: mac(1) });
+    world.neighbours.push(Neighbour { port: UPLINK, address: routers[1], mac: mac(2) });
+    let mut gateway = world.gateway();
+    let far = Packet { source: ([203, 0, 113, 77], 7).into(), ..Packet::web(7, SYN, b"") };
+    let (node, inner) = to_pod(&mut gateway, &far);
+    let answer = from_pod(node, &inner.answer(SYN | ACK, b"").bytes());
+    let request = framed(FROM_CLIENT, &far.bytes());
+    let answered_through = |gateway: &mut Gateway| {
+        let out = gateway.send(UNDERLAY, &answer);
+        unframed(transmitted(&out, UPLINK)).0.destination
+    };
+    let sent_to = |gateway: &mut Gateway| tunnelled(transmitted(&gateway.send(UPLINK, &request), UNDERLAY)).link;
+    for _ in 0..2 {
+        assert_eq!(answered_through(&mut gateway), mac(1));
+        assert_eq!(sent_to(&mut gateway), to_node(node));
+    }
+
+    world.routes.pop();
+    world.routes.push(default(routers[1]));
+    // Every hop gets another number.
+    world.peers.reverse();
+    world.generation += 1;
+    gateway.apply(&world);
+    for _ in 0..2 {
+        assert_eq!(answered_through(&mut gateway), mac(2));
+        assert_eq!(sent_to(&mut gateway), to_node(node));
+    }
+
+    world.neighbours.last_mut().unwrap().mac = mac(3);
+    world.peers.reverse();
+    world.generation += 1;
+    gateway.apply(&world);
+    for _ in 0..2 {
+        assert_eq!(sent_to(&mut gateway), to_node(node));
+        assert_eq!(answered_through(&mut gateway), mac(3));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::fmt;
 use core::mem::offset_of;
 
 use super::{Bucket, ClientCounts, Header, MAGIC, NONE, Owner, Parts, Queue, Table, TableError, VERSION, split_plain};
-use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_HOP, State, Tuple, raw};
+use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_SERVICE, Place, State, Tuple, raw};
 use crate::hash::HashKey;
 use crate::net::{Protocol, WorkerId};
 
@@ -116,9 +116,11 @@ pub(super) const fn layout<A: Address>() -> u32 {
         offset_of!(Entry<A>, vlan),
         offset_of!(Entry<A>, service),
         offset_of!(Entry<A>, hop),
+        offset_of!(Entry<A>, station),
         offset_of!(Entry<A>, generation),
         offset_of!(Entry<A>, queued),
         offset_of!(Entry<A>, proof),
+        offset_of!(Entry<A>, traffic),
         offset_of!(Tuple<A>, destination),
         offset_of!(Tuple<A>, source_port),
         offset_of!(Tuple<A>, destination_port),
@@ -185,14 +187,12 @@ impl<'m, A: Address> Table<'m, A> {
         memory: &'m mut [u8],
         is_ours: impl Fn(&Entry<A>) -> bool,
     ) -> Result<(Self, Adopted), AttachError> {
-        let Parts { header, entries, traffic, buckets, clients } =
-            Self::split(capacity, memory).map_err(AttachError::Table)?;
+        let Parts { header, buckets, clients, entries } = Self::split(capacity, memory).map_err(AttachError::Table)?;
         header.check::<A>(capacity, owner)?;
         buckets.fill(Bucket::VACANT);
         clients.fill(ClientCounts::NONE);
         let key = HashKey::new(header.secret);
-        let mut table =
-            Self { entries, traffic, buckets, clients, key, live: 0, vacant: NONE, hand: 0, queues: Queue::NONE };
+        let mut table = Self { entries, buckets, clients, key, live: 0, vacant: NONE, hand: 0, queues: Queue::NONE };
         let mut adopted = Adopted::default();
         // From the last entry to the first, so that the list of vacant ones begins with the first.
         let mut end = capacity;
@@ -253,7 +253,8 @@ impl<'m, A: Address> Table<'m, A> {
             return Err(Dropped::Strayed);
         }
         // Of a snapshot that is no more.
-        entry.hop = NO_HOP;
+        (entry.hop, entry.station) = (Place::NONE, Place::NONE);
+        entry.service = NO_SERVICE;
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         if self.lookup(original_hash, &original, protocol).is_some()
             || self.lookup(reply_hash, &reply, protocol).is_some()

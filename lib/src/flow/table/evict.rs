@@ -11,7 +11,7 @@
 //! the one that has idled longest goes.
 
 use super::{Age, InsertError, Table, slots};
-use crate::flow::{Address, Entry, FlowTraffic, State, Tuple, Worth};
+use crate::flow::{Address, Entry, State, Tuple, Worth};
 use crate::net::Protocol;
 
 /// How many entries are looked at for flows that have idled too long, before one is refused.
@@ -66,8 +66,8 @@ impl<A: Address> Table<'_, A> {
     /// Takes a flow away whose tuples another is to have. Give it [`back`](Self::put_back) where that one is not
     /// inserted.
     #[cold]
-    pub(crate) fn take(&mut self, index: u32) -> Option<(Entry<A>, FlowTraffic)> {
-        let taken = self.get(index).copied().zip(self.traffic(index).copied());
+    pub(crate) fn take(&mut self, index: u32) -> Option<Entry<A>> {
+        let taken = self.get(index).copied();
         self.remove(index);
         taken
     }
@@ -75,15 +75,14 @@ impl<A: Address> Table<'_, A> {
     /// Makes a flow that was [taken](Self::take), and whose place is vacant still, what it was but for its turn
     /// to give way.
     #[cold]
-    pub(crate) fn put_back(&mut self, (old, traffic): (Entry<A>, FlowTraffic)) {
+    pub(crate) fn put_back(&mut self, old: Entry<A>) {
         let Some(state) = old.state() else { return };
         let back = self.insert(old.original, old.reply, Protocol(old.protocol), state, |entry| {
             *entry = Entry { state: 0, ..old };
         });
         if let Ok(index) = back
-            && let Some((entry, place)) = self.get_mut(index)
+            && let Some(entry) = self.get_mut(index)
         {
-            *place = traffic;
             let before = core::mem::replace(&mut entry.state, old.state);
             self.requeue(index, before);
         }

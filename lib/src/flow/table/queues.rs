@@ -109,13 +109,13 @@ impl<A: Address> Table<'_, A> {
     }
 
     fn link(&mut self, index: u32, before: u32, behind: u32) {
-        if let Some((entry, _)) = self.get_mut(index) {
+        if let Some(entry) = self.get_mut(index) {
             entry.queued = [before, behind];
         }
     }
 
     fn set_link(&mut self, index: u32, side: usize, to: u32) {
-        if let Some((entry, _)) = self.get_mut(index) {
+        if let Some(entry) = self.get_mut(index) {
             entry.queued[side] = to;
         }
     }

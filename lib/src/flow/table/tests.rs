@@ -76,14 +76,14 @@ pub(super) fn assert_whole(table: &Table<'_, V4>) {
     assert_eq!((next, vacant), (NONE, table.capacity() - live));
     assert_clients_counted(table);
     assert_eq!(Worth::ALL.map(|worth| queue(table, worth).len()).iter().sum::<usize>(), {
-        table.iter().filter(|(entry, _)| entry.worth().is_some()).count()
+        table.iter().filter(|entry| entry.worth().is_some()).count()
     });
 }
 
 /// The counts of half-open flows by client are what counting anew gives.
 fn assert_clients_counted(table: &Table<'_, V4>) {
     let mut counts = vec![[0_u32; 16]; table.clients.len()];
-    for (entry, _) in table.iter().filter(|(entry, _)| entry.worth() == Some(Worth::HalfOpen)) {
+    for entry in table.iter().filter(|entry| entry.worth() == Some(Worth::HalfOpen)) {
         let (line, counters) = table.place_of(entry.original.source, entry.mode != 0);
         assert_ne!(counters[0], counters[1]);
         counters.iter().for_each(|counter| counts[line][*counter] += 1);
@@ -112,7 +112,7 @@ pub(super) fn queue(table: &Table<'_, V4>, worth: Worth) -> Vec<u32> {
 
 /// Puts a flow in a state, as a packet does.
 pub(super) fn put_in_state(table: &mut Table<'_, V4>, index: u32, state: u8) {
-    let (entry, _) = table.get_mut(index).unwrap();
+    let entry = table.get_mut(index).unwrap();
     let before = core::mem::replace(&mut entry.state, state);
     table.requeue(index, before);
 }
@@ -189,7 +189,7 @@ fn ageing_goes_round_in_slices_and_survives_the_clocks_wrap() {
     let start = u32::MAX - 5;
     for n in 0..64 {
         let index = insert(&mut table, n, n).unwrap();
-        table.get_mut(index).unwrap().0.seen = start;
+        table.get_mut(index).unwrap().seen = start;
     }
     let opening = idle[State::TcpSynSent as usize];
     assert_eq!(table.age(Age { tick: start.wrapping_add(opening), idle: &idle }, 64), 0);
@@ -323,7 +323,7 @@ proptest! {
                     let found = find(&table, &tuple(client, 7));
                     prop_assert_eq!(found.is_some(), model.contains_key(&client));
                     if let Some((found, flow)) = found.zip(model.get_mut(&client)) {
-                        table.get_mut(found.index).unwrap().0.seen = now;
+                        table.get_mut(found.index).unwrap().seen = now;
                         put_in_state(&mut table, found.index, state);
                         let before = flow.worth();
                         (flow.seen, flow.state) = (now, state);

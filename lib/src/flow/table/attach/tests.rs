@@ -33,9 +33,10 @@ fn a_later_process_finds_every_flow_again() {
         let mut first = table(capacity, &mut memory);
         for n in 0..capacity {
             let index = insert(&mut first, n, n).unwrap();
-            let (entry, traffic) = first.get_mut(index).unwrap();
-            (entry.seen, entry.link, entry.vlan, entry.service, entry.hop) = (n, [1, 2, 3, 4, 5, 6], [0, 7], 8, 9);
-            traffic.packets = [n.into(), 5];
+            let entry = first.get_mut(index).unwrap();
+            (entry.seen, entry.link, entry.vlan, entry.service) = (n, [1, 2, 3, 4, 5, 6], [0, 7], 8);
+            (entry.hop, entry.station) = (Place::at(9), Place::at(10));
+            entry.traffic.packets = [n.into(), 5];
         }
         for n in (0..capacity).step_by(3) {
             first.remove(find(&first, &tuple(n, 7)).unwrap().index);
@@ -49,9 +50,10 @@ fn a_later_process_finds_every_flow_again() {
             assert_eq!(found.is_some(), n % 3 != 0, "{n}");
             let Some(found) = found else { continue };
             let entry = second.get(found.index).unwrap();
-            assert_eq!((entry.seen, entry.link, entry.vlan, entry.service), (n, [1, 2, 3, 4, 5, 6], [0, 7], 8));
-            assert_eq!(entry.hop, NO_HOP, "a hop of another process's snapshot");
-            assert_eq!(second.traffic(found.index).unwrap().packets, [n.into(), 5]);
+            assert_eq!((entry.seen, entry.link, entry.vlan), (n, [1, 2, 3, 4, 5, 6], [0, 7]));
+            let of_a_snapshot = (entry.hop, entry.station, entry.service);
+            assert_eq!(of_a_snapshot, (Place::NONE, Place::NONE, NO_SERVICE), "of another process's snapshot");
+            assert_eq!(second.get(found.index).unwrap().traffic.packets, [n.into(), 5]);
         }
         for n in left..capacity {
             insert(&mut second, capacity + n, capacity + n).unwrap();
@@ -110,7 +112,7 @@ fn two_entries_with_one_tuple_are_not_both_adopted() {
     let mut first = table(16, &mut memory);
     let [a, b] = [1, 2].map(|n| insert(&mut first, n, n).unwrap());
     let copied = *first.get(a).unwrap();
-    first.get_mut(b).unwrap().0.reply = copied.reply;
+    first.get_mut(b).unwrap().reply = copied.reply;
     let bytes = Table::<V4>::memory_bytes(16);
     let (second, adopted) = Table::<V4>::attach(16, OWNER, memory.aligned(bytes), |_| true).unwrap();
     assert_eq!(adopted, Adopted { flows: 1, damaged: 1, strayed: 0 });
@@ -144,11 +146,10 @@ fn an_entry_that_no_bucket_has_a_place_for_is_dropped() {
 
 /// Where the entries and the index lie in the memory of a table of this capacity.
 fn regions(capacity: usize) -> [core::ops::Range<usize>; 2] {
-    let entries = size_of::<Header>() + capacity * size_of::<Entry<V4>>();
-    let index = Table::<V4>::memory_bytes(capacity as u32)
-        - Table::<V4>::bucket_count(capacity as u32) as usize * size_of::<Bucket>()
-        - Table::<V4>::client_lines(capacity as u32) * size_of::<ClientCounts>();
-    [size_of::<Header>()..entries, index..Table::<V4>::memory_bytes(capacity as u32)]
+    let index = size_of::<Header>()
+        + Table::<V4>::bucket_count(capacity as u32) as usize * size_of::<Bucket>()
+        + Table::<V4>::client_lines(capacity as u32) * size_of::<ClientCounts>();
+    [index..index + capacity * size_of::<Entry<V4>>(), size_of::<Header>()..index]
 }
 
 proptest! {
@@ -206,7 +207,7 @@ fn a_flows_state_and_protocol_agree() {
     for number in 0..=255 {
         let mut first = table(256, &mut memory);
         let index = insert(&mut first, 1, 1).unwrap();
-        first.get_mut(index).unwrap().0.state = number;
+        first.get_mut(index).unwrap().state = number;
         let bytes = Table::<V4>::memory_bytes(256);
         let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes), |_| true).unwrap();
         let (state, assured) = (State::from_number(number & !0x20), number & 0x20 != 0);
@@ -232,7 +233,7 @@ fn an_entry_that_no_process_writes_is_dropped() {
         let mut memory = Memory::new(Table::<V4>::memory_bytes(256));
         let mut first = table(256, &mut memory);
         let [harmed, other] = [1, 2].map(|n| insert(&mut first, n, n).unwrap());
-        do_harm(first.get_mut(harmed).unwrap().0);
+        do_harm(first.get_mut(harmed).unwrap());
         let bytes = Table::<V4>::memory_bytes(256);
         let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes), |_| true).unwrap();
         assert_eq!(adopted, Adopted { flows: 1, damaged: 1, strayed: 0 }, "{harm}");
