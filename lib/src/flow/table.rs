@@ -554,6 +554,4 @@ impl<A: Address> Entry<A> {
 }
 
 #[cfg(test)]
-mod attack;
-#[cfg(test)]
 mod tests;

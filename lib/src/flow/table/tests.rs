@@ -1,3 +1,5 @@
+mod attack;
+
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;

@@ -3,8 +3,8 @@
 
 use std::vec::Vec;
 
-use super::tests::Memory;
-use super::*;
+use super::super::*;
+use super::Memory;
 
 const CAPACITY: u32 = 4096;
 /// Buckets that an attacker aims at, of 1024.
