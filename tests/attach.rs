@@ -212,10 +212,9 @@ fn a_process_that_dies_at_any_instruction_leaves_a_table_that_is_whole() {
         establish(&mut gateway, &Packet::web(client, SYN, b""), &Packet::web(client, ACK, b""));
     }
     // A connection that ended, so that a SYN begins another in its place.
-    establish(&mut gateway, &Packet::web(6, SYN, b""), &Packet::web(6, ACK, b""));
-    for flags in [FIN | ACK, RST] {
-        send(&mut gateway, &from_client(&Packet::web(6, flags, b"")));
-    }
+    let seen = establish(&mut gateway, &Packet::web(6, SYN, b""), &Packet::web(6, ACK, b""));
+    send(&mut gateway, &from_client(&Packet::web(6, FIN | ACK, b"")));
+    gateway.send(UNDERLAY, &from_pod(0, &seen.answer(FIN | ACK, b"").bytes()));
     let old = flows(&gateway);
     let mut script = Script::new(vec![
         from_client(&Packet::web(8, SYN, b"")),

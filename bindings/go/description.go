@@ -112,8 +112,8 @@ type Timeouts struct {
 	TCPLastAckSeconds uint32
 	// TCPTimeWaitSeconds: TCP after the last acknowledgement.
 	TCPTimeWaitSeconds uint32
-	// TCPCloseSeconds: TCP after a reset.
-	TCPCloseSeconds uint32
+	// TCPResetSeconds: TCP after a reset, until another packet shows that it goes on.
+	TCPResetSeconds uint32
 	// TCPSynSent2Seconds: TCP after a SYN of both sides.
 	TCPSynSent2Seconds uint32
 	// UDPSeconds: UDP until the client has answered an answer.
@@ -248,7 +248,7 @@ func Defaults() Description {
 			TCPCloseWaitSeconds:         uint32(raw.timeouts.tcp_close_wait_seconds),
 			TCPLastAckSeconds:           uint32(raw.timeouts.tcp_last_ack_seconds),
 			TCPTimeWaitSeconds:          uint32(raw.timeouts.tcp_time_wait_seconds),
-			TCPCloseSeconds:             uint32(raw.timeouts.tcp_close_seconds),
+			TCPResetSeconds:             uint32(raw.timeouts.tcp_reset_seconds),
 			TCPSynSent2Seconds:          uint32(raw.timeouts.tcp_syn_sent2_seconds),
 			UDPSeconds:                  uint32(raw.timeouts.udp_seconds),
 			UDPStreamSeconds:            uint32(raw.timeouts.udp_stream_seconds),
@@ -371,7 +371,7 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 			tcp_close_wait_seconds:         C.uint32_t(d.Timeouts.TCPCloseWaitSeconds),
 			tcp_last_ack_seconds:           C.uint32_t(d.Timeouts.TCPLastAckSeconds),
 			tcp_time_wait_seconds:          C.uint32_t(d.Timeouts.TCPTimeWaitSeconds),
-			tcp_close_seconds:              C.uint32_t(d.Timeouts.TCPCloseSeconds),
+			tcp_reset_seconds:              C.uint32_t(d.Timeouts.TCPResetSeconds),
 			tcp_syn_sent2_seconds:          C.uint32_t(d.Timeouts.TCPSynSent2Seconds),
 			udp_seconds:                    C.uint32_t(d.Timeouts.UDPSeconds),
 			udp_stream_seconds:             C.uint32_t(d.Timeouts.UDPStreamSeconds),

@@ -59,7 +59,7 @@ func layouts() []layout {
 		{"weirgate_timeouts.tcp_close_wait_seconds", unsafe.Offsetof(timeouts.tcp_close_wait_seconds)},
 		{"weirgate_timeouts.tcp_last_ack_seconds", unsafe.Offsetof(timeouts.tcp_last_ack_seconds)},
 		{"weirgate_timeouts.tcp_time_wait_seconds", unsafe.Offsetof(timeouts.tcp_time_wait_seconds)},
-		{"weirgate_timeouts.tcp_close_seconds", unsafe.Offsetof(timeouts.tcp_close_seconds)},
+		{"weirgate_timeouts.tcp_reset_seconds", unsafe.Offsetof(timeouts.tcp_reset_seconds)},
 		{"weirgate_timeouts.tcp_syn_sent2_seconds", unsafe.Offsetof(timeouts.tcp_syn_sent2_seconds)},
 		{"weirgate_timeouts.udp_seconds", unsafe.Offsetof(timeouts.udp_seconds)},
 		{"weirgate_timeouts.udp_stream_seconds", unsafe.Offsetof(timeouts.udp_stream_seconds)},

@@ -26,7 +26,7 @@ func world() Description {
 	d.SelectorSeed = 42
 	d.OverlayMTU = 1400
 	d.Timeouts.TCPEstablishedSeconds = 3600
-	d.Timeouts.TCPCloseSeconds = 11
+	d.Timeouts.TCPResetSeconds = 11
 	d.Timeouts.SCTPClosedSeconds = 12
 	d.NodePortFirst, d.NodePortLast = 30000, 31000
 	d.Masquerade = []netip.Addr{netip.MustParseAddr("198.51.100.20"), netip.MustParseAddr("2001:db8:7::7")}

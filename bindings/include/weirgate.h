@@ -324,8 +324,8 @@ typedef struct weirgate_timeouts {
     uint32_t tcp_last_ack_seconds;
     // TCP after the last acknowledgement.
     uint32_t tcp_time_wait_seconds;
-    // TCP after a reset.
-    uint32_t tcp_close_seconds;
+    // TCP after a reset, until another packet shows that it goes on.
+    uint32_t tcp_reset_seconds;
     // TCP after a SYN of both sides.
     uint32_t tcp_syn_sent2_seconds;
     // UDP until the client has answered an answer.

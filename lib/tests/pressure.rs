@@ -177,9 +177,10 @@ fn how_each_flow_ended_is_counted() {
     // Refused before any answer.
     let (node, inner) = to_pod(&mut gateway, &request);
     to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
-    // Reset, and opened again.
+    // Closed by both sides, and opened again.
     let (node, inner) = open(&mut gateway, &request);
-    to_client(&mut gateway, node, &inner.answer(RST, b""));
+    to_pod(&mut gateway, &with_flags(&request, FIN | ACK));
+    to_client(&mut gateway, node, &inner.answer(FIN | ACK, b""));
     to_pod(&mut gateway, &request);
     // Idle for too long, and noticed by a packet before ageing comes by.
     gateway.advance(Span::from_secs(121));
@@ -445,4 +446,16 @@ fn counts_that_a_damaged_table_has_do_not_stop_its_flows() {
         to_client(&mut second, node, &inner.answer(ACK, b"data"));
         assert_eq!(second.worker.flows_v4().get(0).map(|entry| entry.traffic.packets), Some([0; 2]));
     });
+}
+
+#[test]
+fn a_connection_that_was_reset_gives_way_until_it_speaks_again() {
+    let mut gateway = gateway(16);
+    let opened: Vec<_> = (1..=16).map(|port| open(&mut gateway, &Packet::web(port, SYN, b""))).collect();
+    (1..=2).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, RST, b"")));
+    let (node, inner) = &opened[0];
+    to_client(&mut gateway, *node, &inner.answer(ACK, b"still here"));
+    to_pod(&mut gateway, &Packet::web(100, SYN, b""));
+    assert_eq!((gateway.counters.evicted_closing.get(), gateway.counters.flows_ended()), (1, 1));
+    to_client(&mut gateway, *node, &inner.answer(ACK, b"and here"));
 }

@@ -1,13 +1,15 @@
 //! Strangers who know a connection's addresses and ports, and write in its name: they cannot make it what it is not.
 
-use weirgate::flow::State::{self, TcpEstablished, TcpFinWait, TcpSynReceived};
+use weirgate::flow::State::{
+    self, TcpCloseWait, TcpEstablished, TcpFinWait, TcpLastAck, TcpReset, TcpSynReceived, TcpTimeWait,
+};
 use weirgate::flow::{Address, Entry, Table};
 use weirgate::net::WorkerId;
 use weirgate::pipeline::Worker;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
-    ACK, Body, FIN, FROM_CLIENT, Packet, SYN, framed, from_pod, to_node, tunnelled, unframed,
+    ACK, Body, FIN, FROM_CLIENT, Packet, RST, SYN, chunk, framed, from_pod, to_node, tunnelled, unframed,
 };
 use weirgate_fixture::world::{UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, leak_aligned, worker_config};
@@ -31,6 +33,15 @@ impl Connection {
 
     fn client(&self, flags: u8, numbers: [u32; 2], data: &[u8]) -> Packet {
         Packet { numbers, body: Body::Tcp(flags, data.to_vec()), ..self.client.clone() }
+    }
+
+    /// As far as the handshake goes.
+    fn open(gateway: &mut Gateway, request: &Packet) -> Self {
+        let connection = Self::begin(gateway, request);
+        connection.to_client(gateway, SYN | ACK, [POD, 1001], b"");
+        connection.to_pod(gateway, ACK, [1001, POD + 1]);
+        assert_eq!(state(gateway), (TcpEstablished, true));
+        connection
     }
 
     /// The client says, or somebody in its name, and the pod hears it.
@@ -231,4 +242,109 @@ fn a_flow_that_is_adopted_between_answer_and_acknowledgement_knows_its_client() 
         connection.to_pod(&mut second, ACK, [1001, POD + 1]);
         assert_eq!(state(&second), (TcpEstablished, true));
     });
+}
+
+#[test]
+fn rfc5961_s3_a_blind_reset_and_a_syn_after_it_break_no_connection() {
+    everywhere(|world, request| {
+        // What has become of the connection before, and what it is when it has gone on.
+        for (before, was, is) in [
+            (None, TcpEstablished, TcpEstablished),
+            (Some(FIN | ACK), TcpFinWait, TcpEstablished),
+            (Some(ACK), TcpCloseWait, TcpEstablished),
+        ] {
+            for pod_speaks in [true, false] {
+                let mut gateway = world.gateway();
+                let connection = Connection::open(&mut gateway, request);
+                if let Some(flags) = before {
+                    connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1001], b"");
+                    if flags == ACK {
+                        connection.to_pod(&mut gateway, ACK, [1001, POD + 2]);
+                    }
+                }
+                assert_eq!(state(&gateway), (was, true));
+                gateway.advance(Span::from_secs(20));
+                connection.to_pod(&mut gateway, RST, [77_777, 0]);
+                assert_eq!(look(&gateway), (TcpReset, true, 240));
+                gateway.advance(Span::from_secs(40));
+                // The connection that it begins is nobody's: the pod challenges it (RFC 5961 §4).
+                connection.to_pod(&mut gateway, SYN, [88_888, 0]);
+                connection.to_pod(&mut gateway, RST | ACK, [99_999, 88_888]);
+                assert_eq!(look(&gateway), (TcpReset, true, 200));
+                match pod_speaks {
+                    true => connection.to_client(&mut gateway, ACK, [POD + 2, 1001], b"challenge"),
+                    false => connection.to_pod(&mut gateway, ACK, [1001, POD + 2]),
+                }
+                assert_eq!(look(&gateway), (is, true, 86_400));
+                assert_eq!(gateway.counters.flows_created.get(), 1);
+            }
+        }
+    });
+}
+
+#[test]
+fn after_a_reset_that_was_meant_the_next_connection_takes_the_same_way() {
+    everywhere(|world, request| {
+        for from_pod in [true, false] {
+            let mut gateway = world.gateway();
+            let first = Connection::open(&mut gateway, request);
+            match from_pod {
+                true => first.to_client(&mut gateway, RST, [POD + 1, 1001], b""),
+                false => first.to_pod(&mut gateway, RST, [1001, 0]),
+            }
+            // At once, from the same port.
+            let second = Connection::begin(&mut gateway, &Packet { numbers: [555_555, 0], ..request.clone() });
+            assert_eq!((second.node, &second.pod.source), (first.node, &first.pod.source));
+            second.to_client(&mut gateway, SYN | ACK, [666_666, 555_556], b"");
+            second.to_pod(&mut gateway, ACK, [555_556, 666_667]);
+            assert_eq!(look(&gateway), (TcpEstablished, true, 86_400));
+            second.to_client(&mut gateway, ACK, [666_667, 555_556], b"data");
+            assert_eq!(gateway.counters.flows_created.get(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_reset_changes_nothing_of_what_is_half_open_or_closed_on_both_sides() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::begin(&mut gateway, request);
+        let check = |gateway: &mut Gateway, expected: State| {
+            let before = look(gateway);
+            assert_eq!(before.0, expected);
+            for flags in [RST, RST | ACK] {
+                connection.to_pod(gateway, flags, [77_777, 5]);
+                connection.to_client(gateway, flags, [77_777, 5], b"");
+            }
+            assert_eq!(look(gateway), before);
+        };
+        connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
+        check(&mut gateway, TcpSynReceived);
+        connection.to_pod(&mut gateway, ACK, [1001, POD + 1]);
+        connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 1]);
+        connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1002], b"");
+        check(&mut gateway, TcpLastAck);
+        connection.to_pod(&mut gateway, ACK, [1002, POD + 2]);
+        check(&mut gateway, TcpTimeWait);
+    });
+}
+
+#[test]
+fn rfc9260_s8_5_an_abort_is_not_believed_before_the_tag_is_known() {
+    const ABORT: u8 = 6;
+    const COOKIE_ECHO: u8 = 10;
+    for init in [Packet::init(40_000, [0xc1, 0, 0, 1]), Packet::init_v6(40_000, [0xc1, 0, 0, 1])] {
+        let mut gateway = World::new().with_sctp().gateway();
+        let (node, inner) = to_pod(&mut gateway, &init);
+        let says = |tag, kind, value: &[u8]| Packet { body: Body::Sctp(tag, chunk(kind, 0, value)), ..init.clone() };
+        to_pod(&mut gateway, &says([1, 2, 3, 4], ABORT, b""));
+        assert_eq!(state(&gateway), (State::SctpCookieWait, false));
+        let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(0, b"cookie").bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(UPLINK));
+        to_pod(&mut gateway, &says([1, 2, 3, 4], ABORT, b""));
+        to_pod(&mut gateway, &says([0xac, 0, 0, 1], COOKIE_ECHO, b"cookie"));
+        assert_eq!(state(&gateway), (State::SctpCookieEchoed, false));
+        to_pod(&mut gateway, &says([0xac, 0, 0, 1], ABORT, b""));
+        assert_eq!(state(&gateway), (State::SctpClosed, false));
+    }
 }

@@ -63,9 +63,6 @@ pub(crate) const COMMON: &[Difference] = &[
     // window is for the host to answer (RFC 9293 section 3.10.7.4, RFC 5961).
     differs("out of window over IPv*: R far off", "dropped", "forwarded to pod"),
     differs("out of window over IPv*: data far off", "reset to client", "forwarded to pod"),
-    // Without windows a reset ends a connection wherever its number lies, and a SYN after that begins another, whose
-    // pod has not answered yet. Whoever can forge both has guessed the client's port.
-    differs("out of window over IPv*: data in order after that", "forwarded to pod", "dropped"),
     // An acknowledgement of what was never sent changes nothing and is the host's to answer (RFC 9293 section 3.10.7.4).
     // The kernel leaves it untranslated for its own TCP, whose reset would end the connection.
     differs("blind handshake over IPv*: * of another number", "reset to client", "forwarded to pod"),

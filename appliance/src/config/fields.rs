@@ -550,7 +550,13 @@ pub const TIMEOUTS: Section = Section {
         field("tcp_close_wait", SECONDS, Default("`60`"), "60", "TCP after one side's FIN was acknowledged."),
         field("tcp_last_ack", SECONDS, Default("`30`"), "30", "TCP after both sides' FINs."),
         field("tcp_time_wait", SECONDS, Default("`120`"), "120", "TCP after the last acknowledgement."),
-        field("tcp_close", SECONDS, Default("`10`"), "10", "TCP after a reset."),
+        field(
+            "tcp_reset",
+            SECONDS,
+            Default("`240`"),
+            "240",
+            "TCP after a reset, until another packet shows that it goes on; RFC 7857 asks for 240.",
+        ),
         field("tcp_syn_sent2", SECONDS, Default("`120`"), "120", "TCP after a SYN of both sides."),
         field(
             "udp",

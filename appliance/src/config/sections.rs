@@ -281,7 +281,7 @@ fn read_timeouts(table: &Table<'_>, findings: &mut Findings<'_>) -> Timeouts {
         tcp_close_wait_seconds: seconds("tcp_close_wait", default.tcp_close_wait_seconds),
         tcp_last_ack_seconds: seconds("tcp_last_ack", default.tcp_last_ack_seconds),
         tcp_time_wait_seconds: seconds("tcp_time_wait", default.tcp_time_wait_seconds),
-        tcp_close_seconds: seconds("tcp_close", default.tcp_close_seconds),
+        tcp_reset_seconds: seconds("tcp_reset", default.tcp_reset_seconds),
         tcp_syn_sent2_seconds: seconds("tcp_syn_sent2", default.tcp_syn_sent2_seconds),
         udp_seconds: seconds("udp", default.udp_seconds),
         udp_stream_seconds: seconds("udp_stream", default.udp_stream_seconds),

@@ -170,8 +170,8 @@ pub struct Timeouts {
     pub tcp_last_ack_seconds: u32,
     /// TCP after the last acknowledgement.
     pub tcp_time_wait_seconds: u32,
-    /// TCP after a reset.
-    pub tcp_close_seconds: u32,
+    /// TCP after a reset, until another packet shows that it goes on.
+    pub tcp_reset_seconds: u32,
     /// TCP after a SYN of both sides.
     pub tcp_syn_sent2_seconds: u32,
     /// UDP until the client has answered an answer.

@@ -40,7 +40,7 @@ fn the_layouts_are_those_that_every_language_expects() {
         Vtep "weirgate_vtep" { public_address, mac }
         Timeouts "weirgate_timeouts" {
             tcp_syn_sent_seconds, tcp_syn_received_seconds, tcp_established_seconds, tcp_fin_wait_seconds,
-            tcp_close_wait_seconds, tcp_last_ack_seconds, tcp_time_wait_seconds, tcp_close_seconds,
+            tcp_close_wait_seconds, tcp_last_ack_seconds, tcp_time_wait_seconds, tcp_reset_seconds,
             tcp_syn_sent2_seconds, udp_seconds, udp_stream_seconds, icmp_seconds, sctp_cookie_wait_seconds,
             sctp_cookie_echoed_seconds, sctp_established_seconds, sctp_shutdown_sent_seconds,
             sctp_shutdown_received_seconds, sctp_shutdown_ack_sent_seconds, sctp_closed_seconds

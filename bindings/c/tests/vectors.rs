@@ -77,7 +77,7 @@ fn describe<T>(hear: impl FnOnce(&Description<'_>) -> T) -> T {
             selector_seed: 42,
             timeouts: Timeouts {
                 tcp_established_seconds: 3600,
-                tcp_close_seconds: 11,
+                tcp_reset_seconds: 11,
                 sctp_closed_seconds: 12,
                 ..Timeouts::default()
             },

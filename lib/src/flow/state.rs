@@ -21,7 +21,8 @@ pub enum Direction {
 macro_rules! states {
     ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $name:literal;)+) => {
         /// How far a flow has come. The numbers lie in tables that outlive a process: never reuse one
-        /// (3 was a TCP connection in any state after its first FIN or RST).
+        /// (3 was a TCP connection in any state after its first FIN or RST, 11 one after a RST that was believed
+        /// outright).
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u8)]
         pub enum State { $($(#[doc = $doc])+ $variant = $number,)+ }
@@ -66,8 +67,6 @@ states! {
     TcpLastAck = 9, "LAST_ACK";
     /// TCP that has ended on both sides.
     TcpTimeWait = 10, "TIME_WAIT";
-    /// TCP that was reset.
-    TcpClosed = 11, "CLOSE";
     /// TCP that both sides have begun with a SYN.
     TcpSynSent2 = 12, "SYN_SENT2";
     /// UDP that was answered, and whose client has not spoken since.
@@ -90,6 +89,8 @@ states! {
     SctpShutdownAckSent = 21, "SHUTDOWN_ACK_SENT";
     /// SCTP that has ended.
     SctpClosed = 22, "CLOSED";
+    /// TCP that somebody has reset. Whether the two ends believe it, what they say next shows.
+    TcpReset = 23, "RESET";
 }
 
 /// The bit beside a state's number that says the flow is assured: its client has shown that it
@@ -146,7 +147,7 @@ impl State {
     /// Whether a flow in this state can be assured or not, as asked.
     pub(crate) const fn can_be(self, assured: bool) -> bool {
         match self {
-            Self::TcpEstablished | Self::UdpStream | Self::SctpEstablished => assured,
+            Self::TcpEstablished | Self::TcpReset | Self::UdpStream | Self::SctpEstablished => assured,
             Self::TcpSynSent
             | Self::TcpSynReceived
             | Self::TcpSynSent2
@@ -176,7 +177,7 @@ impl State {
             | Self::SctpCookieEchoed => Worth::HalfOpen,
             Self::Udp | Self::IcmpEcho => Worth::OneWay,
             Self::UdpStream => Worth::Stream,
-            Self::TcpTimeWait | Self::TcpClosed | Self::SctpShutdownAckSent | Self::SctpClosed => Worth::Closing,
+            Self::TcpTimeWait | Self::TcpReset | Self::SctpShutdownAckSent | Self::SctpClosed => Worth::Closing,
             _ if assured => return None,
             Self::TcpFinWait | Self::TcpCloseWait | Self::TcpLastAck => Worth::Closing,
             _ => Worth::Unassured,
@@ -271,7 +272,7 @@ pub(crate) const fn idle_ticks(timeouts: &Timeouts) -> [u32; State::COUNT] {
             State::TcpCloseWait => timeouts.tcp_close_wait_seconds,
             State::TcpLastAck => timeouts.tcp_last_ack_seconds,
             State::TcpTimeWait => timeouts.tcp_time_wait_seconds,
-            State::TcpClosed => timeouts.tcp_close_seconds,
+            State::TcpReset => timeouts.tcp_reset_seconds,
             State::TcpSynSent2 => timeouts.tcp_syn_sent2_seconds,
             State::Udp | State::UdpAnswered => timeouts.udp_seconds,
             State::UdpStream => timeouts.udp_stream_seconds,

@@ -37,7 +37,8 @@ impl Segment {
     /// whose address its sender has, and does not acknowledge what was sent there, changes nothing.
     pub(super) fn judged<A: Wire>(self, entry: &Entry<A>, direction: Direction, step: Step) -> Step {
         let would_assure = step.state().is_some_and(|state| state & ASSURED != 0) && !entry.is_assured();
-        let is_proof = direction == Direction::Original && is_due(entry.proof, self.acknowledgement);
+        let acknowledges = self.flags.contains(Flags::ACK) && is_due(entry.proof, self.acknowledgement);
+        let is_proof = direction == Direction::Original && acknowledges;
         if would_assure && !is_proof { Step::IGNORE } else { step }
     }
 

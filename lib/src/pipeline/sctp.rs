@@ -48,12 +48,15 @@ pub(super) fn act<A: Wire, R: Recorder>(
     if let Some(found) = flows.lookup(item.hash, &tuple, item.packet.protocol) {
         if act::has_idled(cx.tick, cx.snapshot, flows, found.index) {
             act::expire::<A, R>(cx, found.index);
-        } else if let Some(entry) = flows.get_mut(found.index) {
+        } else if let Some(entry) = flows.get(found.index) {
             match advance(entry.state, tags_of(entry.proof), found.direction, &header, chunks)? {
                 Next::Goes(state, tags) => {
-                    entry.proof = proof_of(tags);
                     let hit = Hit { found, state };
-                    return act::requeueing::<A, R>(cx, found, |cx| act::follow(cx, frame, item, hit));
+                    let verdict = act::requeueing::<A, R>(cx, found, |cx| act::follow(cx, frame, item, hit))?;
+                    if let Some(entry) = A::flows(cx.worker).get_mut(found.index) {
+                        entry.proof = proof_of(tags);
+                    }
+                    return Ok(verdict);
                 }
                 Next::Reopens => over = Some(found.index),
             }
@@ -139,8 +142,8 @@ fn advance(
     Ok(Next::Goes(state, tags))
 }
 
-/// Whether the tag is the association's, as far as that is known; asked only of chunks that end something
-/// (RFC 9260 §8.5, §8.5.1).
+/// Whether the tag is known to be the association's; asked only of chunks that end something (RFC 9260 §8.5,
+/// §8.5.1).
 fn is_of_the_association(chunk: &Chunk<'_>, header: &Header<'_>, tags: Tags, direction: Direction) -> bool {
     if !matches!(chunk.kind, kind::ABORT | kind::ERROR | kind::SHUTDOWN | kind::SHUTDOWN_ACK | kind::SHUTDOWN_COMPLETE)
     {
@@ -149,7 +152,7 @@ fn is_of_the_association(chunk: &Chunk<'_>, header: &Header<'_>, tags: Tags, dir
     let [original, reply] = tags;
     let is_of_clients = (direction == Direction::Original) != chunk.reflects_tag();
     let expected = if is_of_clients { original } else { reply };
-    expected == 0 || fold(header.tag()) == expected
+    fold(header.tag()) == expected
 }
 
 /// Verification tags, folded to sixteen bits: of packets of the original and of the reply direction. Zero

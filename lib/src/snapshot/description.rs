@@ -231,8 +231,8 @@ pub struct Timeouts {
     pub tcp_last_ack_seconds: u32,
     /// TCP after the last acknowledgement.
     pub tcp_time_wait_seconds: u32,
-    /// TCP after a reset.
-    pub tcp_close_seconds: u32,
+    /// TCP after a reset, until another packet shows that it goes on (RFC 7857 §2.2: 240).
+    pub tcp_reset_seconds: u32,
     /// TCP after a SYN of both sides.
     pub tcp_syn_sent2_seconds: u32,
     /// UDP until the client has answered an answer (RFC 4787 REQ-5: 120 or more).
@@ -267,7 +267,7 @@ impl Default for Timeouts {
             tcp_close_wait_seconds: 60,
             tcp_last_ack_seconds: 30,
             tcp_time_wait_seconds: 120,
-            tcp_close_seconds: 10,
+            tcp_reset_seconds: 240,
             tcp_syn_sent2_seconds: 120,
             udp_seconds: 120,
             udp_stream_seconds: 300,

@@ -33,7 +33,7 @@ static const struct {
     FIELD(weirgate_timeouts, tcp_close_wait_seconds),
     FIELD(weirgate_timeouts, tcp_last_ack_seconds),
     FIELD(weirgate_timeouts, tcp_time_wait_seconds),
-    FIELD(weirgate_timeouts, tcp_close_seconds),
+    FIELD(weirgate_timeouts, tcp_reset_seconds),
     FIELD(weirgate_timeouts, tcp_syn_sent2_seconds),
     FIELD(weirgate_timeouts, udp_seconds),
     FIELD(weirgate_timeouts, udp_stream_seconds),

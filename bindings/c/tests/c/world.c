@@ -80,7 +80,7 @@ void world_describe(weirgate_description *description) {
     description->selector_seed = 42;
     description->overlay_mtu = 1400;
     description->timeouts.tcp_established_seconds = 3600;
-    description->timeouts.tcp_close_seconds = 11;
+    description->timeouts.tcp_reset_seconds = 11;
     description->timeouts.sctp_closed_seconds = 12;
     description->node_port_first = 30000;
     description->node_port_last = 31000;

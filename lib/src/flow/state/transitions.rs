@@ -109,7 +109,7 @@ const TCP: [State; 9] = [
     State::TcpCloseWait,
     State::TcpLastAck,
     State::TcpTimeWait,
-    State::TcpClosed,
+    State::TcpReset,
     State::TcpSynSent2,
 ];
 
@@ -126,21 +126,23 @@ const fn tcp(direction: Direction, class: Class) -> [u8; 9] {
     const CW: u8 = State::TcpCloseWait as u8;
     const LA: u8 = State::TcpLastAck as u8;
     const TW: u8 = State::TcpTimeWait as u8;
-    const CL: u8 = State::TcpClosed as u8;
+    // As that: of a flow whose client is not known a reset makes nothing.
+    const RS: u8 = State::TcpReset as u8 | ASSURED;
     const S2: u8 = State::TcpSynSent2 as u8;
     match (direction, class) {
-        //                   SS  SR  ES  FW  CW  LA  TW  CL  S2
-        // After both sides' FINs a SYN is another connection's.
-        (Original, Syn) =>    [IG, IG, IG, IG, IG, NW, NW, NW, S2],
+        //                   SS  SR  ES  FW  CW  LA  TW  RS  S2
+        // After both sides' FINs a SYN is another connection's. After a reset it may be anybody's, as the
+        // reset may: its receiver tells.
+        (Original, Syn) =>    [IG, IG, IG, IG, IG, NW, NW, IG, S2],
         (Original, SynAck) => [IV, SR, IV, IV, IV, IV, IV, IV, SR],
-        (Original, Fin) =>    [IV, FA, FW, LA, LA, LA, TW, CL, IV],
-        (Original, Ack) =>    [IV, ES, ES, CW, CW, TW, TW, CL, IV],
-        (Original, Rst) =>    [DL, CL, CL, CL, CL, CL, CL, CL, CL],
+        (Original, Fin) =>    [IV, FA, FW, LA, LA, LA, TW, FW, IV],
+        (Original, Ack) =>    [IV, ES, ES, CW, CW, TW, TW, ES, IV],
+        (Original, Rst) =>    [DL, IG, RS, RS, RS, IG, IG, IG, IG],
         (Reply, Syn) =>       [S2, IV, IV, IV, IV, IV, IV, IV, S2],
         (Reply, SynAck) =>    [SR, IG, IG, IG, IG, IG, IG, IG, SR],
-        (Reply, Fin) =>       [IV, FW, FW, LA, LA, LA, TW, CL, IV],
-        (Reply, Ack) =>       [IG, SR, ES, CW, CW, TW, TW, CL, IG],
-        (Reply, Rst) =>       [DL, CL, CL, CL, CL, CL, CL, CL, CL],
+        (Reply, Fin) =>       [IV, FW, FW, LA, LA, LA, TW, FW, IV],
+        (Reply, Ack) =>       [IG, SR, ES, CW, CW, TW, TW, ES, IG],
+        (Reply, Rst) =>       [DL, IG, RS, RS, RS, IG, IG, IG, IG],
         (_, None) =>          [IV, IV, IV, IV, IV, IV, IV, IV, IV],
     }
 }

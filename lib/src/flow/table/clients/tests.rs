@@ -23,7 +23,7 @@ fn a_clients_half_open_flows_are_counted_while_they_are_half_open() {
     put_in_state(&mut table, flows[0], State::TcpSynReceived as u8);
     assert_eq!(table.half_open_of(one, false), 10);
     put_in_state(&mut table, flows[0], State::TcpEstablished as u8 | ASSURED);
-    put_in_state(&mut table, flows[1], State::TcpClosed as u8);
+    put_in_state(&mut table, flows[1], State::TcpReset as u8 | ASSURED);
     table.remove(flows[2]);
     assert_eq!((table.half_open_of(one, false), table.half_open_of(other, false)), (7, 1));
     assert_whole(&table);

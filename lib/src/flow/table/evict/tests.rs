@@ -134,7 +134,7 @@ fn a_lone_flow_that_may_go_is_found_at_once() {
     let mut memory = memory(CAPACITY);
     let mut table = full(CAPACITY, &mut memory, &[ESTABLISHED]);
     let index = find(&table, &tuple(777, 7)).unwrap().index;
-    put_in_state(&mut table, index, State::TcpClosed as u8 | ASSURED);
+    put_in_state(&mut table, index, State::TcpReset as u8 | ASSURED);
     assert_eq!(insert(&mut table, 5000, 0), Ok(evicted(Worth::Closing)));
     assert_eq!(find(&table, &tuple(777, 7)), None);
 }
@@ -223,7 +223,7 @@ fn where_buckets_are_full_one_of_theirs_gives_way_the_longest_idle_first() {
 
 #[test]
 fn a_flow_whose_place_no_other_takes_is_as_it_was() {
-    for state in [State::TcpTimeWait as u8, State::TcpClosed as u8 | ASSURED, State::TcpLastAck as u8 | ASSURED] {
+    for state in [State::TcpTimeWait as u8, State::TcpReset as u8 | ASSURED, State::TcpLastAck as u8 | ASSURED] {
         let mut memory = memory(64);
         let mut table = full(64, &mut memory, &[ESTABLISHED]);
         let index = find(&table, &tuple(40, 7)).unwrap().index;
