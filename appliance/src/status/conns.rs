@@ -317,8 +317,8 @@ mod tests {
         for wrong in ["", "stablished", "established ", "tcp"] {
             assert_eq!(
                 wrong.parse::<InState>().unwrap_err(),
-                "no such state; use one of close, close_wait, closed, cookie_echoed, cookie_wait, established, fin_wait, \
-                 last_ack, shutdown_ack_sent, shutdown_recd, shutdown_sent, syn_recv, syn_sent, syn_sent2, time_wait"
+                "no such state; use one of close_wait, closed, cookie_echoed, cookie_wait, established, fin_wait, \
+                 last_ack, reset, shutdown_ack_sent, shutdown_recd, shutdown_sent, syn_recv, syn_sent, syn_sent2, time_wait"
             );
         }
         for wrong in ["", "tpc", "47", "256", "06"] {
