@@ -129,7 +129,9 @@ fn compare(
                 "{step}: not listed\n  kernel   {}: {}\n  weirgate {}: {}",
                 kernel.0, kernel.1, weirgate.0, weirgate.1
             )),
-            Some(_) if kernel == weirgate => problems.push(format!("{step}: listed, and there is no difference")),
+            Some(_) if kernel == weirgate => {
+                problems.push(format!("{step}: listed, and there is no difference: {}: {}", kernel.0, kernel.1))
+            }
             Some(known) if (known.kernel, known.weirgate) != (&*kernel.0, &*weirgate.0) => problems.push(format!(
                 "{step}: another difference than listed\n  kernel   {}: {}\n  weirgate {}: {}",
                 kernel.0, kernel.1, weirgate.0, weirgate.1
