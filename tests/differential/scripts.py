@@ -158,6 +158,11 @@ class Play:
                 return
         raise SystemExit("the gateway forwards nothing")
 
+    def rest_of_errors(self, family):
+        """Of an address without a route the kernel tells a host a few times at once, and then once a second."""
+        if family == 4 and self.mode == "clients":
+            time.sleep(1.2)
+
     def step(self, name, send, packets):
         packets = packets if isinstance(packets, list) else [packets]
         self.sent_reset = any(TCP in packet and "R" in packet[TCP].flags for packet in packets)
@@ -527,11 +532,9 @@ def associations(play, family):
     ):
         flow.step(name, client, head() / Raw(body))
     flow.says(client, "DATA", name="DATA after them")
-    if family == 4 and play.mode == "clients":
-        # Of an address without a route the kernel tells a host five times at once, and then once a second.
-        time.sleep(5)
     flow = Flow(play, "pod without association", family, "sctp")
     for chunk in ("INIT", "INIT ACK", "DATA", "ABORT"):
+        play.rest_of_errors(family)
         flow.says(pod, chunk)
 
 
@@ -550,6 +553,7 @@ def datagrams(play, family):
     flow.step("longer than its packet", "client", flow.ip("client") / UDP(len=99, **flow.ports("client")) / Raw(b"datagram"))
     flow.step("to no service", "client", flow.ip("client") / UDP(sport=flow.port, dport=30999) / Raw(b"datagram"))
     flow = Flow(play, "pod's datagram without flow", family, "udp")
+    play.rest_of_errors(family)
     flow.step("answer", "pod", flow.udp("pod"))
     flow = Flow(play, "wrong TCP sum", family)
     flow.client("S", name="S with a wrong sum", chksum=0x1234)
