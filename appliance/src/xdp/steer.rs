@@ -184,9 +184,7 @@ impl Steering {
             .override_global("port_interfaces", &indices, true)
             .load(OBJECT)
             .map_err(|error| refused("load the steering program's tables", &error))?;
-        xdp(&mut program)
-            .and_then(|xdp| xdp.load().map_err(Into::into))
-            .map_err(|error| refused("load the steering program", &*error))?;
+        verify(&mut program).map_err(|error| refused("load the steering program", &*error))?;
         // Only now, because listing programs takes the same privilege as loading one.
         for port in &ports {
             refuse_foreign(port)?;
@@ -465,6 +463,22 @@ fn program(id: u32) -> Result<Option<ProgramInfo>, StartError> {
 
 fn xdp(program: &mut Ebpf) -> Result<&mut Xdp, Box<dyn Error>> {
     Ok(program.program_mut(PROGRAM).expect("the object file defines the program").try_into()?)
+}
+
+/// How often the kernel is asked to take the program, where signals keep it from doing so.
+const LOADS_MAX: u32 = 5;
+
+/// Has the kernel take the program. It looks the program through for most of a second, and stops where a signal
+/// comes meanwhile, which says nothing about the program (kernel/bpf/verifier.c: EAGAIN).
+fn verify(program: &mut Ebpf) -> Result<(), Box<dyn Error>> {
+    let xdp = xdp(program)?;
+    for _ in 1..LOADS_MAX {
+        match xdp.load() {
+            Err(error) if errno(&error) == Some(libc::EAGAIN) => {}
+            result => return result.map_err(Into::into),
+        }
+    }
+    xdp.load().map_err(Into::into)
 }
 
 /// The system's error number, wherever in the chain of causes it is.
