@@ -110,7 +110,7 @@ fn measure(settings: &Settings) -> ExitCode {
     if settings.paths.contains(&Path::Weirgate) {
         let _ = build_gateway();
     }
-    let world = match World::new(Options { servers: false, ..Options::default() }) {
+    let world = match World::new(Options { servers: false, alone: true, ..Options::default() }) {
         Ok(world) => world,
         Err(error) => {
             eprintln!("end_to_end: {error}");

@@ -14,8 +14,8 @@
 //! for IPv6). The gateway's own lease is 10.77.200.0/24 with fd77:0:0:200::/64.
 //!
 //! Nothing of a world outlives it: a small process waits for the end of a pipe, which comes when the [`World`] is
-//! dropped and also when its process is killed in whatever way. One world exists at a time on a machine, unless it was
-//! [kept](World::keep); [`World::new`] waits for its turn, so that tests can be written as if they were alone.
+//! dropped and also when its process is killed in whatever way. Worlds live side by side and know nothing of each other;
+//! one that measures is [alone](Options::alone), and [`World::new`] waits for its turn.
 //!
 //! Root is needed, and `ip`, `bridge`, `ethtool`, `nft`, `tcpdump`, `nginx` and `python3` when they are used.
 
@@ -46,6 +46,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use netns::Turn;
+
 /// How peers are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
@@ -67,11 +69,13 @@ pub struct Options {
     pub queues: u32,
     /// Whether nginx and the UDP responder run in the pods. Benches that bring their own traffic need none.
     pub servers: bool,
+    /// Whether no other world may exist at the same time on this machine: for what measures, or takes all it can get.
+    pub alone: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { backend: Backend::Vxlan, one_interface: false, queues: 1, servers: true }
+        Self { backend: Backend::Vxlan, one_interface: false, queues: 1, servers: true, alone: false }
     }
 }
 
@@ -126,18 +130,18 @@ impl Host {
 pub struct World {
     directory: PathBuf,
     options: Options,
-    // The order matters: everything has been removed before the next world may begin.
+    // The order matters: everything has been removed before one that is alone may begin.
     namespaces: Namespaces,
-    _turn: fs::File,
+    _turn: Turn,
 }
 
 impl World {
-    /// Builds a world, after waiting for other worlds on this machine to end.
+    /// Builds a world, after waiting for its turn.
     ///
     /// # Errors
     /// [`WorldError::NotRoot`], or the first command that failed with what it printed.
     pub fn new(options: Options) -> Result<Self, WorldError> {
-        let turn = netns::wait_for_turn()?;
+        let turn = Turn::wait(options.alone)?;
         let names: Vec<String> = Host::all().into_iter().map(Host::name).collect();
         let namespaces = Namespaces::new(&names, |prefix| vec![directory(prefix), shared_memory(prefix)])?;
         let world = Self { directory: directory(namespaces.prefix()), options, namespaces, _turn: turn };

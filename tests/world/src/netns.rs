@@ -15,13 +15,32 @@ pub(crate) fn require_root() -> Result<(), WorldError> {
     if unsafe { libc::geteuid() } == 0 { Ok(()) } else { Err(WorldError::NotRoot) }
 }
 
-/// Waits until no other process holds a world, and holds the place until the file is closed.
-pub(crate) fn wait_for_turn() -> Result<File, WorldError> {
-    require_root()?;
-    let path = "/run/weirgate-world.lock";
-    let file = File::create(path).map_err(|error| WorldError::io(path, &error))?;
-    file.lock().map_err(|error| WorldError::io(path, &error))?;
-    Ok(file)
+/// The right to have a world: beside others, or alone.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _worlds: File,
+}
+
+impl Turn {
+    /// Waits until this world may begin, and holds its place until the result is dropped.
+    ///
+    /// Who waits to be alone holds up those who come later, so that his turn comes.
+    pub(crate) fn wait(alone: bool) -> Result<Self, WorldError> {
+        require_root()?;
+        let open = |path: &str| {
+            let file = File::create(path).map_err(|error| WorldError::io(path, &error))?;
+            Ok((file, path.to_owned()))
+        };
+        let lock = |(file, path): &(File, String), shared: bool| {
+            let locked = if shared { file.lock_shared() } else { file.lock() };
+            locked.map_err(|error| WorldError::io(path, &error))
+        };
+        let next = open("/run/weirgate-world.next")?;
+        lock(&next, false)?;
+        let worlds = open("/run/weirgate-world.lock")?;
+        lock(&worlds, !alone)?;
+        Ok(Self { _worlds: worlds.0 })
+    }
 }
 
 /// Runs a command to its end; anything but success is an error that carries its output.

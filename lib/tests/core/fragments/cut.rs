@@ -1,0 +1,107 @@
+//! Packets too large for their way, cut here where that is allowed.
+
+use etherparse::Ipv4Header;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, framed, tunnelled, unframed};
+use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
+
+use super::helpers::{
+    all_sent, at_client, at_pod, dropped, from_client, from_pods, parts, query, query_v6, reassembled,
+};
+
+#[test]
+fn rfc791_a_packet_too_large_for_its_way_is_cut() {
+    let mut gateway = World::new().gateway();
+    let request = query(5000, 1472);
+    let out = gateway.send_burst(&[(UPLINK, framed(FROM_CLIENT, &request.bytes()))]);
+    assert_eq!(out.len(), 2);
+    // The overlay takes 1450: 20 and 1424, a multiple of eight.
+    assert_eq!(tunnelled(&out[0].bytes).inner.len(), 1444);
+    let (inner, _) = at_pod(&out).unwrap();
+    assert_eq!(inner, Packet { source: inner.source, destination: inner.destination, ..request.after_a_hop() });
+    gateway.assert_counted(&[
+        ("flows-created", 1),
+        ("pieces-cut", 1),
+        ("port0-in", 1),
+        ("port1-out", 2),
+        ("service2-flows", 1),
+        ("service2-original", 1),
+    ]);
+}
+
+#[test]
+fn rfc4787_req13_df_is_told_and_its_absence_is_cut_to_the_clients_link_too() {
+    let mut world = World::new();
+    world.ports[0].mtu = 600;
+    let mut gateway = world.gateway();
+    let outs = from_client(&mut gateway, &[query(5000, 100).bytes()]);
+    let inner = Packet::read(&tunnelled(&outs[0].bytes).inner);
+    let answer = Packet { dont_fragment: false, ..inner.answer(0, &[9; 1400]) };
+    let outs = from_pods(&mut gateway, &answer, &[answer.bytes()]);
+    assert_eq!(outs.len(), 3);
+    assert_eq!(at_client(&outs).unwrap().0.body, answer.body);
+
+    let outs = from_pods(&mut gateway, &answer, &[Packet { dont_fragment: true, ..answer.clone() }.bytes()]);
+    let told = Packet::read(&tunnelled(&outs[0].bytes).inner);
+    assert!(matches!(told.body, Body::Icmp(3, 4, [0, 0, 2, 88], _)), "{told:?}");
+}
+
+#[test]
+fn rfc791_s3_2_parts_are_cut_again() {
+    let mut gateway = World::new().gateway();
+    let request = query(5000, 4000);
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let cut = parts(&request.bytes(), 77, [1480, 1480]);
+        let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
+        assert_eq!(outs.iter().filter(|out| out.verdict != Verdict::Held).count(), 5);
+        assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
+    }
+}
+
+#[test]
+fn rfc791_s3_1_options_are_copied_by_their_flag() {
+    let mut gateway = World::new().gateway();
+    let plain = query(5000, 1460).bytes();
+    let mut ip = [&plain[..20], &[7, 3, 4, 1, 148, 4, 0, 0], &plain[20..]].concat();
+    ip[0] = 0x47;
+    ip[2..4].copy_from_slice(&(plain.len() as u16 + 8).to_be_bytes());
+    let sum = Ipv4Header::from_slice(&ip).unwrap().0.calc_header_checksum();
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let outs = from_client(&mut gateway, &[ip]);
+    let inner: Vec<_> = all_sent(&outs, UNDERLAY).iter().map(|frame| tunnelled(frame).inner).collect();
+    assert_eq!(inner[0][20..28], [7, 3, 4, 1, 148, 4, 0, 0]);
+    assert_eq!((inner[1][0], &inner[1][20..24]), (0x46, &[148, 4, 0, 0][..]));
+    assert_eq!(Packet::read(&reassembled(&inner).unwrap().0).body, query(5000, 1460).body);
+}
+
+#[test]
+fn ipv6_is_never_cut() {
+    let mut gateway = World::new().gateway();
+    let outs = from_client(&mut gateway, &[query_v6(5000, 1440).bytes()]);
+    let (_, ip) = unframed(&outs[0].bytes);
+    assert!(matches!(Packet::read(&ip).body, Body::Icmp(2, 0, [0, 0, 5, 150], _)));
+    let outs = from_client(&mut gateway, &parts(&query_v6(5000, 3000).bytes(), 1, [1448, 1448]));
+    let (_, ip) = unframed(&outs[0].bytes);
+    assert!(matches!(Packet::read(&ip).body, Body::Icmp(2, 0, [0, 0, 5, 150], _)));
+    assert_eq!(dropped(&outs[1]), DropReason::FragmentRefused);
+}
+
+#[test]
+fn without_a_spare_buffer_a_packet_is_dropped_whole() {
+    let mut gateway = World::new().gateway();
+    let frame = (UPLINK, framed(FROM_CLIENT, &query(5000, 1472).bytes()));
+    let outs = gateway.send_burst(&vec![frame; weirgate_fixture::SPARES + 1]);
+    assert_eq!(outs.len(), 2 * weirgate_fixture::SPARES + 1);
+    assert_eq!(dropped(&outs[weirgate_fixture::SPARES]), DropReason::NoSpare);
+}
+
+#[test]
+fn parts_of_a_burst_that_all_have_to_be_cut_wait_for_buffers() {
+    let mut gateway = World::new().gateway();
+    let request = query(5000, 60_000);
+    let frames: Vec<_> =
+        parts(&request.bytes(), 1, [1480; 40]).iter().map(|part| (UPLINK, framed(FROM_CLIENT, part))).collect();
+    let outs = gateway.send_burst(&frames);
+    assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
+    assert!(outs.iter().any(|out| out.verdict == Verdict::Held));
+}

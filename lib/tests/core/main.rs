@@ -1,0 +1,17 @@
+//! The core, asked as its users ask it: frames in, frames out. One binary, since each costs a link.
+
+mod adopted;
+mod conformance;
+mod fragments;
+mod hairpin;
+mod kept;
+mod masquerade;
+mod pipeline;
+mod placed;
+mod policy;
+mod ports;
+mod pressure;
+mod reopened;
+mod sctp;
+mod strangers;
+mod workers;

@@ -1,0 +1,166 @@
+//! Where clients are: on a link, in a VLAN, behind a router; and who cannot be one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use weirgate::net::Mac;
+use weirgate::snapshot::{Neighbour, Route, RouteTarget};
+use weirgate::verdict::DropReason;
+use weirgate_fixture::Gateway;
+use weirgate_fixture::frames::{
+    ACK, FROM_CLIENT, Link, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
+};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+
+use super::helpers::{dropped, from_client, to_client, to_pod, transmitted};
+
+#[test]
+fn sources_that_cannot_be_are_dropped() {
+    let mut gateway = World::new().gateway();
+    let with_source = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        let packet = if address.is_ipv4() { Packet::web(7, SYN, b"") } else { Packet::web_v6(7, SYN, b"") };
+        Packet { source: (address, 7).into(), ..packet }
+    };
+    for martian in
+        ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.1.1", "::", "::1", "ff02::1", "fe80::1"]
+    {
+        assert_eq!(dropped(&from_client(&mut gateway, &with_source(martian))), DropReason::MartianAddress, "{martian}");
+    }
+    for spoofed in ["10.77.200.2", "fd77:0:0:200::9"] {
+        assert_eq!(dropped(&from_client(&mut gateway, &with_source(spoofed))), DropReason::SpoofedSource);
+    }
+    assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
+}
+
+#[test]
+fn a_client_in_a_vlan_is_answered_in_it() {
+    let mut gateway = World::new().gateway();
+    let tagged = Link { vlan: Some(0x2064), ..FROM_CLIENT };
+    let out = gateway.send(UPLINK, &framed(tagged, &Packet::web(7, SYN, b"").bytes()));
+    let seen = tunnelled(transmitted(&out, UNDERLAY));
+    let answer = Packet::read(&seen.inner).answer(SYN | ACK, b"");
+    let node = usize::from(seen.link == to_node(1));
+    let out = gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
+    assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { vlan: Some(0x2064), ..TO_CLIENT });
+}
+
+#[test]
+fn a_client_is_answered_where_it_wrote_from_until_its_link_address_is_known() {
+    let mut world = World::new();
+    world.neighbours.clear();
+    let mut gateway = world.gateway();
+    let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    let answer = inner.answer(SYN | ACK, b"");
+    to_client(&mut gateway, node, &answer);
+    assert_eq!(gateway.worker.next_unresolved(), Some((UPLINK, world::CLIENT.into())));
+    assert_eq!(gateway.worker.next_unresolved(), None);
+
+    let resolved = Mac([2, 9, 9, 9, 9, 9]);
+    world.neighbours = vec![Neighbour { port: UPLINK, address: world::CLIENT.into(), mac: resolved }];
+    world.generation += 1;
+    gateway.apply(&world);
+    let out = gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
+    assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: resolved, ..TO_CLIENT });
+    assert_eq!(gateway.worker.next_unresolved(), None);
+}
+
+#[test]
+fn a_client_behind_a_router_is_answered_through_it() {
+    let router = Mac([2, 0, 0, 0, 1, 9]);
+    let mut world = World::new();
+    let via: IpAddr = [192, 0, 2, 254].into();
+    world.routes.push(Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, via) });
+    world.neighbours.push(Neighbour { port: UPLINK, address: via, mac: router });
+    let mut gateway = world.gateway();
+    let far = Packet { source: ([203, 0, 113, 77], 7).into(), ..Packet::web(7, SYN, b"") };
+    let (node, inner) = to_pod(&mut gateway, &far);
+    let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()));
+    assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: router, ..TO_CLIENT });
+}
+
+/// What a flow remembers of a snapshot holds under that one only, whichever direction's packet comes first.
+#[test]
+fn a_connection_goes_the_ways_of_the_snapshot_that_is_now() {
+    let routers: [IpAddr; 2] = [[192, 0, 2, 254].into(), [192, 0, 2, 253].into()];
+    let default = |router| Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, router) };
+    let mac = |last| Mac([2, 0, 0, 0, 1, last]);
+    let mut world = World::new();
+    world.routes.push(default(routers[0]));
+    world.neighbours.push(Neighbour { port: UPLINK, address: routers[0], mac: mac(1) });
+    world.neighbours.push(Neighbour { port: UPLINK, address: routers[1], mac: mac(2) });
+    let mut gateway = world.gateway();
+    let far = Packet { source: ([203, 0, 113, 77], 7).into(), ..Packet::web(7, SYN, b"") };
+    let (node, inner) = to_pod(&mut gateway, &far);
+    let answer = from_pod(node, &inner.answer(SYN | ACK, b"").bytes());
+    let request = framed(FROM_CLIENT, &far.bytes());
+    let answered_through = |gateway: &mut Gateway| {
+        let out = gateway.send(UNDERLAY, &answer);
+        unframed(transmitted(&out, UPLINK)).0.destination
+    };
+    let sent_to = |gateway: &mut Gateway| tunnelled(transmitted(&gateway.send(UPLINK, &request), UNDERLAY)).link;
+    for _ in 0..2 {
+        assert_eq!(answered_through(&mut gateway), mac(1));
+        assert_eq!(sent_to(&mut gateway), to_node(node));
+    }
+
+    world.routes.pop();
+    world.routes.push(default(routers[1]));
+    // Every hop gets another number.
+    world.peers.reverse();
+    world.generation += 1;
+    gateway.apply(&world);
+    for _ in 0..2 {
+        assert_eq!(answered_through(&mut gateway), mac(2));
+        assert_eq!(sent_to(&mut gateway), to_node(node));
+    }
+
+    world.neighbours.last_mut().unwrap().mac = mac(3);
+    world.peers.reverse();
+    world.generation += 1;
+    gateway.apply(&world);
+    for _ in 0..2 {
+        assert_eq!(sent_to(&mut gateway), to_node(node));
+        assert_eq!(answered_through(&mut gateway), mac(3));
+    }
+}
+
+#[test]
+fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_shorter_one() {
+    let router = Mac([2, 0, 0, 0, 1, 9]);
+    let routers: [IpAddr; 2] = [[192, 0, 2, 254].into(), "2001:db8:1::fe".parse().unwrap()];
+    let net = |text: &str| text.parse().unwrap();
+    let mut world = World::new();
+    world.routes = vec![
+        Route { prefix: net("203.0.113.64/26"), target: RouteTarget::Nowhere },
+        Route { prefix: net("0.0.0.0/0"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("203.0.113.80/28"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("::/0"), target: RouteTarget::Router(UPLINK, routers[1]) },
+        Route { prefix: net("2001:db8:7::/48"), target: RouteTarget::Nowhere },
+        // Of equal prefixes the last one counts, whatever they lead to.
+        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Nowhere },
+        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Router(UPLINK, routers[0]) },
+        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Nowhere },
+    ];
+    world.neighbours = routers.map(|address| Neighbour { port: UPLINK, address, mac: router }).into();
+    let mut gateway = world.gateway();
+    let mut port = 0;
+    let mut answer_to = |client: &str| {
+        let source = SocketAddr::new(client.parse().unwrap(), 7);
+        port += 1;
+        let web = if source.is_ipv4() { Packet::web(port, SYN, b"") } else { Packet::web_v6(port, SYN, b"") };
+        let (node, inner) = to_pod(&mut gateway, &Packet { source, ..web });
+        gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()))
+    };
+    let routed = ["203.0.113.63", "203.0.113.80", "203.0.113.95", "203.0.113.128", "2001:db8:8::1", "198.51.100.9"];
+    for client in routed {
+        let out = answer_to(client);
+        assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: router, ..TO_CLIENT }, "{client}");
+    }
+    let lost = ["203.0.113.64", "203.0.113.79", "203.0.113.96", "203.0.113.127", "2001:db8:7::1", "198.18.0.9"];
+    for client in lost {
+        assert_eq!(dropped(&answer_to(client)), DropReason::NoRoute, "{client}");
+    }
+    assert_eq!(gateway.counters.drops(DropReason::NoRoute), lost.len() as u64);
+    assert_eq!(gateway.worker.next_unresolved(), None, "nobody is asked for where it leads nowhere");
+}

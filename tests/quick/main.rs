@@ -1,0 +1,8 @@
+//! What holds across the crates and the documents, without a network: the arrows between crates, the lists in docs/,
+//! recordings of real nodes, inputs that once broke something.
+
+mod arrows;
+mod performance;
+mod recordings;
+mod regressions;
+mod rfc;

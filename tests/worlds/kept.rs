@@ -1,0 +1,56 @@
+//! Services whose pods see their clients' own addresses.
+
+use crate::common::{echo, kernel_chosen, start_weirgate, transfer, world};
+use weirgate_world::{CLIENT_V4, CLIENT_V6, Host, Options, World};
+
+/// The way back to the clients' networks, which operators give to the nodes: over the overlay to the gateway.
+fn route_clients_through_the_gateway(world: &World) {
+    for node in 0..2 {
+        world.shell(
+            Host::Node(node),
+            "ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 onlink
+             ip -6 route add 2001:db8:1::/64 via fd77:0:0:200:: dev flannel-v6.1 onlink",
+        );
+    }
+}
+
+fn keeping(world: &World) -> String {
+    world.gateway_config().replace("[[service]]\n", "[[service]]\nclient_address = \"keep\"\n")
+}
+
+fn pods_see_their_clients(options: Options) {
+    if kernel_chosen() {
+        return; // The kernel's way here masquerades.
+    }
+    let world = world(options);
+    route_clients_through_the_gateway(&world);
+    let _gateway = start_weirgate(&world, &keeping(&world));
+    for (host, client) in [
+        ("192.0.2.1:30080", CLIENT_V4),
+        ("[2001:db8:1::1]:30080", CLIENT_V6),
+        ("203.0.113.10", CLIENT_V4),
+        ("[2001:db8:113::10]", CLIENT_V6),
+    ] {
+        // Connections enough that every worker is asked for flows of every other.
+        let seen = world.shell(
+            Host::Client,
+            &format!("curl -sSfZ --parallel-max 8 --max-time 20 -H 'Connection: close' 'http://{host}/client?[1-60]'"),
+        );
+        let seen: Vec<&str> = seen.lines().collect();
+        assert_eq!(seen, vec![client; 60], "{host}");
+    }
+    transfer(&world, "192.0.2.1:30080", 20);
+    transfer(&world, "[2001:db8:1::1]:30080", 10);
+    echo(&world, "0.0.0.0:0", "192.0.2.1:30007", (0..=1400).step_by(100));
+    echo(&world, "[::]:0", "[2001:db8:1::1]:30007", (0..=1300).step_by(100));
+}
+
+#[test]
+fn pods_see_their_clients_and_clients_see_the_service() {
+    pods_see_their_clients(Options::default());
+}
+
+#[test]
+fn two_workers_find_the_owner_of_both_directions() {
+    pods_see_their_clients(Options { queues: 2, ..Options::default() });
+}

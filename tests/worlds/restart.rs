@@ -1,0 +1,228 @@
+//! Ends of the gateway, wanted and unwanted.
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{assert_host_state, frames, get, host_state, random_file, start_weirgate, status, world};
+use weirgate_world::{Host, Options, Process, Waited, World, build_gateway};
+
+/// Resets that the gateway's addresses send.
+const RESETS: &str =
+    "(src host 192.0.2.1 and tcp[13] & 4 != 0) or (ip6 proto 6 and src host 2001:db8:1::1 and ip6[53] & 4 != 0)";
+
+/// Any reset, whoever sends it.
+const ANY_RESET: &str = "tcp[13] & 4 != 0 or (ip6 proto 6 and ip6[53] & 4 != 0)";
+
+fn curl_exit_code(world: &World, url: &str) -> Option<i32> {
+    world.run(Host::Client, &["curl", "-gsS", "-o", "/dev/null", "--max-time", "2", url]).status.code()
+}
+
+fn programs(world: &World) -> usize {
+    world.shell(Host::Gateway, "ip -d link").matches("prog/xdp").count()
+}
+
+/// How many frames the workers have handed to each other.
+fn handed_over(world: &World) -> u64 {
+    status(world)["counters"]["handovers"].as_u64().expect("a number")
+}
+
+/// What the running gateway tells programs.
+#[test]
+fn a_killed_gateway_resets_nobody_and_the_next_one_takes_over() {
+    kill_and_replace(&world(Options::default()));
+}
+
+#[test]
+fn two_workers_killed_while_frames_cross_between_them_reset_nobody() {
+    kill_and_replace(&world(Options { queues: 2, ..Options::default() }));
+}
+
+fn kill_and_replace(world: &World) {
+    let gateway = start_weirgate(world, &world.gateway_config());
+    random_file(world, "big", 200);
+    assert!(get(world, "http://192.0.2.1:30080/").starts_with('n'));
+    // All of the transfers would be more than a capture takes.
+    let at_client = world.capture(Host::Client, "cl0", &format!("{ANY_RESET} or icmp or icmp6"));
+    let what_the_kernel_gets = || {
+        [
+            world.capture(Host::Gateway, "up0", "port 30080 or port 30007 or port 30053"),
+            world.capture(Host::Gateway, "un0", "udp port 8472"),
+        ]
+    };
+    let to_kernel = what_the_kernel_gets();
+
+    // Transfers of both families are under way when it dies.
+    let mut transfers: Vec<Process> = ["192.0.2.1", "[2001:db8:1::1]"]
+        .iter()
+        .map(|host| {
+            let url = format!("http://{host}:30080/files/big");
+            world.spawn(Host::Client, &["curl", "-gsSf", "--limit-rate", "20M", "-o", "/dev/null", &url])
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(1));
+    if world.options().queues > 1 {
+        // Replies come in on a queue that the outer header's hash chooses, so some belong to the other worker: with
+        // this many connections all but certainly.
+        let ten = "curl -sS --max-time 10 -H 'Connection: close' 'http://192.0.2.1:30080/?[1-10]'";
+        world.shell(Host::Client, ten);
+        let before = handed_over(world);
+        assert!(before > 0, "no frame crossed");
+        world.shell(Host::Client, ten);
+        assert!(handed_over(world) > before);
+    }
+    gateway.kill();
+
+    // While nobody forwards, nobody answers either: requests time out (curl's 28), they are not refused (7).
+    const TIMED_OUT: Option<i32> = Some(28);
+    assert_eq!(curl_exit_code(world, "http://192.0.2.1:30080/"), TIMED_OUT);
+    assert_eq!(curl_exit_code(world, "http://[2001:db8:1::1]:30080/"), TIMED_OUT);
+    world.inside(Host::Client, || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.connect("192.0.2.1:30007").expect("a route");
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a socket");
+        socket.send(b"anybody there?").expect("no error was received before");
+        assert_eq!(socket.recv(&mut [0; 64]).expect_err("nobody is there").kind(), ErrorKind::WouldBlock);
+    });
+
+    let gateway = start_weirgate(world, &world.gateway_config());
+    for _ in 0..20 {
+        assert!(get(world, "http://192.0.2.1:30080/").starts_with('n'));
+        assert!(get(world, "http://[2001:db8:1::1]:30080/").starts_with('n'));
+    }
+    // The old transfers try again after a while, and go on to their end.
+    for transfer in &mut transfers {
+        let end = transfer.wait(Duration::from_secs(120));
+        assert!(matches!(end, Waited::Ended(status) if status.success()), "{end:?}");
+    }
+
+    for capture in to_kernel {
+        let file = capture.finish();
+        assert_eq!(frames(world, &file, ""), 0, "the host's kernel saw the gateway's traffic in {}", file.display());
+    }
+    // The capture can see a reset: a closed port of the host sends one.
+    assert_eq!(curl_exit_code(world, "http://192.0.2.1:1/"), Some(7));
+    let file = at_client.finish();
+    assert_eq!(frames(world, &file, &format!("({RESETS}) and not src port 1")), 0);
+    assert_eq!(frames(world, &file, RESETS), 1);
+    assert_eq!(
+        frames(world, &file, "(icmp[0] == 3 and icmp[1] == 3) or (icmp6 and ip6[40] == 1)"),
+        0,
+        "no port is unreachable"
+    );
+
+    // Such captures can see what the kernel gets: without a gateway it gets a request and a tunnelled frame.
+    assert!(matches!(gateway.stop(libc::SIGTERM), Waited::Ended(_)));
+    let to_kernel = what_the_kernel_gets();
+    assert_eq!(curl_exit_code(world, "http://192.0.2.1:30080/"), Some(7));
+    world.inside(Host::Node(0), || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        socket.send_to(b"as good as a frame", "10.99.0.50:8472").expect("a route");
+    });
+    for capture in to_kernel {
+        let file = capture.finish();
+        assert!(frames(world, &file, "") > 0, "{} shows nothing at all", file.display());
+    }
+}
+
+#[test]
+fn an_orderly_end_leaves_no_trace() {
+    let world = world(Options::default());
+    let before = host_state(&world);
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let gateway = start_weirgate(&world, &world.gateway_config());
+        assert_eq!(programs(&world), 2, "{}", gateway.log());
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+        match gateway.stop(signal) {
+            Waited::Ended(status) => assert!(status.success(), "{status}"),
+            Waited::Running => panic!("signal {signal} did not end it"),
+        }
+        assert_host_state(&world, &before, &format!("after signal {signal}"));
+        assert!(!world.control_socket().exists());
+    }
+}
+
+#[test]
+fn a_hangup_is_answered_in_the_log_and_changes_nothing() {
+    let world = world(Options::default());
+    let mut gateway = start_weirgate(&world, &world.gateway_config());
+    for said in 1..=2 {
+        // SAFETY: kill has no memory preconditions; the process is ours.
+        assert_eq!(unsafe { libc::kill(gateway.id().cast_signed(), libc::SIGHUP) }, 0);
+        let lines = || gateway.log().lines().filter(|line| line.contains("SIGHUP")).count();
+        for _ in 0..100 {
+            if lines() == said {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(lines(), said, "{}", gateway.log());
+    }
+    assert!(gateway.log().contains("read at the start only"), "{}", gateway.log());
+    assert!(gateway.is_running(), "{}", gateway.log());
+    assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    assert_eq!(programs(&world), 2);
+}
+
+#[test]
+fn detach_removes_what_a_killed_gateway_left() {
+    let world = world(Options::default());
+    let before = host_state(&world);
+    start_weirgate(&world, &world.gateway_config()).kill();
+    assert_eq!(programs(&world), 2);
+    let socket = world.control_socket();
+    assert!(socket.exists(), "a killed process cannot remove its socket");
+    let socket = socket.display().to_string();
+    let detached = world.weirgate(build_gateway(), &["detach", "--control-socket", &socket]);
+    let said = String::from_utf8_lossy(&detached.stdout).into_owned();
+    assert!(detached.status.success(), "{detached:?}");
+    assert!(said.contains("up0") && said.contains("un0"), "it says what it removed: {said}");
+    assert!(said.contains(&socket) && !world.control_socket().exists(), "the socket goes, too: {said}");
+    assert_eq!(programs(&world), 0);
+    assert_host_state(&world, &before, &said);
+    // Nothing is left to remove, and that is no failure.
+    assert!(world.weirgate(build_gateway(), &["detach"]).status.success());
+}
+
+#[test]
+fn status_tells_people_and_programs_what_was_forwarded() {
+    let world = world(Options::default());
+    let _gateway = start_weirgate(&world, &world.gateway_config());
+    for _ in 0..40 {
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    }
+    let socket = world.control_socket().display().to_string();
+    let people = world.weirgate(build_gateway(), &["status", "--control-socket", &socket]);
+    assert!(people.status.success(), "{people:?}");
+    let people = String::from_utf8_lossy(&people.stdout).into_owned();
+    for word in ["up0", "un0", "10.77.74.0/24", "web", "echo"] {
+        assert!(people.contains(word), "no {word} in\n{people}");
+    }
+    let status = status(&world);
+    let web = status["services"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "web"));
+    let web = web.expect("the service web");
+    assert_eq!(web["flows_created"], 40, "{web}");
+    // A connection with one request takes each side at least four packets.
+    for direction in ["original", "reply"] {
+        assert!(web[direction]["packets"].as_u64() >= Some(160), "{web}");
+    }
+    let peers = status["peers"].as_array().expect("peers");
+    assert_eq!(peers.len(), 4);
+    // Those that the requests went to; the kernel may still be asking for the others.
+    let used = peers.iter().filter(|peer| peer["public"].as_str().is_some_and(|public| public.contains('.')));
+    assert_eq!(used.filter(|peer| peer["next_hop"]["mac"].is_string()).count(), 2, "{peers:?}");
+    // A reader that stops early is no reason to panic.
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", &world.namespace(Host::Gateway)])
+        .arg(build_gateway())
+        .args(["status", "--control-socket", &socket])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ip");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("an end");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+}
