@@ -152,7 +152,10 @@ pub(crate) fn learned_mtu(world: &World, bind: &str, to: &str, length: usize) ->
 /// How many frames of a capture match a filter of tcpdump.
 pub(crate) fn frames(world: &World, capture: &Path, filter: &str) -> usize {
     let text = world.shell(Host::Client, &format!("tcpdump -nn -r {} '{filter}' 2>/dev/null", capture.display()));
-    text.lines().filter(|line| line.contains(" IP")).count()
+    let frames: Vec<_> = text.lines().filter(|line| line.contains(" IP")).collect();
+    // For whoever reads why a test failed.
+    frames.iter().take(20).for_each(|frame| println!("{frame}"));
+    frames.len()
 }
 
 /// All that a gateway may change on its host: links with their programs, addresses, routes, rules, device settings.

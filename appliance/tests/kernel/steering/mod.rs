@@ -516,7 +516,7 @@ fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
     if is_capable(CAP_IPC_LOCK) {
         let lower = ["sh", "-c", "ulimit -l 64; exec \"$@\"", "sh"];
         let prefix = [&["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"], &lower[..]].concat();
-        return run_again(&Link::new(1), &prefix, "too_little_locked_memory_is_a_refusal_that_names_the_limit");
+        return run_again(&Link::new(1), &prefix, "steering::too_little_locked_memory_is_a_refusal_that_names_the_limit");
     }
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(refusal, StartError::LockedMemory { .. }), "{refusal}");
@@ -527,7 +527,7 @@ fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
 fn an_unprivileged_start_names_the_privilege() {
     if is_capable(CAP_NET_ADMIN) {
         let prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
-        return run_again(&Link::new(1), &prefix, "an_unprivileged_start_names_the_privilege");
+        return run_again(&Link::new(1), &prefix, "steering::an_unprivileged_start_names_the_privilege");
     }
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(refusal, StartError::Privilege { .. }), "{refusal}");
