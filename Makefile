@@ -1,6 +1,6 @@
 # The daily commands. Debian, Rust, and root for what runs in network namespaces.
 
-.PHONY: help setup demo demo-down test bench fmt
+.PHONY: help setup demo demo-down test test-fresh bench fmt
 .DEFAULT_GOAL := help
 
 help: ## Show the commands.
@@ -17,6 +17,9 @@ demo-down: ## Remove the world that `make demo KEEP=1` left.
 
 test: ## Run every check and test.
 	@.ci/run
+
+test-fresh: ## Show on a minimal Debian, in a folder of its own, that the files here install all they need.
+	@.ci/fresh
 
 bench: setup ## Measure the pipeline and the whole way, and compare with the kernel and bare AF_XDP. ROUNDS=5
 	@cargo bench --package weirgate-workspace
