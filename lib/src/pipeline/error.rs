@@ -67,17 +67,17 @@ impl Budget {
             self.refilled = now;
             return;
         }
+        // What has passed of the next token's time goes on counting.
         let tokens = (now - self.refilled).0 / self.token;
-        if tokens != 0 {
-            self.tokens = (self.tokens + tokens.min(self.burst)).min(self.burst);
-            self.refilled = now;
-        }
+        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
+        self.refilled = self.refilled + Span(tokens * self.token);
     }
 
+    // Subtracting the `bool` that is returned is what rustc 1.95.0 gets wrong: see docs/decisions.md, Compilers.
     pub(crate) fn take(&mut self) -> bool {
-        let has = self.tokens != 0;
-        self.tokens -= u64::from(has);
-        has
+        let Some(left) = self.tokens.checked_sub(1) else { return false };
+        self.tokens = left;
+        true
     }
 }
 
@@ -135,4 +135,31 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     let len = (headers + quoted) as u16;
     item.packet = Packet { len, tos: 0, flags: tcp::Flags(0), source, destination, fragment: None, ..item.packet };
     act::leave(cx, frame, item, way)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_at_once_and_then_comes_at_its_pace_however_often_it_is_asked() {
+        for microseconds in [1, 7, 999, 1000, 1001, 1400, 1900, 40_000] {
+            let mut budget = Budget::new(1000, 50);
+            let mut now = Instant::from_secs(1000);
+            let mut spend = |now| {
+                budget.refill(now);
+                (0..1000).take_while(|_| budget.take()).count() as u64
+            };
+            assert_eq!(spend(now), 50);
+            let steps = 1_000_000 / microseconds;
+            let spent: u64 = (0..steps)
+                .map(|_| {
+                    now = now + Span(microseconds * 1000);
+                    spend(now)
+                })
+                .sum();
+            assert_eq!(spent, steps * microseconds / 1000, "asked each {microseconds} µs for a second");
+            assert_eq!(spend(now + Span::from_secs(3600)), 50, "no more is saved up");
+        }
+    }
 }

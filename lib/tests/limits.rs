@@ -1,0 +1,122 @@
+//! Floods of what the gateway does only so often: each limit holds at one instant, and again a while later.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use weirgate::net::WorkerId;
+use weirgate::snapshot::{Admission, Echo, PastLimit};
+use weirgate::time::Span;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::Gateway;
+use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+
+/// What became of these packets from outside, all at one instant.
+fn flood(gateway: &mut Gateway, packets: impl IntoIterator<Item = Packet>) -> Vec<Verdict> {
+    packets.into_iter().map(|it| gateway.send(UPLINK, &framed(FROM_CLIENT, &it.bytes())).verdict).collect()
+}
+
+/// That the first `allowed` of a flood pass as `pass`, and the others are dropped for `reason`.
+fn assert_limited(verdicts: &[Verdict], allowed: usize, pass: Verdict, reason: DropReason) {
+    assert!(allowed < verdicts.len(), "not a flood");
+    let (passed, refused) = verdicts.split_at(allowed);
+    assert!(passed.iter().all(|it| *it == pass), "{verdicts:?}");
+    assert!(refused.iter().all(|it| *it == Verdict::Drop(reason)), "{} passed", allowed_of(verdicts, pass));
+}
+
+fn allowed_of(verdicts: &[Verdict], pass: Verdict) -> usize {
+    verdicts.iter().filter(|it| **it == pass).count()
+}
+
+#[test]
+fn errors_of_the_gateways_own() {
+    for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
+        let mut gateway = World::new().gateway();
+        let dying = || vec![Packet { ttl: 1, ..request.clone() }; 200];
+        for (pause, allowed) in [(0, 50), (10, 10), (60_000, 50)] {
+            gateway.advance(Span::from_millis(pause));
+            let verdicts = flood(&mut gateway, dying());
+            assert_limited(&verdicts, allowed, Verdict::Transmit(UPLINK), DropReason::ErrorRateLimited);
+        }
+        assert_eq!(gateway.counters.errors_sent.get(), 110);
+    }
+}
+
+#[test]
+fn answers_to_pings() {
+    let mut gateway =
+        World { echo: Echo { per_second: 100, ..Echo::default() }, ..World::new() }.with_external().gateway();
+    let ping = Packet::ping(world::CLIENT.into(), world::EXTERNAL.into(), b"hello");
+    for (pause, allowed) in [(0, 11), (50, 5), (60_000, 11)] {
+        gateway.advance(Span::from_millis(pause));
+        let verdicts = flood(&mut gateway, vec![ping.clone(); 200]);
+        assert_limited(&verdicts, allowed, Verdict::Transmit(UPLINK), DropReason::EchoLimit);
+    }
+    assert_eq!(gateway.counters.echoes_answered.get(), 27);
+}
+
+#[test]
+fn new_flows() {
+    let admission = Admission { new_flows_per_second: 100, past_limit: PastLimit::Drop, ..Admission::default() };
+    let mut gateway = World { admission, ..World::new() }.gateway();
+    for (pause, allowed, ports) in [(0, 11, 1..200), (50, 5, 200..400), (60_000, 11, 400..600)] {
+        gateway.advance(Span::from_millis(pause));
+        let verdicts = flood(&mut gateway, ports.map(|port| Packet::web(port, SYN, b"")));
+        assert_limited(&verdicts, allowed, Verdict::Transmit(UNDERLAY), DropReason::NewFlowLimit);
+    }
+    assert_eq!(gateway.counters.flows_created.get(), 27);
+}
+
+/// Each search costs thousands of look-ups, so a client who finds all ports in use must not have one for each SYN.
+#[test]
+fn searches_for_the_last_free_ports() {
+    const PORTS: u16 = 4096;
+    let mut world = World::new();
+    world.pool.truncate(1);
+    world.pool_ports = (2000, 1999 + PORTS);
+    world.backends[0].truncate(1);
+    world.admission.half_open_per_client = 0;
+    let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
+    let syn = |number: u32| {
+        let source = Ipv4Addr::from_bits(0xc000_0210 + number % 200);
+        Packet { source: SocketAddr::from((source, (number / 200) as u16 + 1)), ..Packet::web(1, SYN, b"") }
+    };
+    for number in 0..u32::from(PORTS) {
+        gateway.advance(Span::from_millis(20));
+        assert_eq!(flood(&mut gateway, [syn(number)]), [Verdict::Transmit(UNDERLAY)]);
+    }
+    let mut number = 10_000;
+    for pause in [0, 60_000] {
+        gateway.advance(Span::from_millis(pause));
+        let mut found = 0;
+        for _ in 0..50 {
+            // One port becomes free, or the one that nobody has found still is.
+            if gateway.worker.flows_v4().len() == u32::from(PORTS) {
+                let index = (0..8192)
+                    .find(|index| gateway.worker.flows_v4().get(*index).is_some_and(|it| it.state().is_some()));
+                gateway.worker.forget_v4(index.expect("a flow"));
+            }
+            number += 1;
+            match flood(&mut gateway, [syn(number)])[..] {
+                [Verdict::Transmit(UNDERLAY)] => found += 1,
+                [Verdict::Drop(DropReason::PortsExhausted)] => {}
+                ref other => panic!("{other:?}"),
+            }
+        }
+        // A port drawn at random is the free one once in 32 SYNs.
+        assert!((4..=10).contains(&found), "{found} of 50 found the one free port of {PORTS}");
+    }
+}
+
+#[test]
+fn errors_that_look_for_their_flows_worker() {
+    let mut gateway = World { workers: 4, ..World::new() }.gateway();
+    let about = Packet::new(Packet::web(7, SYN, b"").destination, (world::CLIENT, 7).into(), Body::Tcp(ACK, vec![]));
+    let router: IpAddr = [198, 51, 100, 9].into();
+    let body = Body::Icmp(3, 4, [0, 0, 5, 20], about.bytes());
+    let error = Packet::new((router, 0).into(), (about.source.ip(), 0).into(), body);
+    for (pause, allowed) in [(0, 50), (10, 10), (60_000, 50)] {
+        gateway.advance(Span::from_millis(pause));
+        let verdicts = flood(&mut gateway, vec![error.clone(); 200]);
+        assert_limited(&verdicts, allowed, Verdict::Handover(WorkerId(1)), DropReason::IcmpUnmatched);
+    }
+}
