@@ -266,3 +266,25 @@ fn an_error_about_an_error_is_none_about_a_ping() {
         assert_eq!(out.verdict, Verdict::Drop(DropReason::IcmpUnmatched), "{ping:?}");
     }
 }
+
+#[test]
+fn nothing_leaves_to_what_is_exempt_whatever_routes_lead_there() {
+    for request in requests() {
+        let mut world = masquerading();
+        world.exempt = if request.source.is_ipv4() {
+            vec!["192.0.2.8/29".parse().unwrap()]
+        } else {
+            vec!["2001:db8:1::10/124".parse().unwrap()]
+        };
+        let mut gateway = world.gateway();
+        let outside = request.destination.ip();
+        let next = if outside.is_ipv4() { "192.0.2.16" } else { "2001:db8:1::20" };
+        let mut verdict = |to: IpAddr| {
+            let packet = Packet { destination: (to, request.destination.port()).into(), ..request.clone() };
+            gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict
+        };
+        assert_eq!(verdict(outside), Verdict::Drop(DropReason::NotMasqueraded), "{request:?}");
+        // What follows the range is not exempt: only its link address is not known.
+        assert_eq!(verdict(address(next)), Verdict::Drop(DropReason::NeighbourUnresolved), "{request:?}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, Protocol, WorkerId};
-use weirgate::snapshot::{Admission, PastLimit};
+use weirgate::snapshot::{Admission, Neighbour, PastLimit, Route, RouteTarget};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
@@ -299,4 +299,28 @@ fn the_owner_alone_places_and_the_others_hand_over() {
     let placed: u64 = workers.iter().map(|worker| worker.counters.placed_without_state.get()).sum();
     let created: u64 = workers.iter().map(|worker| worker.counters.flows_created.get()).sum();
     assert_eq!((created, placed), (4, 2 * (199 - 4)));
+}
+
+/// RFC 1122 §3.2.1.3: a group is nobody's client. Without a flow nothing but the packet itself says who is.
+#[test]
+fn rfc1122_s3_2_1_3_nothing_is_placed_for_who_cannot_be_a_client() {
+    let mut world = placing();
+    world.routes = vec![
+        Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Link(UPLINK) },
+        Route { prefix: "::/0".parse().unwrap(), target: RouteTarget::Link(UPLINK) },
+    ];
+    let clients: [IpAddr; 6] =
+        ["224.0.0.1", "255.255.255.255", "127.0.0.1", "ff02::1", "::1", "203.0.113.9"].map(|it| it.parse().unwrap());
+    world.neighbours.extend(clients.map(|address| Neighbour { port: UPLINK, address, mac: world::CLIENT_MAC }));
+    let mut gateway = world.gateway();
+    exhaust(&mut gateway);
+    for client in clients {
+        let pod: IpAddr = if client.is_ipv4() { world::pod(0, 10).into() } else { world::pod_v6(0, 10).into() };
+        for (port, body) in [(80, Body::Tcp(ACK, b"data".to_vec())), (53, Body::Udp(b"data".to_vec()))] {
+            let packet = Packet::new((pod, port).into(), (client, 7).into(), body);
+            let leaves = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict == Verdict::Transmit(UPLINK);
+            assert_eq!(leaves, client == clients[5], "{packet:?}");
+        }
+    }
+    assert_eq!(gateway.counters.placed_without_state.get(), 2);
 }

@@ -195,3 +195,31 @@ fn answers_to_pings_are_rate_limited_and_those_of_nodes_by_themselves() {
     let unlimited = World { echo: Echo { per_second: 0, ..Echo::default() }, ..World::new() };
     assert_eq!(answered(&mut unlimited.with_external().gateway(), 5000), 5000);
 }
+
+/// A link may bring more than the way back takes: its MTU binds only what is sent.
+#[test]
+fn an_answer_that_is_larger_than_the_way_back_takes_is_not_sent() {
+    let padded = |ping: &Packet, len: usize| {
+        let Body::Icmp(kind, code, rest, _) = ping.body else { panic!("a ping") };
+        let bare = Packet { body: Body::Icmp(kind, code, rest, vec![]), ..ping.clone() }.bytes().len();
+        Packet { body: Body::Icmp(kind, code, rest, vec![7; len - bare]), ..ping.clone() }
+    };
+    for v4 in [true, false] {
+        let mut world = World::new().with_external();
+        world.ports[0].mtu = 1300;
+        let mut gateway = world.gateway();
+        transmitted(&from_client(&mut gateway, &padded(&ping(v4), 1300).bytes()), UPLINK);
+        assert_eq!(dropped(&from_client(&mut gateway, &padded(&ping(v4), 1301).bytes())), DropReason::TooBig);
+
+        let world = World { overlay_mtu: Some(1400), ..World::new() }.with_external();
+        let mut gateway = world.gateway();
+        let (pod, own): (IpAddr, IpAddr) =
+            if v4 { (world::pod(0, 10).into(), world.pool[0]) } else { (world::pod_v6(0, 10).into(), world.pool[2]) };
+        let mut answer = |len| {
+            let ping = padded(&Packet::ping(pod, own, b""), len);
+            gateway.send(UNDERLAY, &from_pod(0, &ping.bytes()))
+        };
+        transmitted(&answer(1400), UNDERLAY);
+        assert_eq!(dropped(&answer(1401)), DropReason::TooBig);
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
+use weirgate::net::WorkerId;
 use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, from_node, from_pod, in_vxlan, tunnelled, unframed,
 };
@@ -30,6 +32,24 @@ fn rfc7348_s5_the_source_port_follows_the_inner_flow() {
     let second: Vec<u16> = (1..=64).map(&mut port_of).collect();
     assert_eq!(first, second, "one flow, one way through the fabric");
     assert!(first.iter().collect::<HashSet<_>>().len() > 56, "flows spread: {first:?}");
+}
+
+/// The range that Linux gives its own sockets, and its VXLAN with them: no more and no less of it.
+#[test]
+fn rfc7348_s5_source_ports_fill_the_range_that_linux_takes_them_from() {
+    let mut gateway = World::new().describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
+    for new in [Packet::web as fn(u16, u8, &[u8]) -> Packet, Packet::web_v6] {
+        let ports: Vec<u16> = (1..=4000)
+            .map(|client| {
+                let out = from_client(&mut gateway, &new(client, SYN, b"").bytes());
+                tunnelled(transmitted(&out, UNDERLAY)).outer.source.port()
+            })
+            .collect();
+        let (first, last) = (ports.iter().min().unwrap(), ports.iter().max().unwrap());
+        // The lowest and highest of 4000 lie within a hundred of the ends, but for once in a million.
+        assert!((32_768..32_868).contains(first), "{first}");
+        assert!((60_900..=60_999).contains(last), "{last}");
+    }
 }
 
 #[test]

@@ -130,6 +130,22 @@ fn backends_get_their_share_and_a_flow_stays_with_its_own() {
 }
 
 #[test]
+fn a_backend_that_is_listed_again_gets_no_larger_share_and_the_order_of_the_list_is_nothing() {
+    let world = World::new();
+    let mut listed = world.clone();
+    let again = [listed.backends[0][0], listed.backends[0][1], listed.backends[0][0]];
+    listed.backends[0].extend(again);
+    listed.backends[0].reverse();
+    let [mut one, mut other] = [world, listed].map(|world| world.gateway());
+    for port in 1..200 {
+        for request in [Packet::web(port, SYN, b""), Packet::web_v6(port, SYN, b"")] {
+            let backend = |gateway: &mut Gateway| to_pod(gateway, &request).1.destination;
+            assert_eq!(backend(&mut one), backend(&mut other), "{request:?}");
+        }
+    }
+}
+
+#[test]
 fn the_same_client_is_given_to_the_same_backend_by_every_gateway() {
     let world = World::new();
     let mut one = world.gateway();

@@ -1,11 +1,11 @@
 //! What a flow lets through, how long it lives, and what becomes of others where there is no room.
 
-use weirgate::flow::State;
+use weirgate::flow::{FlowTraffic, State};
 use weirgate::net::WorkerId;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FIN, Packet, RST, SYN, from_pod, tunnelled};
-use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
+use weirgate_fixture::world::{DNS, UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, Out};
 
 use super::helpers::{dropped, established, from_client, to_client, to_pod, transmitted};
@@ -188,4 +188,25 @@ fn a_reply_that_reaches_another_worker_is_handed_to_its_owner_unchanged() {
         }
     }
     assert_eq!(workers[0].counters.handovers.get(), 3);
+}
+
+#[test]
+fn a_flow_and_its_service_count_packets_and_bytes_as_they_are_on_the_clients_side() {
+    let mut gateway = World::new().gateway();
+    let mut bytes = [0, 0];
+    let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b"who?"));
+    bytes[0] += Packet::dns(7, b"who?").bytes().len() as u64;
+    for len in [0, 17, 400] {
+        let answer = inner.answer(0, &vec![1; len]);
+        bytes[1] += answer.bytes().len() as u64;
+        to_client(&mut gateway, node, &answer);
+    }
+    let request = Packet::dns(7, &[1; 333]);
+    bytes[0] += request.bytes().len() as u64;
+    to_pod(&mut gateway, &request);
+    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow");
+    assert_eq!(entry.traffic, FlowTraffic { packets: [2, 3], bytes });
+    let service = &gateway.services[DNS as usize];
+    assert_eq!([service.original.packets.get(), service.reply.packets.get()], [2, 3]);
+    assert_eq!([service.original.bytes.get(), service.reply.bytes.get()], bytes);
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weirgate::net::Mac;
-use weirgate::snapshot::{Neighbour, Route, RouteTarget};
+use weirgate::net::{Mac, PortId};
+use weirgate::snapshot::{Neighbour, Port, Route, RouteTarget};
 use weirgate::verdict::DropReason;
 use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{
@@ -163,4 +163,53 @@ fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_sho
     }
     assert_eq!(gateway.counters.drops(DropReason::NoRoute), lost.len() as u64);
     assert_eq!(gateway.worker.next_unresolved(), None, "nobody is asked for where it leads nowhere");
+}
+
+#[test]
+fn every_station_that_a_burst_needs_is_asked_for_once_and_no_more_than_can_wait() {
+    let mut world = World::new();
+    world.neighbours.clear();
+    let mut gateway = world.gateway();
+    let client = |last: u8| IpAddr::from([192, 0, 2, last]);
+    let answers: Vec<_> = (10..40)
+        .map(|last| {
+            let request = Packet { source: (client(last), 7).into(), ..Packet::web(7, SYN, b"") };
+            let (node, inner) = to_pod(&mut gateway, &request);
+            (UNDERLAY, from_pod(node, &inner.answer(SYN | ACK, b"").bytes()))
+        })
+        .collect();
+    let asked = |gateway: &mut Gateway| std::iter::from_fn(|| gateway.worker.next_unresolved()).collect::<Vec<_>>();
+    let expected = |lasts: std::ops::Range<u8>| lasts.map(|last| (UPLINK, client(last))).collect::<Vec<_>>();
+    let twice = [&answers[..3], &answers[..3]].concat();
+    gateway.send_burst(&twice);
+    assert_eq!(asked(&mut gateway), expected(10..13));
+    // What found no place is asked for when its next packet comes.
+    gateway.send_burst(&answers);
+    assert_eq!(asked(&mut gateway), expected(10..26));
+    gateway.send_burst(&answers[16..]);
+    assert_eq!(asked(&mut gateway), expected(26..40));
+}
+
+/// A tag is a link's own: the way back over another link is not in that VLAN.
+#[test]
+fn a_client_in_a_vlan_is_answered_without_its_tag_where_the_way_back_is_another_port() {
+    const BACK: PortId = PortId(2);
+    let mut world = World::new();
+    let (own, station) = (Mac([2, 0, 0, 0, 0, 3]), Mac([2, 0, 0, 0, 1, 3]));
+    world.ports.push(Port { mac: own, mtu: 1500 });
+    world.routes[0].target = RouteTarget::Link(BACK);
+    world.neighbours = vec![Neighbour { port: BACK, address: world::CLIENT.into(), mac: station }];
+    let mut gateway = world.gateway();
+    let tagged = Link { vlan: Some(0x2064), ..FROM_CLIENT };
+    let request = framed(tagged, &Packet::web(7, SYN, b"").bytes());
+    let seen = tunnelled(transmitted(&gateway.send(UPLINK, &request), UNDERLAY));
+    let node = usize::from(seen.link == to_node(1));
+    let answer = from_pod(node, &Packet::read(&seen.inner).answer(SYN | ACK, b"").bytes());
+    // By the first answer, which looks the way up, and by those that remember it.
+    for _ in 0..2 {
+        let out = gateway.send(UNDERLAY, &answer);
+        let link = Link { destination: station, source: own, vlan: None };
+        assert_eq!(unframed(transmitted(&out, BACK)).0, link);
+        gateway.send(UPLINK, &request);
+    }
 }
