@@ -5,6 +5,7 @@ mod conformance;
 mod fragments;
 mod hairpin;
 mod kept;
+mod limits;
 mod masquerade;
 mod pipeline;
 mod placed;
