@@ -24,6 +24,8 @@ use weirgate::snapshot::{Admission, Echo, MssLimit, OuterDscp, Policy, Timeouts}
 
 pub use problem::{Position, Problem};
 pub use reference::reference;
+#[cfg(test)]
+pub(crate) use reference::sample;
 
 use problem::{Findings, Place};
 

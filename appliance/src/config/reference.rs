@@ -64,7 +64,7 @@ fn section_reference(page: &mut String, section: &Section) {
 
 /// A file with every field at its example.
 #[must_use]
-pub(super) fn sample() -> String {
+pub(crate) fn sample() -> String {
     let mut sample = String::new();
     for section in SECTIONS {
         let (open, close) = if section.repeated { ("[[", "]]") } else { ("[", "]") };

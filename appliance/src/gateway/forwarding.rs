@@ -12,17 +12,17 @@ use std::time::Instant;
 use tracing::{info, warn};
 use weirgate::flow::Adopted;
 use weirgate::net::PortId;
-use weirgate::pipeline::{Worker, WorkerConfig};
+use weirgate::pipeline::Worker;
 
 use super::RunError;
 use super::forward::{Forwarder, WorkerCounters};
 use super::listing::{self, Lister, Listers};
-use super::tables::{Mapped, Tables, Wanted};
-use crate::config;
+use super::settings;
+use super::tables::{Mapped, Tables};
 use crate::control::compile::SteerTable;
 use crate::control::follow::{Control, DataPath};
 use crate::status::{Predecessor, Server};
-use crate::worker::{self, Lane, Pages, Plan, Poll, Stats, Workers};
+use crate::worker::{self, Lane, Pages, Stats, Workers};
 use crate::xdp::{Attach, StartError, Steering};
 
 /// The parts that forward, as the control side and status see them.
@@ -235,13 +235,7 @@ fn attach(
 }
 
 fn look(control: &Control) -> Tables {
-    let config = &control.config;
-    Tables::look(&Wanted {
-        control_socket: &config.control_socket,
-        directory: config.flows_memory.as_deref(),
-        workers: control.workers.into(),
-        flows: [config.flows_v4, config.flows_v6],
-    })
+    Tables::look(&settings::tables(&control.config, control.workers))
 }
 
 /// Opens the rings and starts the workers on the flow tables that an earlier process left, or on empty
@@ -253,15 +247,7 @@ fn start(
     adopt: bool,
 ) -> Result<Running, RunError> {
     let config = &control.config;
-    let plan = Plan {
-        workers: Some(control.workers.into()),
-        poll: match config.poll {
-            config::Poll::Adaptive => Poll::Adaptive,
-            config::Poll::Busy => Poll::Busy,
-        },
-        first_core: config.first_core,
-        ..Plan::default()
-    };
+    let plan = settings::plan(config, control.workers);
     let mut tables = look(control);
     if let Some(reason) = tables.unusable() {
         warn!(reason, "starting without the flows of the earlier gateway");
@@ -278,14 +264,7 @@ fn start(
     let (ready, reports) = channel();
     let workers = worker::start(&plan, steering, |id| {
         let secret = random().map_err(|cause| StartError::System { step: "read random bits", name: None, cause })?;
-        let worker = WorkerConfig {
-            id,
-            workers: control.workers,
-            flows_v4: config.flows_v4,
-            flows_v6: config.flows_v6,
-            fragments: config.fragments,
-            secret,
-        };
+        let worker = settings::worker(config, control.workers, id, secret);
         let bytes = Worker::memory_bytes(&worker);
         let mapped = tables.map(bytes).map_err(|error| refuse(RunError::Tables(error)))?;
         let Mapped { memory: mapped, mut is_adopted, path } = mapped;

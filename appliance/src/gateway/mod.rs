@@ -5,6 +5,7 @@ mod forward;
 mod forwarding;
 mod listing;
 mod serve;
+mod settings;
 mod tables;
 
 use std::cell::RefCell;
@@ -127,13 +128,9 @@ pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
         None
     };
 
-    let mut names = vec![config.uplink.as_str()];
-    if config.underlay != config.uplink {
-        names.push(&config.underlay);
-    }
-    let mut steering = Steering::load(&names)?;
+    let mut steering = Steering::load(&settings::interfaces(&config))?;
     let queues = steering.ports().iter().map(crate::xdp::Interface::queues).min().unwrap_or(1).min(WORKERS_MAX as u32);
-    let workers = config.workers.map_or(queues, u32::from);
+    let workers = settings::workers(&config, queues);
 
     let (conversation, mut kernel) = Kernel::open()?;
     let mut conversation = Box::pin(conversation);
