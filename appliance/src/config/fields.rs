@@ -96,7 +96,8 @@ pub const GATEWAY: Section = Section {
             Kind::Number(0, 1023),
             Default("`0`"),
             "0",
-            "The core of the first worker; the others take the cores after it.",
+            "The core of the first worker; the others take the cores after it. A worker whose core does not exist runs on \
+             any, and the log warns of it.",
         ),
         field(
             "control_socket",

@@ -57,11 +57,13 @@ const SECOND: Ask = Ask { is_v6: true, from: 256 };
 /// The protocols of the flows that come for this ask.
 fn ask(listers: &RefCell<Played>, ask: Ask, mut worker: impl FnMut()) -> io::Result<(Vec<u8>, Option<u32>)> {
     let mut records = Vec::new();
+    let limit = Instant::now() + Duration::from_secs(20);
     let next = block_on(slice(listers, 0, ask, &mut records).or(async {
-        loop {
+        while Instant::now() < limit {
             worker();
             future::yield_now().await;
         }
+        Err(ErrorKind::TimedOut.into())
     }))?;
     Ok((records.iter().map(|record| record.protocol).collect(), next))
 }
