@@ -1,9 +1,11 @@
 //! What the tests in namespaces share. With `WEIRGATE=kernel` in the environment the kernel's own path takes the
 //! gateway's place where a test allows it: what fails then is the test or its world.
 
+use std::cell::Cell;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use weirgate_world::{Gateway, Host, KernelGateway, NODES, Options, World, build_gateway};
@@ -19,8 +21,33 @@ pub(crate) fn kernel_chosen() -> bool {
     std::env::var_os("WEIRGATE").is_some_and(|value| value == "kernel")
 }
 
+/// A world for a test, which from then on has [`LIMIT`] for the rest.
 pub(crate) fn world(options: Options) -> World {
-    World::new(options).unwrap_or_else(|error| panic!("{error}"))
+    let world = World::new(options).unwrap_or_else(|error| panic!("{error}"));
+    OVER.set(Some(end_after(LIMIT)));
+    world
+}
+
+/// How long a test may have its world. The longest takes two minutes.
+const LIMIT: Duration = Duration::from_secs(600);
+
+thread_local! {
+    /// Dropped when the test's thread ends, or gets the next world.
+    static OVER: Cell<Option<Sender<()>>> = const { Cell::new(None) };
+}
+
+/// Ends the process after this time, which takes away its worlds as well, unless what it returns is dropped before: a
+/// test that waits for what does not come is not to keep all others waiting.
+fn end_after(limit: Duration) -> Sender<()> {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let (over, waiting) = channel();
+    std::thread::spawn(move || {
+        if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{name} has not ended within {limit:?}");
+            std::process::abort();
+        }
+    });
+    over
 }
 
 /// Starts a gateway with the world's own configuration.
@@ -54,6 +81,22 @@ pub(crate) fn route_services_over_the_overlay(world: &World) {
              done",
         );
     }
+}
+
+/// The way back to the clients' networks, which operators give to the nodes: over the overlay to the gateway.
+pub(crate) fn route_clients_through_the_gateway(world: &World) {
+    for node in 0..2 {
+        world.shell(
+            Host::Node(node),
+            "ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 onlink
+             ip -6 route add 2001:db8:1::/64 via fd77:0:0:200:: dev flannel-v6.1 onlink",
+        );
+    }
+}
+
+/// The world's own configuration, but for services that keep their clients' addresses.
+pub(crate) fn keeping(world: &World) -> String {
+    world.gateway_config().replace("[[service]]\n", "[[service]]\nclient_address = \"keep\"\n")
 }
 
 /// The body of one request.

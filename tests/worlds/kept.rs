@@ -1,22 +1,7 @@
 //! Services whose pods see their clients' own addresses.
 
-use crate::common::{echo, kernel_chosen, start_weirgate, transfer, world};
-use weirgate_world::{CLIENT_V4, CLIENT_V6, Host, Options, World};
-
-/// The way back to the clients' networks, which operators give to the nodes: over the overlay to the gateway.
-fn route_clients_through_the_gateway(world: &World) {
-    for node in 0..2 {
-        world.shell(
-            Host::Node(node),
-            "ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 onlink
-             ip -6 route add 2001:db8:1::/64 via fd77:0:0:200:: dev flannel-v6.1 onlink",
-        );
-    }
-}
-
-fn keeping(world: &World) -> String {
-    world.gateway_config().replace("[[service]]\n", "[[service]]\nclient_address = \"keep\"\n")
-}
+use crate::common::{echo, keeping, kernel_chosen, route_clients_through_the_gateway, start_weirgate, transfer, world};
+use weirgate_world::{CLIENT_V4, CLIENT_V6, Host, Options};
 
 fn pods_see_their_clients(options: Options) {
     if kernel_chosen() {

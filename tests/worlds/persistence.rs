@@ -310,6 +310,7 @@ fn a_takeover_that_fails_leaves_the_running_gateway_at_work() {
         // One that dies when the gateway has let go already.
         let mut successor = UnixStream::connect(world.control_socket()).expect("the gateway listens");
         successor.write_all(b"\"handover\"\n").expect("it reads");
+        successor.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
         let mut said = String::new();
         BufReader::new(&successor).read_line(&mut said).expect("it answers");
         assert_eq!(said, "released\n");

@@ -29,10 +29,16 @@ impl Between {
         let aside = PathBuf::from(format!("{}.aside", path.display()));
         fs::rename(&path, &aside).expect("the gateway's socket");
         let listener = UnixListener::bind(&path).expect("a socket in its place");
-        let process =
+        listener.set_nonblocking(true).expect("a socket");
+        let mut process =
             world.begin_takeover(build_gateway(), &world.gateway_config()).unwrap_or_else(|error| panic!("{error}"));
         loop {
-            let (successor, _) = listener.accept().expect("a client");
+            let mut client = None;
+            until("a successor that asks", &mut process, |_| {
+                client = listener.accept().ok();
+                client.is_some()
+            });
+            let (successor, _) = client.expect("a client");
             let request = line(&successor);
             if request == "\"handover\"" {
                 fs::rename(&aside, &path).expect("the gateway's socket");
@@ -44,6 +50,7 @@ impl Between {
             if !request.is_empty() {
                 let mut gateway = UnixStream::connect(&aside).expect("the gateway listens");
                 writeln!(gateway, "{request}").expect("it reads");
+                gateway.set_read_timeout(Some(LONG)).expect("a timeout");
                 let mut answer = Vec::new();
                 gateway.read_to_end(&mut answer).expect("an answer");
                 (&successor).write_all(&answer).expect("it reads");
@@ -92,7 +99,7 @@ fn download(world: &World) -> Process {
     download
 }
 
-fn until(what: &str, gateway: &mut Gateway, done: impl Fn(&Gateway) -> bool) {
+fn until(what: &str, gateway: &mut Gateway, mut done: impl FnMut(&Gateway) -> bool) {
     let limit = Instant::now() + LONG;
     while !done(gateway) {
         assert!(gateway.is_running(), "{what}: it has ended:\n{}", gateway.log());

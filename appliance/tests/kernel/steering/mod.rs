@@ -516,7 +516,11 @@ fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
     if is_capable(CAP_IPC_LOCK) {
         let lower = ["sh", "-c", "ulimit -l 64; exec \"$@\"", "sh"];
         let prefix = [&["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"], &lower[..]].concat();
-        return run_again(&Link::new(1), &prefix, "steering::too_little_locked_memory_is_a_refusal_that_names_the_limit");
+        return run_again(
+            &Link::new(1),
+            &prefix,
+            "steering::too_little_locked_memory_is_a_refusal_that_names_the_limit",
+        );
     }
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(refusal, StartError::LockedMemory { .. }), "{refusal}");
