@@ -6,7 +6,7 @@
 //! and the port that is allocated names the same one for the way back.
 
 use super::act::{self, Hit, Leave, Seen};
-use super::admit::admit;
+use super::admit::{admit, comes_from_pod};
 use super::bind::{self, Bound};
 use super::{Context, Item, Recorder, Step, Way, Wire, place, policy};
 use crate::flow::{Address, Direction, Entry, Mode, NO_SERVICE};
@@ -19,7 +19,8 @@ use crate::wire::packet::Transport;
 /// Nobody has been seen anywhere: the way outside is the kernel's to tell.
 pub(super) const UNSEEN: Seen = Seen { port: PORTS_MAX as u8, mac: Mac::ZERO, vlan: [0; 2] };
 
-/// Makes a flow for the first packet from a pod to the outside.
+/// Makes a flow for the first packet from a pod to the outside. What is for an address of the gateway's own is the
+/// host's.
 ///
 /// - `handovers`: of the packet's frame.
 /// - `over`: as of [`bind::bind`].
@@ -42,14 +43,19 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol, handovers, begins) {
         return Ok(Bound::Verdict(elsewhere));
     }
+    let snapshot = cx.snapshot;
+    let pool = A::masquerade(snapshot);
+    if A::is_local(snapshot, packet.destination) && !pool.addresses.contains(&packet.destination) {
+        // As from a link, but for a sender that is no pod: the kernel does not see where this came from.
+        comes_from_pod(cx, item)?;
+        return Ok(Bound::Verdict(Verdict::Host));
+    }
     if first_state == Err(DropReason::TcpFlags) {
         return Err(DropReason::TcpFlags);
     }
     if !is_syn && let Some(placed) = place::place(cx, &original, packet.protocol, over) {
         return Ok(Bound::Placed(placed));
     }
-    let snapshot = cx.snapshot;
-    let pool = A::masquerade(snapshot);
     if pool.addresses.is_empty() || pool.addresses.contains(&packet.destination) {
         return Err(DropReason::NoFlow);
     }

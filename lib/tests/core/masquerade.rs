@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::WorkerId;
+use weirgate::snapshot::{Echo, Route, RouteTarget};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
@@ -112,6 +113,56 @@ fn without_an_address_for_it_or_to_where_it_may_not_no_pods_packet_leaves() {
         assert_eq!(verdict(&mut gateway, &packet), Verdict::Drop(reason), "{packet:?}");
     }
     assert!(gateway.worker.flows_v4().is_empty());
+}
+
+/// What a pod's packets to these addresses, at a port of no service, become.
+fn to_own(world: &World, destinations: [&str; 2], source: Option<&str>) -> Vec<Out> {
+    let mut gateway = world.gateway();
+    let mut outs = vec![];
+    for mut packet in requests() {
+        let to = address(destinations[usize::from(packet.source.is_ipv6())]);
+        packet.destination.set_ip(to);
+        if let Some(source) = source {
+            packet.source.set_ip(address(source));
+            if packet.source.is_ipv6() != packet.destination.is_ipv6() {
+                continue;
+            }
+        }
+        let frame = from_pod(0, &packet.bytes());
+        let out = gateway.send(UNDERLAY, &frame);
+        assert!(out.verdict != Verdict::Host || out.bytes == frame, "the host gets what came");
+        outs.push(out);
+    }
+    assert!(gateway.worker.flows_v4().is_empty() && gateway.worker.flows_v6().is_empty());
+    outs
+}
+
+#[test]
+fn a_pods_packet_to_an_address_of_the_gateways_own_is_the_hosts() {
+    let routed = |world: World| {
+        let way = |prefix: &str| Route { prefix: prefix.parse().expect("a prefix"), target: RouteTarget::Link(UPLINK) };
+        let routes = world.routes.iter().copied().chain([way("0.0.0.0/0"), way("::/0")]).collect();
+        World { routes, echo: Echo { services: false, ..Echo::default() }, ..world.with_external() }
+    };
+    let own = [
+        ["10.99.0.50", "fd99::50"],
+        // Where services listen, at another port of theirs.
+        ["192.0.2.1", "2001:db8:1::1"],
+        ["203.0.113.10", "2001:db8:113::10"],
+    ];
+    // Whether pods reach the outside or not, and wherever a route would lead.
+    for world in [routed(World::new()), routed(masquerading()), World { local: vec![], ..routed(masquerading()) }] {
+        for destinations in own {
+            let outs = to_own(&world, destinations, None);
+            assert_eq!(outs.len(), 6);
+            assert!(outs.iter().all(|out| out.verdict == Verdict::Host), "{destinations:?}: {outs:?}");
+        }
+        for nobodys in ["203.0.113.9", "10.77.200.2", "192.0.2.1", "2001:db8:113::9", "fd77:0:0:200::2"] {
+            let outs = to_own(&world, own[0], Some(nobodys));
+            let refused = |out: &Out| out.verdict == Verdict::Drop(DropReason::SpoofedSource);
+            assert!(outs.len() == 3 && outs.iter().all(refused), "{nobodys}: {outs:?}");
+        }
+    }
 }
 
 #[test]
