@@ -335,11 +335,12 @@ fn in_vxlan(script: &mut Script<'_>) -> Vec<u8> {
 /// all the way in, which no checksum minds. TCP gets other flags.
 fn answer(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     let mut frame = sent.to_vec();
-    let (link, _) = ethernet::Header::parse(sent).ok()?;
+    let (link, ip) = ethernet::Header::parse(sent).ok()?;
+    let is_tunnelled = vxlan_at(&packet::parse(ip).ok()?).is_some();
     turn(&mut frame, 0, 6);
     let at = link.len();
     let data_at = turn_packet(&mut frame, at, script)?;
-    if is_vxlan(&frame, at)? {
+    if is_tunnelled {
         // The peer's tunnel end is not known by its port, but the gateway's is.
         let ports = frame.get_mut(data_at - udp::HEADER_LEN..)?.first_chunk_mut::<4>()?;
         ports.rotate_left(2);
@@ -354,13 +355,9 @@ fn answer(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
 /// back over the link and the tunnel that the frame took, with the sent packet quoted to some length.
 fn error_about(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     let (link, ip) = ethernet::Header::parse(sent).ok()?;
-    let (port, data_at) = match packet::parse(ip).ok()? {
-        Ip::V4(packet) => (packet.destination_port, packet.transport_offset),
-        Ip::V6(packet) => (packet.destination_port, packet.transport_offset),
-    };
-    let is_tunnelled = port == world::VXLAN_PORT.to_be_bytes();
-    let inner_at = usize::from(data_at) + udp::HEADER_LEN + vxlan::HEADER_LEN;
-    let about = if is_tunnelled { ip.get(inner_at + ethernet::HEADER_LEN..)? } else { ip };
+    let data_at = vxlan_at(&packet::parse(ip).ok()?);
+    let is_tunnelled = data_at.is_some();
+    let about = data_at.map_or(Some(ip), |at| ip.get(at + vxlan::HEADER_LEN + ethernet::HEADER_LEN..))?;
     let cut = 28 + usize::from(script.byte());
     let rest = [0, 0, script.byte(), script.byte()];
     let ttl = script.pick(&[64, 64, 64, 1]);
@@ -402,13 +399,22 @@ fn error_about(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// Whether the packet at `at` carries VXLAN, in either direction.
-fn is_vxlan(frame: &[u8], at: usize) -> Option<bool> {
-    let port = world::VXLAN_PORT.to_be_bytes();
-    Some(match packet::parse(frame.get(at..)?).ok()? {
-        Ip::V4(packet) => packet.transport == Transport::Udp && packet.source_port == port,
-        Ip::V6(packet) => packet.transport == Transport::Udp && packet.source_port == port,
-    })
+/// Where the VXLAN header stands in a packet that carries one, between a peer and the gateway. Other datagrams to
+/// that port are none: pods send those to the outside as they like.
+fn vxlan_at(packet: &Ip) -> Option<usize> {
+    let (is_between, transport, port, offset, fragment) = match packet {
+        Ip::V4(it) => {
+            let is_between = [it.source, it.destination].contains(&world::VTEP_V4);
+            (is_between, it.transport, it.destination_port, it.transport_offset, it.fragment)
+        }
+        Ip::V6(it) => {
+            let is_between = [it.source, it.destination].contains(&world::VTEP_V6);
+            (is_between, it.transport, it.destination_port, it.transport_offset, it.fragment)
+        }
+    };
+    let is_whole_udp = transport == Transport::Udp && fragment.is_none();
+    (is_between && is_whole_udp && port == world::VXLAN_PORT.to_be_bytes())
+        .then_some(usize::from(offset) + udp::HEADER_LEN)
 }
 
 /// Lets two neighbouring fields of `len` bytes change places.
@@ -466,32 +472,23 @@ pub(crate) fn is_intact(frame: &[u8]) -> bool {
     })
 }
 
-/// Asks of every packet in a frame, from the outer to the inner. `false` where one cannot be read.
+/// Whether a frame carries another one in VXLAN.
+pub(crate) fn is_in_vxlan(frame: &[u8]) -> bool {
+    matches!(ask_packet(frame, &mut |_, _| true), Some(Some(_)))
+}
+
+/// Asks of a frame's packet, and of the one in it if that is VXLAN. `false` where one cannot be read.
 fn each_packet(frame: &[u8], ask: &mut dyn FnMut(&Ip, &[u8]) -> bool) -> bool {
-    let Ok((_, ip)) = ethernet::Header::parse(frame) else { return false };
-    let Ok(packet) = packet::parse(ip) else { return false };
-    if !ask(&packet, ip) {
-        return false;
+    match ask_packet(frame, ask) {
+        None => false,
+        Some(None) => true,
+        Some(Some(vxlan)) => vxlan::Header::parse(vxlan).is_ok_and(|(_, inner)| ask_packet(inner, ask).is_some()),
     }
-    let (is_udp, port, offset, to_tunnel) = match packet {
-        Ip::V4(packet) => (
-            packet.transport == Transport::Udp && packet.fragment.is_none(),
-            packet.destination_port,
-            packet.transport_offset,
-            packet.destination.starts_with(&[10, 99]),
-        ),
-        Ip::V6(packet) => (
-            packet.transport == Transport::Udp && packet.fragment.is_none(),
-            packet.destination_port,
-            packet.transport_offset,
-            packet.destination.starts_with(&[0xfd, 0x99]),
-        ),
-    };
-    if !(is_udp && to_tunnel && port == world::VXLAN_PORT.to_be_bytes()) {
-        return true;
-    }
-    match vxlan::Header::parse(&ip[usize::from(offset) + udp::HEADER_LEN..]) {
-        Ok((_, inner)) => each_packet(inner, ask),
-        Err(_) => false,
-    }
+}
+
+/// What VXLAN is in a frame, unless its packet cannot be read or is not as asked.
+fn ask_packet<'f>(frame: &'f [u8], ask: &mut dyn FnMut(&Ip, &[u8]) -> bool) -> Option<Option<&'f [u8]>> {
+    let (_, ip) = ethernet::Header::parse(frame).ok()?;
+    let packet = packet::parse(ip).ok()?;
+    ask(&packet, ip).then(|| vxlan_at(&packet).and_then(|at| ip.get(at..)))
 }
