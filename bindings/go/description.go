@@ -224,10 +224,17 @@ func Defaults() Description {
 	if err := answer(C.weirgate_description_defaults(&raw)); err != nil {
 		panic(err) // The one argument is there.
 	}
+	return numbersOf(&raw)
+}
+
+// numbersOf gives what is neither an address nor a list.
+func numbersOf(raw *C.weirgate_description) Description {
 	return Description{
+		Generation:          uint32(raw.generation),
 		Workers:             uint8(raw.workers),
 		VNI:                 uint32(raw.vni),
 		VXLANPort:           uint16(raw.vxlan_port),
+		OverlayMTU:          uint16(raw.overlay_mtu),
 		PoolPortFirst:       uint16(raw.pool_port_first),
 		PoolPortLast:        uint16(raw.pool_port_last),
 		NodePortFirst:       uint16(raw.node_port_first),
@@ -238,8 +245,10 @@ func Defaults() Description {
 		OuterDSCP:           uint8(raw.outer_dscp),
 		HalfOpenPerClient:   uint32(raw.half_open_per_client),
 		NewFlowsPerSecond:   uint32(raw.new_flows_per_second),
+		PlacePastLimit:      raw.past_limit != C.WEIRGATE_PAST_LIMIT_DROP,
 		EchoServices:        raw.echo_services != 0,
 		EchoesPerSecond:     uint32(raw.echoes_per_second),
+		SelectorSeed:        uint64(raw.selector_seed),
 		Timeouts: Timeouts{
 			TCPSynSentSeconds:           uint32(raw.timeouts.tcp_syn_sent_seconds),
 			TCPSynReceivedSeconds:       uint32(raw.timeouts.tcp_syn_received_seconds),

@@ -25,9 +25,9 @@ func TestAProblemNamesTheOffendingValue(t *testing.T) {
 		{StatusAddressFamily, "peers[3]: public_address", func(d *Description) { d.Peers[3].Public = netip.Addr{} }},
 		{StatusAddressFamily, "subnets[1]", func(d *Description) { d.Subnets[1] = netip.Prefix{} }},
 		{StatusNotPrime, "services[1]: 1000 slots", func(d *Description) { d.Services[1].TableSize = 1000 }},
-		{StatusUnknownPort, "port 9", func(d *Description) { d.Routes[0].Port = 9 }},
+		{StatusUnknownPort, "port 11", func(d *Description) { d.Routes[0].Port = 11 }},
 		{StatusTooManyPorts, "17 ports", func(d *Description) { d.Ports = make([]Port, PortsMax+1) }},
-		{StatusMTUTooSmall, "1300", func(d *Description) { d.Ports[1].MTU = 1300 }},
+		{StatusMTUTooSmall, "1300", func(d *Description) { d.Ports[underlay].MTU = 1300 }},
 		{StatusDuplicateFrontend, "192.0.2.1:30080 over tcp", func(d *Description) {
 			d.Services = append(d.Services, d.Services[0])
 		}},

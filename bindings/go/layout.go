@@ -224,3 +224,10 @@ func numberedCounters() Counters {
 	}
 	return counters(raw)
 }
+
+// numbersIn gives the numbers of a description whose bytes in C are these.
+func numbersIn(bytes []byte) Description {
+	var raw C.weirgate_description
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), bytes)
+	return numbersOf(&raw)
+}

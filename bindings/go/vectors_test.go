@@ -80,6 +80,8 @@ func describe(frame Frame) string {
 		return fmt.Sprintf("drop %v -", frame.Reason)
 	case VerdictHandover:
 		return fmt.Sprintf("handover %d %s", frame.Worker, bytes)
+	case VerdictHeld:
+		return "held - -"
 	}
 	return fmt.Sprintf("%v - %s", frame.Verdict, bytes)
 }
@@ -107,10 +109,13 @@ func total(t *testing.T, w *Worker, words []string) string {
 	case "service":
 		counters, err := w.ServiceCounters(uint32(number(t, words[1])))
 		check(t, err)
-		if words[2] == "original" {
+		switch words[2] {
+		case "original":
 			return pair(counters.Original)
+		case "reply":
+			return pair(counters.Reply)
 		}
-		return pair(counters.Reply)
+		return fmt.Sprint(counters.Flows)
 	case "counter":
 		c, err := w.Counters()
 		check(t, err)
@@ -150,7 +155,7 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 	d := world()
 	snapshot, err := Compile(&d)
 	check(t, err)
-	w, err := NewWorker(WorkerConfig{FlowsV4: 1024, FlowsV6: 1024, Services: 64, Secret: [4]uint64{1, 2, 3, 0}})
+	w, err := NewWorker(workerOfTheVectors(t, setter{}))
 	check(t, err)
 	defer w.Close()
 	b, err := NewBurst(16, 16, bufferBytes)
@@ -159,7 +164,7 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 
 	var nowNS uint64
 	var expected []string
-	calls, drops := 0, map[string]uint64{}
+	calls, ages, drops := 0, 0, map[string]uint64{}
 	process := func() {
 		t.Helper()
 		check(t, w.Process(snapshot, nowNS, b))
@@ -175,6 +180,7 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 	}
 	for _, words := range lines(t, "gateway.txt") {
 		switch words[0] {
+		case "worker":
 		case "snapshot":
 			hash := fnv.New64a()
 			hash.Write(snapshot.Bytes())
@@ -191,6 +197,10 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 			check(t, b.Add(uint8(number(t, words[1])), bytes))
 		case "out":
 			expected = append(expected, strings.Join(words[1:], " "))
+		case "age":
+			process()
+			check(t, w.Age(snapshot, number(t, words[1]), uint32(number(t, words[2]))))
+			ages++
 		case "drops":
 			drops[words[1]] = number(t, words[2])
 		default:
@@ -201,8 +211,8 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 			}
 		}
 	}
-	if calls == 0 {
-		t.Fatal("no call in the vectors")
+	if calls == 0 || ages == 0 {
+		t.Fatal("no call in the vectors, or nothing that ages")
 	}
 	seen, err := w.Drops()
 	check(t, err)
@@ -211,22 +221,13 @@ func TestAGatewayAnswersEveryCallAsTheVectorsSay(t *testing.T) {
 			t.Errorf("%d drops for %v, not %d: %s", count, reason, drops[reason.String()], reason.Text())
 		}
 	}
-
-	twoDaysNS := uint64(2 * 86400 * 1_000_000_000)
-	check(t, w.Age(snapshot, nowNS+twoDaysNS, 1024))
-	if v4, v6, err := w.Flows(); v4 != 0 || v6 != 0 || err != nil {
-		t.Errorf("%d and %d flows after two days, %v", v4, v6, err)
-	}
 }
 
 func TestAWorkerGoesOnWithTheFlowsThatAnotherLeftInTheCallersMemory(t *testing.T) {
 	d := world()
 	snapshot, err := Compile(&d)
 	check(t, err)
-	config := WorkerConfig{
-		FlowsV4: 1024, FlowsV6: 1024, Services: 64, Workers: 1, Secret: [4]uint64{1, 2, 3, 0},
-		Fragments: FragmentLimits{Datagrams: 64, HeldBytes: 1 << 16, WaitMS: 500},
-	}
+	config := workerOfTheVectors(t, setter{})
 	bytes, err := WorkerBytes(config)
 	check(t, err)
 	memory, err := syscall.Mmap(-1, 0, bytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_SHARED)
@@ -261,12 +262,33 @@ func TestAWorkerGoesOnWithTheFlowsThatAnotherLeftInTheCallersMemory(t *testing.T
 	if v4 == 0 || v6 == 0 || adopted.Flows != v4+v6 || adopted.Damaged != 0 || adopted.Strayed != 0 {
 		t.Errorf("%d and %d flows, %v adopted", v4, v6, adopted)
 	}
+	// Where the ports begin one higher, all of them are other workers'.
+	d.PoolPortFirst++
+	d.MasqueradePortFirst++
+	other, err := Compile(&d)
+	check(t, err)
+	copied, err := syscall.Mmap(-1, 0, bytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_SHARED)
+	check(t, err)
+	defer syscall.Munmap(copied)
+	copy(copied, memory)
+	third, strayed, err := AttachWorker(config, other, copied)
+	check(t, err)
+	defer third.Close()
+	if strayed.Flows != 0 || strayed.Damaged != 0 || strayed.Strayed != v4+v6 {
+		t.Errorf("%v under other ports", strayed)
+	}
 	if v4Now, v6Now, err := second.Flows(); v4Now != v4 || v6Now != v6 || err != nil {
 		t.Errorf("%d and %d flows go on of %d and %d, %v", v4Now, v6Now, v4, v6, err)
 	}
-	config.Workers = 2
-	if _, _, err := AttachWorker(config, snapshot, memory); err != StatusNotAdopted {
-		t.Errorf("%v for another number of workers", err)
+	for _, change := range []func(*WorkerConfig){
+		func(config *WorkerConfig) { config.Workers++ },
+		func(config *WorkerConfig) { config.ID++ },
+	} {
+		changed := config
+		change(&changed)
+		if _, _, err := AttachWorker(changed, snapshot, memory); err != StatusNotAdopted {
+			t.Errorf("%v for %v", err, changed)
+		}
 	}
 }
 

@@ -14,8 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The version of this interface. It changes whenever a structure or a call changes its meaning.
-#define WEIRGATE_ABI_VERSION 3
+// The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
+// call, or what one of them means changes.
+#define WEIRGATE_ABI_VERSION 4
 
 // The most frames, and the most spares, of one burst.
 #define WEIRGATE_BURST_FRAMES_MAX 64

@@ -239,3 +239,35 @@ pub(crate) const fn verdict(verdict: Option<Verdict>) -> (u8, u8) {
 pub(crate) fn traffic(traffic: &counters::Traffic) -> types::Traffic {
     types::Traffic { packets: traffic.packets.get(), bytes: traffic.bytes.get() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That [`timeouts`] takes each for what it is called shows in the vectors.
+    #[test]
+    fn timeouts_are_told_as_they_are_read() {
+        let raw = types::Timeouts {
+            tcp_syn_sent_seconds: 1,
+            tcp_syn_received_seconds: 2,
+            tcp_established_seconds: 3,
+            tcp_fin_wait_seconds: 4,
+            tcp_close_wait_seconds: 5,
+            tcp_last_ack_seconds: 6,
+            tcp_time_wait_seconds: 7,
+            tcp_reset_seconds: 8,
+            tcp_syn_sent2_seconds: 9,
+            udp_seconds: 10,
+            udp_stream_seconds: 11,
+            icmp_seconds: 12,
+            sctp_cookie_wait_seconds: 13,
+            sctp_cookie_echoed_seconds: 14,
+            sctp_established_seconds: 15,
+            sctp_shutdown_sent_seconds: 16,
+            sctp_shutdown_received_seconds: 17,
+            sctp_shutdown_ack_sent_seconds: 18,
+            sctp_closed_seconds: 19,
+        };
+        assert_eq!(raw_timeouts(&timeouts(&raw)), raw);
+    }
+}

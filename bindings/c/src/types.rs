@@ -1,8 +1,9 @@
 //! The structures that callers fill in and read. Plain numbers throughout: any bytes are a value,
 //! and what a number may be is checked when it is used.
 
-/// The version of this interface. It changes whenever a structure or a call changes its meaning.
-pub const WEIRGATE_ABI_VERSION: u32 = 3;
+/// The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
+/// call, or what one of them means changes.
+pub const WEIRGATE_ABI_VERSION: u32 = 4;
 
 /// The most frames, and the most spares, of one burst.
 pub const WEIRGATE_BURST_FRAMES_MAX: usize = 64;

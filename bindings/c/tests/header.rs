@@ -8,14 +8,44 @@ use std::path::Path;
 use cbindgen::{Builder, Config};
 use weirgate_ffi::types::*;
 
-#[test]
-fn the_header_is_what_the_code_says() {
+fn header() -> String {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = Config::from_file(package.join("cbindgen.toml")).expect("a configuration");
     let builder = Builder::new().with_config(config).with_src(package.join("src/lib.rs"));
     let mut header = Vec::new();
     builder.generate().expect("code that can be read").write(&mut header);
-    common::compare("bindings/include/weirgate.h", &String::from_utf8(header).expect("text"));
+    String::from_utf8(header).expect("text")
+}
+
+#[test]
+fn the_header_is_what_the_code_says() {
+    common::compare("bindings/include/weirgate.h", &header());
+}
+
+/// What the header says to a compiler, but for the version itself: structures with their fields in order, constants,
+/// calls. `abi.txt` has one line for each version with the hash of that.
+#[test]
+fn what_the_header_says_changes_only_with_its_version() {
+    let is_code = |line: &&str| !line.trim_start().starts_with("//") && !line.contains("WEIRGATE_ABI_VERSION");
+    let header = header();
+    let (_, code) = header.split_once("*/").expect("a comment at the top");
+    let code: Vec<&str> = code.split_once("*/").expect("two").1.lines().filter(is_code).collect();
+    let now = (WEIRGATE_ABI_VERSION, format!("{:016x}", common::fnv1a(code.join("\n").as_bytes())));
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/vectors/abi.txt");
+    let committed = std::fs::read_to_string(path).expect("versions");
+    let lines = committed.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (version, hash) = line.split_once(' ').expect("a version and a hash");
+        (version.parse::<u32>().expect("a version"), hash.to_owned())
+    });
+    let versions: Vec<_> = lines.collect();
+    assert!(versions.windows(2).all(|pair| pair[0].0 < pair[1].0), "versions in order: {versions:?}");
+    match versions.last() {
+        Some(last) if last.0 >= now.0 => {
+            assert!(*last == now, "{now:?}, not {last:?}: count WEIRGATE_ABI_VERSION up, then run bindings/update");
+        }
+        _ => common::compare("tests/data/vectors/abi.txt", &format!("{committed}{} {}\n", now.0, now.1)),
+    }
 }
 
 macro_rules! layouts {

@@ -119,7 +119,7 @@ static void descriptions(void) {
     refused(&description, WEIRGATE_STATUS_WORKERS, "0 workers");
     AFRESH();
     description.pool_port_first = 0;
-    refused(&description, WEIRGATE_STATUS_POOL_PORTS, "0 to 65535");
+    refused(&description, WEIRGATE_STATUS_POOL_PORTS, "0 to 64997");
     AFRESH();
     pool.bytes[3] = 0;
     description.pool = &pool;
@@ -127,7 +127,7 @@ static void descriptions(void) {
     refused(&description, WEIRGATE_STATUS_POOL_ADDRESS, "10.77.200.0");
     AFRESH();
     description.port_count = 1;
-    refused(&description, WEIRGATE_STATUS_UNKNOWN_PORT, "port 1");
+    refused(&description, WEIRGATE_STATUS_UNKNOWN_PORT, "port 6");
 
     AFRESH();
     description.peers = &peer;

@@ -22,6 +22,7 @@ FILE *open_vectors(const char *vectors, const char *name);
 char *next_line(FILE *file);
 
 void test_layout(const char *vectors);
+void test_fields(const char *vectors);
 void test_gateway(const char *vectors);
 void test_pieces(const char *vectors);
 void test_arguments(void);

@@ -43,6 +43,8 @@ int main(int argc, char **argv) {
     CHECK(weirgate_abi_version() == WEIRGATE_ABI_VERSION);
     test_layout(argv[1]);
     puts("C layout ... ok");
+    test_fields(argv[1]);
+    puts("C fields ... ok");
     test_gateway(argv[1]);
     puts("C gateway ... ok");
     test_pieces(argv[1]);
