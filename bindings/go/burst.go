@@ -19,7 +19,8 @@ const (
 	VerdictNone Verdict = C.WEIRGATE_VERDICT_NONE
 	// VerdictTransmit lets the frame leave on Frame.Port.
 	VerdictTransmit Verdict = C.WEIRGATE_VERDICT_TRANSMIT
-	// VerdictHost gives it to the kernel.
+	// VerdictHost gives it to the kernel. What a pod sends to an address of
+	// the gateway's own is still in VXLAN.
 	VerdictHost Verdict = C.WEIRGATE_VERDICT_HOST
 	// VerdictDrop ends its way, for Frame.Reason.
 	VerdictDrop Verdict = C.WEIRGATE_VERDICT_DROP

@@ -99,7 +99,8 @@
 // The frame leaves on port `detail`, as it now stands.
 #define WEIRGATE_VERDICT_TRANSMIT 1
 
-// The frame belongs to the host: hand it to the kernel.
+// The frame belongs to the host: hand it to the kernel. What a pod sends to an address of the gateway's own is still
+// in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
 #define WEIRGATE_VERDICT_HOST 2
 
 // The frame goes no further, for reason `detail`, which has been counted.

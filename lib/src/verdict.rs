@@ -8,7 +8,8 @@ use crate::net::{PortId, WorkerId};
 pub enum Verdict {
     /// Leaves on this port, as the frame now stands.
     Transmit(PortId),
-    /// Belongs to the host: hand it to the kernel unchanged.
+    /// Belongs to the host: hand it to the kernel unchanged. Out of VXLAN too, where a pod sends to an address of the
+    /// gateway's own: a kernel with a device for that network opens it, for others the caller has to.
     Host,
     /// Goes no further; the reason has been counted.
     Drop(DropReason),
