@@ -170,7 +170,9 @@ fn a_million_flows_are_listed_while_traffic_goes_on() {
         let (requests, longest) = traffic.join().expect("every request was answered");
         println!("{} flows in {took:?}, {requests} requests meanwhile, the longest of {longest:?}", listed.len());
         assert_eq!(listed.len(), COUNT);
-        assert!(requests > 0 && longest < took.max(Duration::from_secs(5)), "forwarding went on");
+        // A worker that stands still for the list answers one request, after all of it.
+        let is_often = requests as f64 > took.as_secs_f64();
+        assert!(is_often && longest < took.max(Duration::from_secs(20)) / 4, "forwarding did not go on");
         let mut clients: Vec<&str> =
             listed.iter().filter_map(|line| line.split(' ').find(|word| word.starts_with("src="))).collect();
         clients.sort_unstable();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::common::{Forwarder, kernel_chosen, start, start_weirgate, world};
+use crate::common::{Forwarder, kernel_chosen, start, start_weirgate, status, world};
 use serde_json::Value;
 use weirgate_world::{Host, Options, Process, World};
 
@@ -39,6 +39,20 @@ fn json(world: &World, script: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{script}: {error}\n{text}"))
 }
 
+/// What iperf3 reports, once its server has ended the test before.
+fn iperf3(world: &World, command: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let report = json(world, &format!("{command} || true"));
+        let is_busy = report["error"].as_str().is_some_and(|error| error.contains("server is busy"));
+        if !is_busy || Instant::now() > deadline {
+            assert_eq!(report.get("error"), None, "{command}");
+            return report;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 #[test]
 fn iperf3_measures_both_directions() {
     let world = world(Options { servers: false, alone: true, ..Options::default() });
@@ -50,8 +64,7 @@ fn iperf3_measures_both_directions() {
                 "timeout 60 iperf3 --json --client {target} --port 30080 --time 2 --connect-timeout 10000 \
                  --parallel {streams} {direction}"
             );
-            let report = json(&world, &format!("{command} || true"));
-            assert_eq!(report.get("error"), None, "{command}");
+            let report = iperf3(&world, &command);
             // What the receiving side counted is what came through.
             let sums: &[&str] = if direction == "--bidir" {
                 &["sum_received", "sum_received_bidir_reverse"]
@@ -60,7 +73,10 @@ fn iperf3_measures_both_directions() {
             };
             for sum in sums {
                 let bytes = report["end"][sum]["bytes"].as_f64().unwrap_or(0.0);
-                assert!(bytes > 1e5, "{command}: {sum}: {}", report["end"]);
+                println!("{command}: {sum}: {bytes} bytes");
+                // Eight connections that go on by their timers alone, ten segments every 200 ms, get 1.1 MB through; a
+                // machine with eight times as many threads to run as it has cores, 12 MB.
+                assert!(bytes > 2e6, "{command}: {sum}: {}", report["end"]);
             }
             let ends = report["end"]["streams"].as_array().map_or(0, Vec::len);
             assert_eq!(ends, if direction == "--bidir" { streams * 2 } else { streams }, "{command}");
@@ -71,6 +87,9 @@ fn iperf3_measures_both_directions() {
 /// The control connection is TCP, the data UDP, and both are for one port: a service of either protocol.
 #[test]
 fn iperf3_gets_its_datagrams_through_in_both_directions() {
+    const SECONDS: u64 = 2;
+    const PER_SECOND: u64 = 250;
+    const MAY_BE: [&str; 2] = ["neighbour-unresolved", "no-spare"];
     if kernel_chosen() {
         return; // The kernel's way here has no UDP service beside the TCP one.
     }
@@ -84,20 +103,28 @@ fn iperf3_gets_its_datagrams_through_in_both_directions() {
     for (target, lengths) in [("192.0.2.1", &[64, 1400, 4000][..]), ("2001:db8:1::1", &[64, 1382])] {
         for length in lengths {
             for direction in ["", "--reverse"] {
+                // So few that the receiver's socket has room for those of 300 ms in which it does not run.
+                let bits = length * 8 * PER_SECOND;
                 let command = format!(
-                    "timeout 60 iperf3 --udp --json --client {target} --port 30080 --time 2 --connect-timeout 10000 \
-                     --bitrate 4M --length {length} {direction}"
+                    "timeout 60 iperf3 --udp --json --client {target} --port 30080 --time {SECONDS} \
+                     --connect-timeout 10000 --bitrate {bits} --length {length} {direction}"
                 );
-                let report = json(&world, &format!("{command} || true"));
-                assert_eq!(report.get("error"), None, "{command}");
+                let report = iperf3(&world, &command);
                 let sum = &report["end"]["sum"];
                 let (packets, lost) = (sum["packets"].as_u64().unwrap_or(0), sum["lost_packets"].as_u64());
-                assert!(packets > 50, "{command}: {sum}");
+                println!("{command}: {packets} sent, {lost:?} lost");
+                assert!(packets > PER_SECOND * SECONDS / 2, "{command}: {sum}");
                 // A machine that is busy with other things loses a few.
-                assert!(lost.is_some_and(|lost| lost * 10 <= packets), "{command}: {sum}");
+                assert!(lost.is_some_and(|lost| lost * 20 <= packets), "{command}: {sum}");
             }
         }
     }
+    // Whoever has lost some: of what has reached the gateway, all has left it, but for the first packets to a station that
+    // is not known yet, and for those of a late burst in which more have to be cut than there are spare buffers.
+    let told = status(&world);
+    let drops = told["drops"].as_object().expect("counters by their names");
+    let lost: Vec<_> = drops.iter().filter(|(name, count)| **count != 0 && !MAY_BE.contains(&name.as_str())).collect();
+    assert!(lost.is_empty(), "{lost:?}");
 }
 
 #[test]
@@ -113,7 +140,9 @@ fn wrk_keeps_a_thousand_connections_busy_without_an_error() {
         assert!(!report.contains("Socket errors"), "{host}: {report}");
         assert!(!report.contains("Non-2xx"), "{host}: {report}");
         let requests = report.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<u32>().ok());
-        assert!(requests.is_some_and(|requests| requests >= 1000), "{host}: {report}");
+        println!("{host}: {requests:?} requests");
+        // Ten on each connection; with eight times as many threads to run as there are cores it was sixteen.
+        assert!(requests.is_some_and(|requests| requests >= 10_000), "{host}: {report}");
     }
 }
 

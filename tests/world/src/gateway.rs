@@ -12,6 +12,10 @@ use crate::topology::{EXTERNAL_V4, EXTERNAL_V6, GATEWAY, UNDERLAY_V4, UNDERLAY_V
 use crate::{Backend, Host, NODES, Process, Waited, World, WorldError};
 use crate::{DNS_NODE_PORT, ECHO_NODE_PORT, SCTP_NODE_PORT, SCTP_PORT, WEB_NODE_PORT};
 
+/// How long a gateway may take to come up. A machine on which several worlds are built and taken down at once can keep
+/// it waiting for the kernel's lock of links for half a minute.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
 impl World {
     /// Where a gateway with this world's configuration listens for `weirgate status`.
     #[must_use]
@@ -114,7 +118,7 @@ vtep_mac_v6 = "{}"
     /// Starts `binary run --config FILE` on the gateway host and waits until its control socket answers.
     ///
     /// # Errors
-    /// [`WorldError::Gateway`] with its log when it ends, or when it does not answer within 20 seconds.
+    /// [`WorldError::Gateway`] with its log when it ends, or when it does not answer within a minute.
     pub fn start_gateway(&self, binary: &Path, configuration: &str) -> Result<Gateway, WorldError> {
         let mut gateway = self.spawn_gateway(binary, configuration, "weirgate", &[])?;
         let up = gateway.wait_for(|_| UnixStream::connect(self.control_socket()).is_ok());
@@ -125,7 +129,7 @@ vtep_mac_v6 = "{}"
     /// from the gateway that runs there.
     ///
     /// # Errors
-    /// [`WorldError::Gateway`] with its log when it ends, or has not taken over within 20 seconds.
+    /// [`WorldError::Gateway`] with its log when it ends, or has not taken over within a minute.
     pub fn take_over(&self, binary: &Path, configuration: &str) -> Result<Gateway, WorldError> {
         let mut gateway = self.begin_takeover(binary, configuration)?;
         let up = gateway.wait_for(|gateway| gateway.log().contains("taken over"));
@@ -230,10 +234,10 @@ impl Gateway {
         read_or_empty(&self.log)
     }
 
-    /// Waits until `done`, at most 20 seconds and as long as it runs.
+    /// Waits until `done`, at most a minute and as long as it runs.
     fn wait_for(&mut self, done: impl Fn(&Self) -> bool) -> bool {
         let mut is_done = false;
-        wait_until(Duration::from_secs(20), || {
+        wait_until(START_LIMIT, || {
             let has_ended = !self.is_running();
             is_done = done(self);
             is_done || has_ended
