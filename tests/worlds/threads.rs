@@ -1,7 +1,7 @@
 //! How the workers' threads run: whether they sleep, and on which cores.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn thread_of(gateway: &Gateway, worker: usize) -> PathBuf {
 }
 
 /// For how long a thread has wanted a core, whether or not others had it.
-fn wanted_a_core(thread: &PathBuf) -> Duration {
+fn wanted_a_core(thread: &Path) -> Duration {
     let text = fs::read_to_string(thread.join("schedstat")).expect("the kernel counts it");
     let mut words = text.split_whitespace().map(|word| word.parse::<u64>().expect("nanoseconds"));
     Duration::from_nanos(words.by_ref().take(2).sum())
