@@ -1,6 +1,6 @@
 # The daily commands. Debian, Rust, and root for what runs in network namespaces.
 
-.PHONY: help setup demo demo-down test test-fresh bench fmt
+.PHONY: help setup demo demo-down test test-fresh mutants bench fmt
 .DEFAULT_GOAL := help
 
 help: ## Show the commands.
@@ -20,6 +20,9 @@ test: ## Run every check and test.
 
 test-fresh: ## Show on a minimal Debian, in a folder of its own, that the files here install all they need.
 	@.ci/fresh
+
+mutants: ## Change code one place at a time and see tests fail: FILES=..., or what differs from BASE=main. Not part of test.
+	@tests/mutants/run $(if $(FILES),$(FILES),--since $(or $(BASE),main))
 
 bench: setup ## Measure the pipeline and the whole way, and compare with the kernel and bare AF_XDP. ROUNDS=5
 	@cargo bench --package weirgate-workspace
