@@ -15,9 +15,13 @@
 //! ```
 
 mod bare;
+#[path = "../support/first.rs"]
+mod first;
 mod memory;
 mod paths;
 mod report;
+#[path = "../support/spread.rs"]
+mod spread;
 mod sys;
 mod traffic;
 
@@ -117,7 +121,7 @@ fn measure(settings: &Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let _first = sys::First::new()
+    let _first = first::First::new()
         .inspect_err(|error| eprintln!("end_to_end: other processes may disturb the figures: {error}"));
     let mut report = Report::default();
     for round in 0..settings.rounds {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use weirgate_world::{Gateway, Host, KernelGateway, World, build_gateway};
 
-use crate::sys;
+use crate::first;
 
 /// A way for frames to go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -132,8 +132,8 @@ fn start_kernel(world: &World, core: usize) -> (Forwarder<'_>, PathBuf) {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .find(|id| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.starts_with("napi/up0-")))
         .expect("a threaded NAPI context has a kernel thread");
-    sys::pin(thread, core).expect("the core exists");
-    sys::put_first(thread).expect("root may");
+    first::pin(thread, core).expect("the core exists");
+    first::put_first(thread).expect("root may");
     (Forwarder::Kernel { _gateway: gateway }, format!("/proc/{thread}/schedstat").into())
 }
 

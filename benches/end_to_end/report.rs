@@ -8,6 +8,7 @@ use weirgate::pipeline::{Worker, WorkerConfig};
 
 use crate::memory::Memory;
 use crate::paths::Path;
+use crate::spread::Spread;
 use crate::traffic::Load;
 
 /// What a gateway must reach of the bare forwarder's rate.
@@ -135,31 +136,5 @@ impl Report {
         let (least, v4, v6) = (bytes(1, 1), bytes(capacity, 1), bytes(1, capacity));
         let each = |bytes: usize| (bytes - least) as f64 / f64::from(capacity - 1);
         println!("\nflow tables: {:.0} bytes an IPv4 flow of the capacity, {:.0} an IPv6 flow", each(v4), each(v6));
-    }
-}
-
-/// A median and how far the values lie apart.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    /// Of at least one value.
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Self { least: values[0], median, most: values[values.len() - 1] }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digits = f.precision().unwrap_or(2);
-        write!(f, "{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.least, self.most)
     }
 }

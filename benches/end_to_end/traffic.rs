@@ -11,7 +11,7 @@ use aya::programs::{SchedClassifier, TcAttachType, TestRun, TestRunAttrs, TestRu
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use weirgate_world::{ECHO_NODE_PORT, GATEWAY_V4, Host, NODES, POD_SUFFIXES, World};
 
-use crate::sys;
+use crate::{first, sys};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/traffic.bpf.o"));
 
@@ -117,7 +117,7 @@ pub(crate) fn offer<T>(world: &World, load: Load, core: usize, meanwhile: impl F
     thread::scope(|scope| {
         let sending = scope.spawn(|| {
             world.inside(Host::Client, || {
-                sys::pin(0, core).expect("the core exists");
+                first::pin(0, core).expect("the core exists");
                 announce.send(sys::be_interruptible().expect("a handler can be set")).expect("somebody waits");
                 generate(generator, load, index, &stop);
             });

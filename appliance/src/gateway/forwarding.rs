@@ -102,6 +102,13 @@ impl Forwarding {
         self.running.as_ref().ok().map(|running| &running.workers)
     }
 
+    /// Has the ports' interrupts deferred or not, as it suits what the workers have seen.
+    pub(super) fn see_to_interrupts(&mut self) {
+        if let Ok(running) = &mut self.running {
+            running.workers.see_to_interrupts();
+        }
+    }
+
     /// Why nothing is forwarded, where that is so.
     #[must_use]
     pub fn idle(&self) -> Option<&str> {

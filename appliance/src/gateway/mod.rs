@@ -176,6 +176,7 @@ pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
         let follow = async { Err(control.run(conversation, kernel, &forwarding).await.into()) };
         let serve = async { Ok(serve::serve(&server, &control, &forwarding).await) };
         let serve = future::or(serve, serve::watch(&control, &forwarding));
+        let serve = future::or(serve, serve::see_to_interrupts(&forwarding));
         future::or(signalled, future::or(follow, serve)).await
     });
     server.withdraw();

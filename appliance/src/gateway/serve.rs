@@ -16,6 +16,8 @@ use crate::status::{Client, Request, Server, SocketError, Status, Successor, Wat
 
 /// How often the fill of tables and pools is looked at.
 const WATCH: Duration = Duration::from_secs(5);
+/// How often it is decided whether interrupts are to be deferred.
+const INTERRUPTS: Duration = Duration::from_secs(1);
 /// How many clients are answered at once; more are sent away.
 const CLIENTS_MAX: usize = 32;
 /// How long to leave be what could not be taken back, the first time and at most.
@@ -60,6 +62,14 @@ pub(super) async fn watch<T>(control: &Control, forwarding: &RefCell<Forwarding>
         for warning in watch.due(Instant::now(), &status) {
             warn!("{warning}");
         }
+    }
+}
+
+/// Keeps the ports' interrupts as they should be; ends only when dropped.
+pub(super) async fn see_to_interrupts<T>(forwarding: &RefCell<Forwarding>) -> T {
+    loop {
+        Timer::after(INTERRUPTS).await;
+        forwarding.borrow_mut().see_to_interrupts();
     }
 }
 

@@ -16,7 +16,8 @@ pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, InState, OfProtocol, Stations
 pub use counters::{COUNTERS, Counter, reference};
 pub use fill::Watch;
 pub use model::{
-    BurstTimes, FlowMemory, FlowTable, MasqueradeAddress, NextHop, Peer, PoolAddress, Port, Service, Status, Traffic,
+    BurstTimes, FlowMemory, FlowTable, Interrupts, MasqueradeAddress, NextHop, Peer, PoolAddress, Port, Service,
+    Status, Traffic,
 };
 pub use socket::{
     Client, Predecessor, Released, Request, Server, SocketError, Successor, ask, ask_conns, refuse_live, remove_stale,

@@ -17,7 +17,7 @@ use crate::control::compile::POOL_PORTS;
 use crate::control::follow::{Control, State};
 use crate::gateway::{Forwarding, WorkerCounters};
 use crate::worker::{Stats, Workers};
-use crate::xdp::{Mode, Transfer};
+use crate::xdp::{Deferral, Mode, Transfer, WAIT_MAX};
 
 /// The state of a running gateway.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -77,10 +77,23 @@ pub struct Port {
     pub mac: Option<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Whether its interrupts are deferred.
+    pub interrupts: Interrupts,
     /// Frames taken from its rings.
     pub received: Traffic,
     /// Frames put into its rings.
     pub transmitted: Traffic,
+}
+
+/// Whether a port's interrupts are deferred, for workers that poll its driver.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Interrupts {
+    /// Whether they are.
+    pub deferred: bool,
+    /// How long a frame waits at most where nobody polls; 0 where they are not deferred.
+    pub wait_max_ns: u64,
+    /// Why they are or are not.
+    pub reason: String,
 }
 
 /// Packets or frames, and their bytes.
@@ -278,11 +291,21 @@ fn ports(state: &State, forwarding: &Forwarding, stats: &[Stats]) -> Vec<Port> {
             mtu: port.link.mtu,
             mac: port.link.mac.map(|mac| mac.to_string()),
             addresses: port.addresses.iter().copied().collect(),
+            interrupts: interrupts(forwarding.workers().and_then(|workers| workers.deferral(index))),
             received: sum(|port| (port.received_frames.load(Relaxed), port.received_bytes.load(Relaxed))),
             transmitted: sum(|port| (port.transmitted_frames.load(Relaxed), port.transmitted_bytes.load(Relaxed))),
         }
     };
     state.model.ports.iter().enumerate().map(port).collect()
+}
+
+fn interrupts(deferral: Option<&Deferral>) -> Interrupts {
+    let deferred = deferral.is_some_and(Deferral::is_on);
+    Interrupts {
+        deferred,
+        wait_max_ns: if deferred { WAIT_MAX.0 } else { 0 },
+        reason: deferral.map_or_else(|| "no worker runs".to_owned(), Deferral::reason),
+    }
 }
 
 fn peers(state: &State) -> Vec<Peer> {

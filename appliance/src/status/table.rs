@@ -5,7 +5,7 @@ use std::fmt::Write;
 use weirgate::verdict::DropReason;
 
 use super::fill::Fill;
-use super::{COUNTERS, MasqueradeAddress, NextHop, PoolAddress, Status, Traffic};
+use super::{COUNTERS, MasqueradeAddress, NextHop, PoolAddress, Port, Status, Traffic};
 
 /// How many addresses of a list are shown unless everything is.
 const LIST_SHOWN: usize = 2;
@@ -116,6 +116,7 @@ impl Status {
             out.push('\n');
         }
         self.print_ports(&mut out);
+        self.print_interrupts(&mut out);
         self.print_peers(&mut out);
         self.print_services(&mut out, all);
         self.print_flows(&mut out);
@@ -161,6 +162,18 @@ impl Status {
             row.extend(traffic(port.received));
             row.extend(traffic(port.transmitted));
             table.row(row);
+        }
+        table.print(out);
+    }
+
+    fn print_interrupts(&self, out: &mut String) {
+        let mut table = Table::new(&["INTERRUPTS", "DEFERRED", "WHY"]);
+        for Port { interface, interrupts, .. } in &self.ports {
+            let deferred = match interrupts.deferred {
+                true => format!("up to {}", span(interrupts.wait_max_ns)),
+                false => "no".to_owned(),
+            };
+            table.row(vec![interface.clone(), deferred, interrupts.reason.clone()]);
         }
         table.print(out);
     }

@@ -32,6 +32,11 @@ fn sample() -> Status {
             mtu: 1500,
             mac: Some("02:00:00:00:00:01".into()),
             addresses: vec!["192.0.2.1".parse().unwrap()],
+            interrupts: Interrupts {
+                deferred: true,
+                wait_max_ns: 50_000,
+                reason: "polling found 99 % of what came".into(),
+            },
             received: Traffic { packets: 10, bytes: 1500 },
             transmitted: Traffic { packets: 9, bytes: 900 },
         }],
@@ -102,6 +107,9 @@ weirgate 0.1.0, up 1 h 2 min, 1 worker, snapshot 12 of 771.1 KiB, 18.0 MiB locke
 PORT  STATE  XDP     RINGS  QUEUES   MTU  MAC                FRAMES IN  BYTES IN  FRAMES OUT  BYTES OUT
 up0   up     native  copy        1  1500  02:00:00:00:00:01         10   1.5 KiB           9      900 B
 
+INTERRUPTS  DEFERRED       WHY
+up0         up to 50.0 µs  polling found 99 % of what came
+
 PEER SUBNET    PUBLIC ADDRESS  BACKEND  NEXT HOP   THROUGH  MAC
 10.77.74.0/24  10.99.0.11      vxlan    10.99.0.1  un0      02:00:00:00:00:02
 10.77.4.0/24   10.99.0.12      host-gw  no route   none     unresolved
@@ -151,7 +159,11 @@ fn the_json_has_these_fields() {
         "burst_times counters drops flow_memory flows generation masquerade peers pool ports ring_bytes services snapshot_bytes \
          uptime_seconds version warnings workers"
     );
-    assert_eq!(keys(&json["ports"][0]), "addresses interface mac mode mtu queues received state transfer transmitted");
+    assert_eq!(
+        keys(&json["ports"][0]),
+        "addresses interface interrupts mac mode mtu queues received state transfer transmitted"
+    );
+    assert_eq!(keys(&json["ports"][0]["interrupts"]), "deferred reason wait_max_ns");
     assert_eq!(keys(&json["ports"][0]["received"]), "bytes packets");
     assert_eq!(keys(&json["peers"][0]), "backend next_hop public subnet");
     assert_eq!(keys(&json["peers"][0]["next_hop"]), "address interface mac");

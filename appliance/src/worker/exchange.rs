@@ -118,10 +118,13 @@ impl Doorbell {
         fence(Ordering::SeqCst);
     }
 
-    /// For the worker, once awake.
-    pub(crate) fn get_up(&self) {
+    /// For the worker, once awake; `has_rung` says whether it found the descriptor readable. A bell that it has not
+    /// found rings on, and the next sleep ends at once.
+    pub(crate) fn get_up(&self, has_rung: bool) {
         self.is_asleep.store(false, Ordering::Relaxed);
-        sys::lower(self.event.as_fd());
+        if has_rung {
+            sys::lower(self.event.as_fd());
+        }
     }
 }
 

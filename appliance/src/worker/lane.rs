@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
+use std::thread;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -13,8 +14,10 @@ use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 
 use super::exchange::{Exchange, Handed, Origin};
+use super::rest::{Next, Rest};
 use super::stats::add;
 use super::{Forward, Poll, Shared, Stats};
+use crate::xdp::Polling;
 use crate::xdp::layout::ADJUST;
 use crate::xdp::ring::{Batch, Queue, RingCounters};
 use crate::xdp::sys::{self, Waiter};
@@ -28,8 +31,6 @@ const SPARES: usize = 16;
 const WAITING_ROUNDS: usize = 8;
 /// The shortest frame that a driver takes: an Ethernet header.
 const FRAME_MIN: usize = 14;
-/// How long there must be nothing to do before an adaptive worker sleeps.
-const IDLE_SPELL: Span = Span(300_000);
 /// How long it sleeps at most, so that flows go on growing old.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// How long it sleeps at most while the TX ring does not empty, as on an interface that is down, or
@@ -68,9 +69,8 @@ pub struct Lane {
     early: Option<EarlyParts>,
     shared: Arc<Shared>,
     asked: SyncSender<(PortId, IpAddr)>,
-    poll: Poll,
-    /// When frames last moved, the kernel's counters were read, and next hops were asked for.
-    last_moved: Instant,
+    rest: Rest,
+    /// When the kernel's counters were read, and next hops were asked for.
     last_counted: Instant,
     last_asked: Instant,
     waiters: Vec<Waiter>,
@@ -122,8 +122,7 @@ impl Lane {
             early,
             shared,
             asked,
-            poll,
-            last_moved: Instant::ZERO,
+            rest: Rest::new(poll, Instant::ZERO),
             last_counted: Instant::ZERO,
             last_asked: Instant::ZERO,
             waiters,
@@ -142,7 +141,7 @@ impl Lane {
     /// Moves frames until the workers are stopped.
     pub fn run(&mut self, forward: &mut impl Forward) {
         let mut now = sys::boot_time();
-        self.last_moved = now;
+        self.rest.moved(now);
         let mut batch = Batch::new();
         while !self.shared.stop.load(Relaxed) {
             self.reclaim();
@@ -157,9 +156,8 @@ impl Lane {
             forward.age(now, if frames > 0 { AGE_BUDGET } else { AGE_BUDGET_IDLE });
             self.ask(now, forward);
             now = self.finish_turn(now, frames);
-            if self.poll == Poll::Adaptive && now - self.last_moved > IDLE_SPELL {
-                self.sleep(forward);
-                now = sys::boot_time();
+            if frames == 0 {
+                now = self.pause(now, forward);
             }
         }
         self.drain(forward);
@@ -467,7 +465,7 @@ impl Lane {
         debug_assert_eq!(self.held(), self.entrusted, "every chunk has one owner");
         let now = sys::boot_time();
         if frames > 0 {
-            self.last_moved = now;
+            self.rest.moved(now);
             self.stats().latency.record((now - began).0);
         }
         if now - self.last_counted > COUNTERS_EVERY {
@@ -485,14 +483,36 @@ impl Lane {
         in_rings as usize + staged + self.free.len() + self.spares.len() + strays
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.queues.iter_mut().for_each(Queue::look);
         let stats = self.stats();
+        for (port, stats) in stats.ports.iter().enumerate().take(self.outlets.len()) {
+            let own = self.queues.iter().filter(|queue| usize::from(queue.port().0) == port);
+            stats.set_polling(&own.map(Queue::polling).fold(Polling::default(), Polling::and));
+        }
         stats.held.store(self.held() as u64, Relaxed);
         let counted = self.queues.iter().map(Queue::counters).fold(RingCounters::default(), RingCounters::and);
         stats.receive_ring_full.store(counted.receive_ring_full, Relaxed);
         stats.fill_ring_empty.store(counted.fill_ring_empty, Relaxed);
         stats.receive_dropped.store(counted.dropped, Relaxed);
         stats.invalid.store(counted.invalid, Relaxed);
+    }
+
+    /// Passes the time after a turn that moved nothing; what time it is then.
+    fn pause(&mut self, now: Instant, forward: &impl Forward) -> Instant {
+        match self.rest.next(now) {
+            Next::Turn => now,
+            Next::Yield => {
+                thread::yield_now();
+                let back = sys::boot_time();
+                self.rest.yielded(now, back);
+                back
+            }
+            Next::Sleep => {
+                self.sleep(forward);
+                sys::boot_time()
+            }
+        }
     }
 
     /// Sleeps until a frame comes, unless one has come in the meantime.
@@ -502,13 +522,16 @@ impl Lane {
         let is_waiting = forward.has_waiting_frames()
             || self.exchange.has_waiting()
             || self.queues.iter_mut().any(Queue::has_received);
+        let mut has_rung = false;
         if !is_waiting && !self.shared.stop.load(Relaxed) {
             let is_unsent =
                 self.queues.iter_mut().any(Queue::has_unsent) || self.strays.iter().any(|at| !at.is_empty());
             add(&self.stats().sleeps, 1);
             sys::wait(&mut self.waiters, if is_unsent { SLEEP_UNSENT } else { SLEEP_MAX });
+            has_rung = self.waiters[self.queues.len()].is_ready();
+            self.queues.iter_mut().for_each(Queue::slept);
         }
-        self.shared.doorbells[doorbell].get_up();
+        self.shared.doorbells[doorbell].get_up(has_rung);
         for (queue, waiter) in self.queues.iter_mut().zip(&mut self.waiters) {
             if waiter.is_broken() {
                 // The interface has gone. It would be ready for ever.

@@ -10,6 +10,7 @@ mod lane;
 mod latency;
 #[allow(unsafe_code)]
 mod memory;
+mod rest;
 mod stats;
 
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ use weirgate::net::{PortId, WORKERS_MAX, WorkerId};
 use weirgate::time::Instant;
 use weirgate::verdict::DropReason;
 
-use crate::xdp::{DeferredInterrupts, StartError, Steering, Transfer, layout, ring, sys, umem};
+use crate::xdp::{Deferral, DeferredInterrupts, Polling, StartError, Steering, Transfer, layout, ring, sys, umem};
 
 pub use bare::Bare;
 pub use lane::Lane;
@@ -37,7 +38,8 @@ pub use stats::{PortStats, Stats};
 pub enum Poll {
     /// It never sleeps. For cores that have nothing else to do.
     Busy,
-    /// It sleeps after an idle spell, until a frame comes. For shared machines.
+    /// It offers its core to others while there is nothing to do, and sleeps after an idle spell, until a frame
+    /// comes. For shared machines.
     #[default]
     Adaptive,
 }
@@ -103,9 +105,10 @@ pub struct Workers {
     shared: Arc<Shared>,
     unresolved: Receiver<(PortId, IpAddr)>,
     transfer: Transfer,
+    ports: usize,
     chunks: usize,
     locked_bytes: usize,
-    _interrupts: DeferredInterrupts,
+    interrupts: DeferredInterrupts,
 }
 
 /// What the workers and everybody else see.
@@ -168,10 +171,7 @@ where
     let rings = ring::Shape { ports: &queues, workers, ring: plan.ring, chunk_bytes }.open(plan.zero_copy)?;
     info!(transfer = ?rings.transfer, workers, chunk_bytes, "rings open");
 
-    let mut interrupts = DeferredInterrupts::default();
-    for port in &ports {
-        interrupts.set(port);
-    }
+    let interrupts = DeferredInterrupts::new(&ports);
     let doorbells = (0..workers)
         .map(|_| exchange::Doorbell::new())
         .collect::<Result<Vec<_>, _>>()
@@ -185,9 +185,10 @@ where
         shared: Arc::clone(&shared),
         unresolved,
         transfer: rings.transfer,
+        ports: ports.len(),
         chunks: per_worker * workers as usize,
         locked_bytes: rings.area.len(),
-        _interrupts: interrupts,
+        interrupts,
     };
 
     let mut early = Some(steering.early_parts()?);
@@ -244,6 +245,22 @@ impl Workers {
         if let Some(doorbell) = self.shared.doorbells.get(worker) {
             doorbell.wake();
         }
+    }
+
+    /// Decides by what the workers have seen whether the ports' interrupts are to be deferred. Called once a second.
+    pub(crate) fn see_to_interrupts(&mut self) {
+        let now = sys::boot_time();
+        for port in 0..self.ports {
+            let of_worker = |stats: &Stats| stats.ports[port].polling();
+            let seen = self.shared.stats.iter().map(of_worker).fold(Polling::default(), Polling::and);
+            self.interrupts.see(port, now, &seen);
+        }
+    }
+
+    /// Whether a port's interrupts are deferred, and why.
+    #[must_use]
+    pub fn deferral(&self, port: usize) -> Option<&Deferral> {
+        self.interrupts.deferral(port)
     }
 
     /// Whether frames are copied between the driver and the rings.

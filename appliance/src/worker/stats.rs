@@ -1,8 +1,9 @@
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use weirgate::net::PORTS_MAX;
 
 use super::Latency;
+use crate::xdp::Polling;
 
 /// What one worker counts about its rings. The worker alone writes, anyone may read at any time;
 /// each number is exact by itself, and two read one after the other need not fit together.
@@ -45,6 +46,39 @@ pub struct PortStats {
     pub transmitted_frames: AtomicU64,
     /// Bytes of those.
     pub transmitted_bytes: AtomicU64,
+    /// What has been seen of polling, renewed once a second.
+    polling: PollingStats,
+}
+
+/// [`Polling`], shared.
+#[derive(Debug, Default)]
+struct PollingStats {
+    polled: AtomicU32,
+    unpolled: AtomicU32,
+    by_call: AtomicU64,
+    between: AtomicU64,
+}
+
+impl PortStats {
+    /// What one worker has seen of polling.
+    #[must_use]
+    pub fn polling(&self) -> Polling {
+        let PollingStats { polled, unpolled, by_call, between } = &self.polling;
+        Polling {
+            polled: polled.load(Relaxed),
+            unpolled: unpolled.load(Relaxed),
+            by_call: by_call.load(Relaxed),
+            between: between.load(Relaxed),
+        }
+    }
+
+    pub(super) fn set_polling(&self, seen: &Polling) {
+        let PollingStats { polled, unpolled, by_call, between } = &self.polling;
+        polled.store(seen.polled, Relaxed);
+        unpolled.store(seen.unpolled, Relaxed);
+        by_call.store(seen.by_call, Relaxed);
+        between.store(seen.between, Relaxed);
+    }
 }
 
 /// Adds to a counter that only this thread writes: no locked instruction needed.

@@ -26,6 +26,7 @@ pub(crate) use early::{EarlyPart, EarlyParts};
 pub use error::StartError;
 pub use interface::{Interface, Mode};
 pub(crate) use napi::DeferredInterrupts;
+pub use napi::{Deferral, Polling, WAIT_MAX};
 pub use ring::{RingCounters, Transfer};
 pub use steer::{Attach, PROGRAM, Removed, SteerCounters, SteerTable, Steering, detach};
 

@@ -20,6 +20,7 @@ use xsk_rs::config::{BindFlags, Interface as Name, LibxdpFlags, QueueSize, Socke
 use xsk_rs::umem::frame::FrameDesc;
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue};
 
+use super::napi::{Arrivals, Polling};
 use super::umem::{Area, Chunk};
 use super::{StartError, sys};
 
@@ -82,6 +83,10 @@ pub(crate) struct Queue {
     /// Where descriptors lie for a moment on their way out of a ring.
     taken: [FrameDesc; BURST_FRAMES_MAX],
     prefers_busy_poll: bool,
+    /// Calls poll the driver. Where they do not, one that finds nothing to do only costs its time.
+    is_polled: bool,
+    has_received_any: bool,
+    arrivals: Arrivals,
     /// The interface is down. What its TX ring holds by then waits for it to come up again, be it hours.
     is_down: bool,
     /// The interface has gone, and the rings lead nowhere.
@@ -138,6 +143,9 @@ impl Queue {
             transmitting: 0,
             taken: [FrameDesc::default(); BURST_FRAMES_MAX],
             prefers_busy_poll: false,
+            is_polled: false,
+            has_received_any: false,
+            arrivals: Arrivals::default(),
             is_down: false,
             is_dead: false,
         })
@@ -180,6 +188,8 @@ impl Queue {
         // of the same memory.
         let count = unsafe { self.receive.consume(&mut self.taken[..room]) };
         self.receiving -= count as u32;
+        self.has_received_any |= count > 0;
+        self.arrivals.taken(count as u32);
         for &descriptor in &self.taken[..count] {
             // SAFETY: consuming it was the kernel's giving it up, and it is used this once.
             let chunk = unsafe { Chunk::from_ring(descriptor) };
@@ -247,20 +257,51 @@ impl Queue {
     /// Makes the kernel work on the rings, where it asks to be told or leaves the polling to us.
     /// One call may send only a part, so this is called while anything is unsent.
     pub(crate) fn kick(&mut self) {
-        if self.is_dead {
-            return;
-        }
-        let result = if self.has_unsent() && (self.prefers_busy_poll || self.transmit.needs_wakeup()) {
-            sys::kick_transmit(self.fd())
-        } else if self.prefers_busy_poll || self.is_down || self.fill.needs_wakeup() {
-            sys::kick_receive(self.fd())
+        let call = if self.has_unsent() && (self.is_polled || self.transmit.needs_wakeup()) {
+            sys::kick_transmit
+        } else if self.is_polled || self.is_down || self.fill.needs_wakeup() {
+            sys::kick_receive
         } else {
             return;
         };
+        self.call(call);
+    }
+
+    /// Finds out whether calls poll the driver by now, and, where nothing else would tell, whether the interface is
+    /// down or has gone.
+    pub(crate) fn look(&mut self) {
+        self.is_polled = self.prefers_busy_poll && sys::has_napi_id(self.fd());
+        self.call(sys::kick_receive);
+    }
+
+    fn call(&mut self, call: fn(RawFd) -> io::Result<()>) {
+        if self.is_dead {
+            return;
+        }
+        let before = if self.is_polled { self.receive.nb_avail_exact() } else { 0 };
+        let result = call(self.fd());
+        if self.is_polled {
+            self.arrivals.polled(before, self.receive.nb_avail_exact());
+        }
         match result.as_ref().map_err(io::Error::raw_os_error) {
             Err(Some(libc::ENETDOWN)) => self.is_down = true,
             Err(Some(libc::ENXIO | libc::ENODEV | libc::EBADF)) => self.bury(),
             _ => self.is_down = false,
+        }
+    }
+
+    /// The worker has slept, and has not polled meanwhile.
+    pub(crate) fn slept(&mut self) {
+        self.arrivals.forget();
+    }
+
+    /// What this queue has to say of polling.
+    pub(crate) fn polling(&self) -> Polling {
+        Polling {
+            polled: u32::from(self.is_polled),
+            unpolled: u32::from(self.has_received_any && !self.is_polled),
+            by_call: self.arrivals.by_call,
+            between: self.arrivals.between,
         }
     }
 

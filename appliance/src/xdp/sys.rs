@@ -45,6 +45,19 @@ pub(crate) fn prefer_busy_poll(socket: RawFd, microseconds: u32, budget: u32) ->
     set_option(socket, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget.cast_signed())
 }
 
+/// Whether a call on this socket can poll a driver: the kernel knows a NAPI context for it. Some drivers tell when the
+/// socket is bound, others with the first frame, and others never.
+pub(crate) fn has_napi_id(socket: RawFd) -> bool {
+    let mut id = 0u32;
+    let mut length = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: `length` says how many bytes `id` has, and both live until the call returns.
+    let result = unsafe {
+        let id = (&raw mut id).cast();
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID, id, &raw mut length)
+    };
+    check(result).is_ok() && id != 0
+}
+
 /// Lets one call transmit up to `frames` in copy mode, where the kernel knows the option.
 pub(crate) fn transmit_budget(socket: RawFd, frames: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames.cast_signed())
@@ -108,6 +121,11 @@ pub(crate) struct Waiter(libc::pollfd);
 impl Waiter {
     pub(crate) fn new(fd: RawFd) -> Self {
         Self(libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+    }
+
+    /// Whether the descriptor was readable at the end of the last wait.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.revents & libc::POLLIN != 0
     }
 
     /// Whether the descriptor will never be readable again.

@@ -1,0 +1,104 @@
+//! What a worker does when there is nothing to do.
+
+use weirgate::time::{Instant, Span};
+
+use super::Poll;
+
+/// How long there must be nothing to do before an adaptive worker sleeps.
+const IDLE_SPELL: Span = Span(300_000);
+/// Whoever keeps the core for so long, once it is left to others for a moment, has work of its own for it, and does
+/// not just answer what the worker has sent.
+const LONG_AWAY: Span = Span(500_000);
+/// For how long the core is then taken for one that others want.
+const CROWDED: Span = Span::from_secs(1);
+
+/// What comes after a turn that moved nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// The next turn.
+    Turn,
+    /// Leaving the core to whoever waits for it, and the next turn.
+    Yield,
+    /// Sleep until a frame comes.
+    Sleep,
+}
+
+/// A worker's spells with nothing to do.
+///
+/// To wake up takes long, so an adaptive worker goes on looking for a while. Meanwhile client and server may wait for
+/// its core, whose next frame it is that the worker waits for: so it offers them the core between two looks. On a core
+/// that others want for long, though, each such offer can cost a slice of the scheduler's, some milliseconds; there it
+/// sleeps at once, since the scheduler prefers a thread that has slept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    poll: Poll,
+    last_moved: Instant,
+    crowded_until: Instant,
+}
+
+impl Rest {
+    pub(super) const fn new(poll: Poll, now: Instant) -> Self {
+        Self { poll, last_moved: now, crowded_until: Instant::ZERO }
+    }
+
+    /// Frames have moved.
+    pub(super) const fn moved(&mut self, now: Instant) {
+        self.last_moved = now;
+    }
+
+    /// Nothing has moved in the turn that ended now.
+    pub(super) fn next(&self, now: Instant) -> Next {
+        match self.poll {
+            Poll::Busy => Next::Turn,
+            Poll::Adaptive if now < self.crowded_until || now - self.last_moved > IDLE_SPELL => Next::Sleep,
+            Poll::Adaptive => Next::Yield,
+        }
+    }
+
+    /// The core was left to others from one of these to the other.
+    pub(super) fn yielded(&mut self, from: Instant, back: Instant) {
+        if back - from > LONG_AWAY {
+            self.crowded_until = back + CROWDED;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::from_secs(100);
+
+    #[test]
+    fn a_busy_worker_never_rests() {
+        let mut rest = Rest::new(Poll::Busy, NOW);
+        rest.yielded(NOW, NOW + Span::from_secs(5));
+        assert_eq!(rest.next(NOW + Span::from_secs(5)), Next::Turn);
+    }
+
+    #[test]
+    fn an_adaptive_worker_offers_its_core_for_a_while_and_then_sleeps() {
+        let mut rest = Rest::new(Poll::Adaptive, NOW);
+        assert_eq!(rest.next(NOW), Next::Yield);
+        assert_eq!(rest.next(NOW + IDLE_SPELL), Next::Yield);
+        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(1)), Next::Sleep);
+        rest.moved(NOW + IDLE_SPELL + Span(1));
+        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(2)), Next::Yield);
+    }
+
+    #[test]
+    fn a_core_that_others_keep_is_not_offered_again_for_a_second() {
+        let mut rest = Rest::new(Poll::Adaptive, NOW);
+        rest.yielded(NOW, NOW + LONG_AWAY);
+        rest.moved(NOW + LONG_AWAY);
+        assert_eq!(rest.next(NOW + LONG_AWAY), Next::Yield, "an answer is made that quickly");
+        let back = NOW + LONG_AWAY + Span(1);
+        rest.yielded(NOW, back);
+        rest.moved(back);
+        assert_eq!(rest.next(back), Next::Sleep);
+        let later = back + CROWDED;
+        rest.moved(later);
+        assert_eq!(rest.next(Instant(later.0 - 1)), Next::Sleep);
+        assert_eq!(rest.next(later), Next::Yield);
+    }
+}
