@@ -127,6 +127,51 @@ fn kill_and_replace(world: &World) {
     }
 }
 
+/// `napi_defer_hard_irqs` and `gro_flush_timeout` of an interface.
+fn interrupt_settings(world: &World, interface: &str) -> String {
+    let script = format!("cd /sys/class/net/{interface}; echo $(cat napi_defer_hard_irqs gro_flush_timeout)");
+    world.shell(Host::Gateway, &script).trim().to_owned()
+}
+
+/// Sets them as weirgate does on up0, and as nobody but an administrator would on un0.
+fn set_interrupts(world: &World) {
+    world.shell(
+        Host::Gateway,
+        "cd /sys/class/net; echo 2 > up0/napi_defer_hard_irqs; echo 50000 > up0/gro_flush_timeout
+         echo 1 > un0/napi_defer_hard_irqs; echo 20000 > un0/gro_flush_timeout",
+    );
+}
+
+#[test]
+fn status_tells_of_interrupts_what_is_so_and_what_a_killed_gateway_has_set_comes_back() {
+    let world = world(Options::default());
+    let gateway = start_weirgate(&world, &world.gateway_config());
+    get(&world, "http://192.0.2.1:30080/");
+    // Twice as long as the workers take to tell, and the control side to decide.
+    thread::sleep(Duration::from_secs(4));
+    for port in status(&world)["ports"].as_array().expect("a list") {
+        let name = port["interface"].as_str().expect("a name");
+        let told = &port["interrupts"];
+        let is_deferred = interrupt_settings(&world, name) == "2 50000";
+        assert!(is_deferred || interrupt_settings(&world, name) == "0 0", "{name} {told}");
+        assert_eq!(told["deferred"], is_deferred, "{name} {told}");
+        assert_eq!(told["wait_max_ns"], if is_deferred { 50_000 } else { 0 }, "{name} {told}");
+        // Whether a veth device can be polled depends on the kernel's version.
+        let reason = told["reason"].as_str().expect("a sentence");
+        assert!(is_deferred || reason.contains("NAPI id"), "{name} {told}");
+    }
+    gateway.kill();
+    set_interrupts(&world);
+    let gateway = start_weirgate(&world, &world.gateway_config());
+    assert_eq!([interrupt_settings(&world, "up0"), interrupt_settings(&world, "un0")], ["0 0", "1 20000"]);
+    gateway.kill();
+    set_interrupts(&world);
+    let socket = world.control_socket().display().to_string();
+    let detached = world.weirgate(build_gateway(), &["detach", "--control-socket", &socket]);
+    assert!(detached.status.success(), "{detached:?}");
+    assert_eq!([interrupt_settings(&world, "up0"), interrupt_settings(&world, "un0")], ["0 0", "1 20000"]);
+}
+
 #[test]
 fn an_orderly_end_leaves_no_trace() {
     let world = world(Options::default());

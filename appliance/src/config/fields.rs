@@ -81,8 +81,9 @@ pub const GATEWAY: Section = Section {
             Kind::Word(&["adaptive", "busy"]),
             Default("`\"adaptive\"`"),
             "\"adaptive\"",
-            "`\"busy\"` keeps every worker's core at work for the least latency; `\"adaptive\"` sleeps after an idle \
-             spell, for machines that are shared.",
+            "`\"busy\"` keeps every worker's core at work and leaves it to nobody, for cores with nothing else to do; \
+             `\"adaptive\"` offers it to others between frames and sleeps after an idle spell, for machines that are \
+             shared.",
         ),
         field(
             "workers",
