@@ -9,8 +9,9 @@ const IDLE_SPELL: Span = Span(300_000);
 /// Whoever keeps the core for so long, once it is left to others for a moment, has work of its own for it, and does
 /// not just answer what the worker has sent.
 const LONG_AWAY: Span = Span(500_000);
-/// For how long the core is then taken for one that others want.
-const CROWDED: Span = Span::from_secs(1);
+/// For how long the core is then taken for one that others want: the first time, and at most.
+const CROWDED: Span = Span::from_millis(50);
+const CROWDED_MAX: Span = Span::from_secs(2);
 
 /// What comes after a turn that moved nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,17 +29,19 @@ pub(super) enum Next {
 /// To wake up takes long, so an adaptive worker goes on looking for a while. Meanwhile client and server may wait for
 /// its core, whose next frame it is that the worker waits for: so it offers them the core between two looks. On a core
 /// that others want for long, though, each such offer can cost a slice of the scheduler's, some milliseconds; there it
-/// sleeps at once, since the scheduler prefers a thread that has slept.
+/// sleeps at once, since the scheduler prefers a thread that has slept. When it offers the core again and the same
+/// happens, it waits twice as long with the next offer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
     poll: Poll,
     last_moved: Instant,
     crowded_until: Instant,
+    crowded: Span,
 }
 
 impl Rest {
     pub(super) const fn new(poll: Poll, now: Instant) -> Self {
-        Self { poll, last_moved: now, crowded_until: Instant::ZERO }
+        Self { poll, last_moved: now, crowded_until: Instant::ZERO, crowded: CROWDED }
     }
 
     /// Frames have moved.
@@ -58,7 +61,9 @@ impl Rest {
     /// The core was left to others from one of these to the other.
     pub(super) fn yielded(&mut self, from: Instant, back: Instant) {
         if back - from > LONG_AWAY {
-            self.crowded_until = back + CROWDED;
+            let is_again = back - self.crowded_until < self.crowded;
+            self.crowded = if is_again { Span((2 * self.crowded.0).min(CROWDED_MAX.0)) } else { CROWDED };
+            self.crowded_until = back + self.crowded;
         }
     }
 }
@@ -87,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_others_keep_is_not_offered_again_for_a_second() {
+    fn a_core_that_others_keep_is_not_offered_again_for_a_while() {
         let mut rest = Rest::new(Poll::Adaptive, NOW);
         rest.yielded(NOW, NOW + LONG_AWAY);
         rest.moved(NOW + LONG_AWAY);
@@ -100,5 +105,23 @@ mod tests {
         rest.moved(later);
         assert_eq!(rest.next(Instant(later.0 - 1)), Next::Sleep);
         assert_eq!(rest.next(later), Next::Yield);
+    }
+
+    #[test]
+    fn where_it_happens_again_and_again_the_core_is_offered_less_and_less_often() {
+        let away = |rest: &mut Rest, from: Instant| {
+            let back = from + LONG_AWAY + Span(1);
+            rest.yielded(from, back);
+            Span(rest.crowded_until.0 - back.0)
+        };
+        let mut rest = Rest::new(Poll::Adaptive, NOW);
+        let mut lengths = Vec::new();
+        for _ in 0..7 {
+            let from = rest.crowded_until.max(NOW);
+            lengths.push(away(&mut rest, from).0 / 1_000_000);
+        }
+        assert_eq!(lengths, [50, 100, 200, 400, 800, 1600, 2000]);
+        let after_a_quiet_spell = rest.crowded_until + CROWDED_MAX;
+        assert_eq!(away(&mut rest, after_a_quiet_spell), CROWDED);
     }
 }
