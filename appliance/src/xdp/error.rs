@@ -149,7 +149,7 @@ impl fmt::Display for StartError {
             }
             Self::Program { step, cause } => write!(
                 f,
-                "the kernel refused to {step}: {cause}; the gateway needs Linux 5.11 or newer with BPF and AF_XDP sockets"
+                "the kernel refused to {step}: {cause}; the gateway needs Linux 6.1 or newer with BPF and AF_XDP sockets"
             ),
             Self::System { step, name: Some(name), cause } => write!(f, "cannot {step} on {name}: {cause}"),
             Self::System { step, name: None, cause } => write!(f, "cannot {step}: {cause}"),
