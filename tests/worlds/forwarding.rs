@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use crate::common::{echo, exercise, get, learned_mtu, start, transfer, world};
+use crate::common::{echo, exercise, get, learned_mtu, start, start_weirgate, status, transfer, world};
 use weirgate_world::{Backend, Host, Options, World};
 
 const REQUESTS: usize = 2000;
@@ -162,6 +162,26 @@ fn two_workers_share_two_queues() {
     let world = world(Options { queues: 2, ..Options::default() });
     let _gateway = start(&world);
     exercise(&world);
+}
+
+#[test]
+fn all_queues_of_a_driver_that_does_not_tell_them_are_served() {
+    let world = world(Options { queues: 4, ..Options::default() });
+    world.shell(
+        Host::Gateway,
+        "ip link add link up0 name mv0 numrxqueues 4 numtxqueues 4 type macvlan mode bridge
+         ethtool -K mv0 tx off >/dev/null
+         ip address flush dev up0
+         ip address add 192.0.2.1/24 dev mv0
+         ip link set mv0 up",
+    );
+    let configuration = world.gateway_config().replace("interface = \"up0\"", "interface = \"mv0\"");
+    let _gateway = start_weirgate(&world, &configuration.replace("workers = 4", "workers = 1"));
+    // Each from a port of its own.
+    for _ in 0..16 {
+        assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
+    }
+    assert_eq!(status(&world)["counters"]["no-worker"], 0);
 }
 
 #[test]

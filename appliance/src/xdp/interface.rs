@@ -14,6 +14,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use tracing::warn;
 use weirgate::net::Mac;
 
 use super::sys;
@@ -61,6 +62,8 @@ pub struct Interface {
     pub programs: Vec<(Mode, u32)>,
     /// Whether a program is attached in the hardware.
     pub is_offloaded: bool,
+    /// How many receive queues the device was made with, at least 1; not all need be in use.
+    pub queues_made: u32,
 }
 
 impl Interface {
@@ -74,10 +77,37 @@ impl Interface {
         (index == self.index && address == self.address).then_some(directory)
     }
 
-    /// How many receive queues are in use.
+    /// How many receive queues are in use. Drivers that do not tell (`macvlan`, `bond`) have them listed in sysfs;
+    /// where that shows another network namespace, as many as the device was made with.
     #[must_use]
     pub fn queues(&self) -> u32 {
-        sys::receive_queues(&self.name).unwrap_or(1).max(1)
+        let told = sys::receive_queues(&self.name).ok().filter(|&count| count > 0);
+        told.or_else(|| self.listed_queues()).unwrap_or(self.queues_made)
+    }
+
+    fn listed_queues(&self) -> Option<u32> {
+        let entries = fs::read_dir(self.directory()?.join("queues")).ok()?;
+        let is_receiving = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"rx-");
+        let count = entries.flatten().filter(is_receiving).count();
+        u32::try_from(count).ok().filter(|&count| count > 0)
+    }
+
+    /// Warns of what the device does to frames that the gateway cannot see.
+    pub(crate) fn warn_of_offloads(&self) {
+        let Self { name, is_veth, .. } = self;
+        if *is_veth && self.offloads_checksums() {
+            warn!(
+                interface = name,
+                "transmit checksum offload is on; frames between veth devices then carry unfinished checksums, which the gateway would pass on as they are: switch it off on both ends with `ethtool -K {name} tx off`"
+            );
+        }
+        // A veth pair has it on from the start, and tagged frames hardly ever.
+        if !is_veth && self.hides_vlan_tags() {
+            warn!(
+                interface = name,
+                "the device takes VLAN tags off before the gateway sees a frame, which then passes for untagged: where clients or peers are in VLANs, switch it off with `ethtool -K {name} rxvlan off`"
+            );
+        }
     }
 
     /// Whether frames leave this interface with their TCP and UDP checksums left to the device.
@@ -161,6 +191,7 @@ fn describe(Answer(payload): &Answer) -> Option<Interface> {
     const IFLA_MTU: u16 = 4;
     const IFLA_LINKINFO: u16 = 18;
     const IFLA_INFO_KIND: u16 = 1;
+    const IFLA_NUM_RX_QUEUES: u16 = 32;
     const IFLA_XDP: u16 = 43;
     const IFLA_XDP_DRV_PROG_ID: u16 = 5;
     const IFLA_XDP_SKB_PROG_ID: u16 = 6;
@@ -176,12 +207,14 @@ fn describe(Answer(payload): &Answer) -> Option<Interface> {
         is_veth: false,
         programs: Vec::new(),
         is_offloaded: false,
+        queues_made: 1,
     };
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
         match attribute.kind() {
             IFLA_ADDRESS => interface.address = attribute.value().try_into().map(Mac).ok(),
             IFLA_IFNAME => interface.name = text(attribute.value()),
             IFLA_MTU => interface.mtu = number(attribute.value())?,
+            IFLA_NUM_RX_QUEUES => interface.queues_made = number(attribute.value())?.max(1),
             IFLA_LINKINFO => {
                 for entry in NlasIterator::new(attribute.value()).map_while(Result::ok) {
                     interface.is_veth |= entry.kind() == IFLA_INFO_KIND && text(entry.value()) == "veth";

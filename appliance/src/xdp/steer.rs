@@ -188,6 +188,7 @@ impl Steering {
         // Only now, because listing programs takes the same privilege as loading one.
         for port in &ports {
             refuse_foreign(port)?;
+            port.warn_of_offloads();
         }
 
         let mut take = |name| program.take_map(name).expect("the object file defines the map");
@@ -493,10 +494,24 @@ fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     None
 }
 
+/// EACCES is what the kernel answers to a program that does something that it may not.
 fn refused(step: &'static str, error: &(dyn Error + 'static)) -> StartError {
     match errno(error) {
-        Some(libc::EPERM | libc::EACCES) => StartError::Privilege { step },
-        _ => StartError::Program { step, cause: error.to_string() },
+        Some(libc::EPERM) => StartError::Privilege { step },
+        _ => StartError::Program { step, cause: shortened(&error.to_string()) },
+    }
+}
+
+/// The first line of a text and the last ones: the kernel's reason for not taking a program is at the end of all that it
+/// has looked at.
+fn shortened(text: &str) -> String {
+    const LAST: usize = 8;
+    let lines: Vec<_> = text.lines().collect();
+    match &*lines {
+        [first, .., _] if lines.len() > LAST + 1 => {
+            format!("{first}\n…\n{}", lines[lines.len() - LAST..].join("\n"))
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -533,6 +548,14 @@ mod tests {
         let v6 = endpoint("2001:db8::1".parse().unwrap(), 80, Protocol::TCP);
         assert_eq!(v6[..4], [0x20, 0x01, 0x0d, 0xb8]);
         assert_eq!(v6[16..], v4[16..]);
+    }
+
+    #[test]
+    fn of_the_kernels_long_reason_the_end_is_told() {
+        let lines =
+            |numbers: std::ops::RangeInclusive<u32>| numbers.map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
+        assert_eq!(shortened(&lines(1..=9)), lines(1..=9));
+        assert_eq!(shortened(&lines(1..=1000)), format!("1\n…\n{}", lines(993..=1000)));
     }
 
     /// A map of which the kernel refuses one change: the one after so many.
