@@ -23,7 +23,7 @@ use crate::control::compile::SteerTable;
 use crate::control::follow::{Control, DataPath};
 use crate::status::{Predecessor, Server};
 use crate::worker::{self, Lane, Pages, Stats, Workers};
-use crate::xdp::{Attach, StartError, Steering};
+use crate::xdp::{Attach, Interface, StartError, Steering};
 
 /// The parts that forward, as the control side and status see them.
 pub struct Forwarding {
@@ -138,18 +138,20 @@ impl Forwarding {
     /// where there was one, which goes on dropping its traffic, and else with none. Flow tables are those
     /// that there were.
     pub(super) fn give_back(mut self) {
+        if let Ok(running) = self.running {
+            running.workers.stop();
+        }
         self.steering.give_back();
-        self.release();
     }
 
-    /// Takes the program off the ports, lets the workers send what they hold, closes the rings, and
+    /// Lets the workers send what they hold, closes the rings, takes the program off the ports, and
     /// removes the flow tables.
     ///
     /// While another process tries to take over, ports and tables are that one's, and stay.
     pub(super) fn end(self) {
         let Ok(Running { workers, tables, .. }) = self.running else { return self.abandon() };
-        self.steering.detach();
         workers.stop();
+        self.steering.detach();
         tables.remove();
     }
 
@@ -171,9 +173,10 @@ impl Forwarding {
     ///
     /// Refused as long as the other process has a queue or a table; nothing has changed then.
     pub(super) fn resume(&mut self, control: &Control) -> Result<(), RunError> {
-        let resumed = start(control, &mut self.steering, &mut self.counters, false).and_then(|running| {
-            self.steering.attach_again()?;
-            Ok(running)
+        let Self { steering, counters, .. } = self;
+        let resumed = start(control, steering, counters, false).and_then(|running| {
+            steering.attach_again()?;
+            serve_all_queues(control, steering, running, counters, false)
         });
         match resumed {
             Ok(running) => {
@@ -193,7 +196,7 @@ impl Forwarding {
 pub(super) fn begin(control: &Control, mut steering: Steering) -> Result<Forwarding, RunError> {
     let mut counters = Vec::new();
     let running = start(control, &mut steering, &mut counters, false)?;
-    attach(control, steering, running, counters)
+    attach(control, steering, running, counters, false)
 }
 
 /// As [`begin`], in place of the process that has queues and tables now. On a refusal it goes on; if it dies
@@ -212,8 +215,9 @@ pub(super) fn take_over(
     let released = predecessor.release()?;
     let began = Instant::now();
     // Where nobody else would go on with the flows, a start without them is better than none.
-    let running = start(control, &mut steering, &mut counters, released.is_some())?;
-    let mut forwarding = attach(control, steering, running, counters)?;
+    let adopt = released.is_some();
+    let running = start(control, &mut steering, &mut counters, adopt)?;
+    let mut forwarding = attach(control, steering, running, counters, adopt)?;
     info!(gap = ?began.elapsed(), "taken over");
     if let Err(error) = server.announce() {
         forwarding.give_back();
@@ -230,15 +234,42 @@ fn attach(
     control: &Control,
     mut steering: Steering,
     running: Running,
-    counters: Vec<Arc<WorkerCounters>>,
+    mut counters: Vec<Arc<WorkerCounters>>,
+    adopt: bool,
 ) -> Result<Forwarding, RunError> {
     if let Err(error) = steering.attach(Attach::Best) {
         running.workers.stop();
         return Err(error.into());
     }
+    let running = match serve_all_queues(control, &mut steering, running, &mut counters, adopt) {
+        Ok(running) => running,
+        Err(error) => {
+            steering.give_back();
+            return Err(error);
+        }
+    };
     let config = &control.config;
     info!(workers = counters.len(), services = config.services.len(), peers = config.peers.len(), "forwarding");
     Ok(Forwarding { steering, running: Ok(running), counters, since: Instant::now() })
+}
+
+/// Starts the workers again where the ports have other queues now than the ones that they serve: a driver may change
+/// them when a program is attached, as virtio_net adds one for each processor. Until then the program drops what comes on
+/// the others.
+fn serve_all_queues(
+    control: &Control,
+    steering: &mut Steering,
+    running: Running,
+    counters: &mut Vec<Arc<WorkerCounters>>,
+    adopt: bool,
+) -> Result<Running, RunError> {
+    let queues: Vec<_> = steering.ports().iter().map(Interface::queues).collect();
+    if running.workers.queues() == queues {
+        return Ok(running);
+    }
+    info!(before = ?running.workers.queues(), now = ?queues, "the ports have other queues with the program attached");
+    drop(running);
+    start(control, steering, counters, adopt)
 }
 
 fn look(control: &Control) -> Tables {

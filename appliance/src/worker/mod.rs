@@ -105,7 +105,8 @@ pub struct Workers {
     shared: Arc<Shared>,
     unresolved: Receiver<(PortId, IpAddr)>,
     transfer: Transfer,
-    ports: usize,
+    /// Each port's name and how many of its queues the workers serve.
+    ports: Vec<(String, u32)>,
     chunks: usize,
     locked_bytes: usize,
     interrupts: DeferredInterrupts,
@@ -144,21 +145,6 @@ where
             largest,
         })?;
         chunk_bytes = chunk_bytes.max(needed);
-        if port.is_veth && port.offloads_checksums() {
-            warn!(
-                interface = port.name,
-                "transmit checksum offload is on; frames between veth devices then carry unfinished checksums, which the gateway would pass on as they are: switch it off on both ends with `ethtool -K {} tx off`",
-                port.name
-            );
-        }
-        // A veth pair has it on from the start, and tagged frames hardly ever.
-        if !port.is_veth && port.hides_vlan_tags() {
-            warn!(
-                interface = port.name,
-                "the device takes VLAN tags off before the gateway sees a frame, which then passes for untagged: where clients or peers are in VLANs, switch it off with `ethtool -K {} rxvlan off`",
-                port.name
-            );
-        }
     }
     let queues: Vec<_> = ports.iter().map(|port| (port.name.as_str(), port.queues())).collect();
     let fewest = queues.iter().map(|&(_, count)| count).min().unwrap_or(1).min(WORKERS_MAX as u32);
@@ -185,7 +171,7 @@ where
         shared: Arc::clone(&shared),
         unresolved,
         transfer: rings.transfer,
-        ports: ports.len(),
+        ports: queues.iter().map(|&(name, count)| (name.to_owned(), count)).collect(),
         chunks: per_worker * workers as usize,
         locked_bytes: rings.area.len(),
         interrupts,
@@ -250,7 +236,7 @@ impl Workers {
     /// Decides by what the workers have seen whether the ports' interrupts are to be deferred. Called once a second.
     pub(crate) fn see_to_interrupts(&mut self) {
         let now = sys::boot_time();
-        for port in 0..self.ports {
+        for port in 0..self.ports.len() {
             let of_worker = |stats: &Stats| stats.ports[port].polling();
             let seen = self.shared.stats.iter().map(of_worker).fold(Polling::default(), Polling::and);
             self.interrupts.see(port, now, &seen);
@@ -267,6 +253,12 @@ impl Workers {
     #[must_use]
     pub const fn transfer(&self) -> Transfer {
         self.transfer
+    }
+
+    /// How many queues of each port the workers serve, in the order of the ports.
+    #[must_use]
+    pub fn queues(&self) -> Vec<u32> {
+        self.ports.iter().map(|&(_, count)| count).collect()
     }
 
     /// How many bytes of memory the rings' frames have, all locked.
@@ -288,9 +280,15 @@ impl Workers {
         self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Stops the workers after they have sent what they hold, and closes the rings.
+    /// Stops the workers after they have sent what they hold, closes the rings, and waits until the drivers know.
+    ///
+    /// Only then may the steering program be taken off: a driver may take queues away together with it (`virtio_net`),
+    /// and will not hear of a ring on a queue that it has no more.
     pub fn stop(mut self) {
         self.halt();
+        if self.transfer == Transfer::ZeroCopy {
+            ring::wait_until_free(&self.ports);
+        }
     }
 
     fn halt(&mut self) {
