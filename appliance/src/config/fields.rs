@@ -88,7 +88,7 @@ pub const GATEWAY: Section = Section {
         field(
             "workers",
             Kind::Number(1, 64),
-            Default("the smaller queue count of the ports"),
+            Default("the smallest of the ports' queue counts and the number of cores"),
             "1",
             "Threads that forward, one queue of each port apiece. No more than the ports have queues.",
         ),

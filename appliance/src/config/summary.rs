@@ -22,8 +22,9 @@ impl Config {
             Poll::Adaptive => "adaptive",
             Poll::Busy => "busy",
         };
-        let workers =
-            self.workers.map_or_else(|| "a worker for each queue".into(), |n| counted(usize::from(n), "worker"));
+        let workers = self
+            .workers
+            .map_or_else(|| "a worker for each queue or core".into(), |n| counted(usize::from(n), "worker"));
         let addresses = self.uplink_addresses.as_ref().map_or_else(|| "its own addresses".into(), |a| joined(a));
         let _ = writeln!(text, "uplink    {} at {addresses}", self.uplink);
         let _ = writeln!(text, "underlay  {}; {workers} from core {}, polling {poll}", self.underlay, self.first_core);

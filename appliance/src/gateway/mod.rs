@@ -9,7 +9,7 @@ mod settings;
 mod tables;
 
 use std::cell::RefCell;
-use std::{error, fmt, io};
+use std::{error, fmt, io, thread};
 
 use async_io::block_on;
 use futures_lite::future;
@@ -21,7 +21,7 @@ use crate::control::follow::{Control, ControlError};
 use crate::control::netlink::{Kernel, KernelError};
 use crate::control::signals::{Signal, Signals};
 use crate::status::{self, Predecessor, Server, SocketError};
-use crate::xdp::{StartError, Steering};
+use crate::xdp::{Interface, StartError, Steering};
 
 pub use forward::WorkerCounters;
 pub use forwarding::{FlowMemory, Forwarding};
@@ -106,6 +106,17 @@ enum End {
     Succeeded,
 }
 
+/// A worker for each queue that every port has, or for each core where those are fewer.
+///
+/// The number has to be the same at the next start, or that cannot go on with the flows. By then virtio_net may have more
+/// queues, one for each core, because an earlier gateway's program is attached.
+fn default_workers(steering: &Steering) -> u32 {
+    let queues = steering.ports().iter().map(Interface::queues).min().unwrap_or(1);
+    let cores =
+        thread::available_parallelism().map_or(u32::MAX, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    queues.min(cores).min(WORKERS_MAX as u32)
+}
+
 /// Runs the gateway until a signal asks it to end, or a successor takes over.
 ///
 /// With `takeover` it is such a successor itself: everything is made ready beside the running gateway,
@@ -129,8 +140,7 @@ pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
     };
 
     let mut steering = Steering::load(&settings::interfaces(&config))?;
-    let queues = steering.ports().iter().map(crate::xdp::Interface::queues).min().unwrap_or(1).min(WORKERS_MAX as u32);
-    let workers = settings::workers(&config, queues);
+    let workers = settings::workers(&config, default_workers(&steering));
 
     let (conversation, mut kernel) = Kernel::open()?;
     let mut conversation = Box::pin(conversation);

@@ -17,9 +17,9 @@ pub(super) fn interfaces(config: &Config) -> Vec<&str> {
     names
 }
 
-/// How many workers there are on ports of which the smallest has so many queues.
-pub(super) fn workers(config: &Config, queues: u32) -> u32 {
-    config.workers.map_or(queues, u32::from)
+/// How many workers there are: as configured, or as the host's queues and cores suggest.
+pub(super) fn workers(config: &Config, suggested: u32) -> u32 {
+    config.workers.map_or(suggested, u32::from)
 }
 
 /// How the workers' threads run.
