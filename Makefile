@@ -1,6 +1,6 @@
 # The daily commands. Debian, Rust, and root for what runs in network namespaces.
 
-.PHONY: help setup demo demo-down test test-fresh mutants bench fmt
+.PHONY: help setup demo demo-down test test-guest test-fresh mutants bench fmt
 .DEFAULT_GOAL := help
 
 help: ## Show the commands.
@@ -17,6 +17,9 @@ demo-down: ## Remove the world that `make demo KEEP=1` left.
 
 test: ## Run every check and test.
 	@.ci/run
+
+test-guest: setup ## Run the gateway in emulated machines, with real drivers, on the oldest and the newest kernel.
+	@cargo test --package weirgate-workspace --test guest
 
 test-fresh: ## Show on a minimal Debian, in a folder of its own, that the files here install all they need.
 	@.ci/fresh

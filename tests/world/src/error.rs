@@ -12,6 +12,8 @@ pub enum WorldError {
     Io(String),
     /// The gateway did not come up; the text is what it logged.
     Gateway(String),
+    /// A guest did not come up or did not do what it was to; the text says why, with the end of its console.
+    Guest(String),
 }
 
 impl WorldError {
@@ -24,7 +26,7 @@ impl fmt::Display for WorldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRoot => f.write_str("network namespaces need root: run this as root"),
-            Self::Command(text) | Self::Io(text) | Self::Gateway(text) => f.write_str(text),
+            Self::Command(text) | Self::Io(text) | Self::Gateway(text) | Self::Guest(text) => f.write_str(text),
         }
     }
 }
