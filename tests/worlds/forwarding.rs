@@ -172,6 +172,7 @@ fn all_queues_of_a_driver_that_does_not_tell_them_are_served() {
         "ip link add link up0 name mv0 numrxqueues 4 numtxqueues 4 type macvlan mode bridge
          ethtool -K mv0 tx off >/dev/null
          ip address flush dev up0
+         sysctl -qw net.ipv4.conf.all.arp_ignore=1
          ip address add 192.0.2.1/24 dev mv0
          ip link set mv0 up",
     );
