@@ -19,7 +19,7 @@ test: ## Run every check and test.
 	@.ci/run
 
 test-guest: setup ## Run the gateway in emulated machines, with real drivers, on the oldest and the newest kernel.
-	@cargo test --package weirgate-workspace --test guest
+	@cargo test --release --package weirgate-workspace --test guest
 
 test-fresh: ## Show on a minimal Debian, in a folder of its own, that the files here install all they need.
 	@.ci/fresh
