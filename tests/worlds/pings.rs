@@ -8,7 +8,8 @@ fn pings(world: &World, from: Host, to: &str) {
     for size in [56, 3000, 65_500] {
         // A sender may have to learn of the path first (IPv6), which costs it a ping.
         world.run(from, &["ping", "-c", "2", "-i", "0.2", "-W", "1", "-s", &size.to_string(), to]);
-        let report = world.run(from, &["ping", "-c", "3", "-i", "0.2", "-W", "10", "-s", &size.to_string(), to]);
+        // For the last answer it waits as long as between two questions, or twice the longest time so far.
+        let report = world.run(from, &["ping", "-c", "3", "-i", "0.7", "-W", "10", "-s", &size.to_string(), to]);
         let report = String::from_utf8_lossy(&report.stdout);
         assert!(report.contains("3 received"), "{from:?}, {size} bytes to {to}:\n{report}");
     }
