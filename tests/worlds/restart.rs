@@ -1,7 +1,9 @@
 //! Ends of the gateway, wanted and unwanted.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -13,8 +15,29 @@ use weirgate_world::{Host, Options, Process, Waited, World, build_gateway};
 const RESETS: &str =
     "(src host 192.0.2.1 and tcp[13] & 4 != 0) or (ip6 proto 6 and src host 2001:db8:1::1 and ip6[53] & 4 != 0)";
 
-/// Any reset, whoever sends it.
-const ANY_RESET: &str = "tcp[13] & 4 != 0 or (ip6 proto 6 and ip6[53] & 4 != 0)";
+/// Any reset and any FIN, whoever sends it.
+const ANY_END: &str = "tcp[13] & 5 != 0 or (ip6 proto 6 and ip6[53] & 5 != 0)";
+
+/// The resets of a capture that end a connection. One that comes after its sender's FIN ends none: late segments of a
+/// connection that is over are answered so, and on a busy machine one worker's frames may be late.
+fn resets_of_open_connections(world: &World, capture: &Path) -> Vec<String> {
+    let print = format!("tcpdump -nn -r {} '(tcp or ip6 proto 6) and not src port 1' 2>/dev/null", capture.display());
+    let mut over = BTreeSet::new();
+    let mut resets = Vec::new();
+    for line in world.shell(Host::Client, &print).lines() {
+        let Some((_, packet)) = line.split_once(" IP") else { continue };
+        let (way, rest) = packet.split_once(": Flags [").expect("a TCP segment");
+        let flags = rest.split(']').next().unwrap_or_default();
+        let is_clients =
+            way.split(" > ").next().is_some_and(|from| from.contains("192.0.2.10.") || from.contains("::10."));
+        if flags.contains('F') {
+            over.insert(way.to_owned());
+        } else if flags.contains('R') && !is_clients && !over.contains(way) {
+            resets.push(line.to_owned());
+        }
+    }
+    resets
+}
 
 fn curl_exit_code(world: &World, url: &str) -> Option<i32> {
     world.run(Host::Client, &["curl", "-gsS", "-o", "/dev/null", "--max-time", "2", url]).status.code()
@@ -45,7 +68,7 @@ fn kill_and_replace(world: &World) {
     random_file(world, "big", 200);
     assert!(get(world, "http://192.0.2.1:30080/").starts_with('n'));
     // All of the transfers would be more than a capture takes.
-    let at_client = world.capture(Host::Client, "cl0", &format!("{ANY_RESET} or icmp or icmp6"));
+    let at_client = world.capture(Host::Client, "cl0", &format!("{ANY_END} or icmp or icmp6"));
     let what_the_kernel_gets = || {
         [
             world.capture(Host::Gateway, "up0", "port 30080 or port 30007 or port 30053"),
@@ -105,8 +128,8 @@ fn kill_and_replace(world: &World) {
     // The capture can see a reset: a closed port of the host sends one.
     assert_eq!(curl_exit_code(world, "http://192.0.2.1:1/"), Some(7));
     let file = at_client.finish();
-    assert_eq!(frames(world, &file, &format!("({RESETS}) and not src port 1")), 0);
-    assert_eq!(frames(world, &file, RESETS), 1);
+    assert_eq!(resets_of_open_connections(world, &file), Vec::<String>::new());
+    assert_eq!(frames(world, &file, &format!("({RESETS}) and src port 1")), 1);
     assert_eq!(
         frames(world, &file, "(icmp[0] == 3 and icmp[1] == 3) or (icmp6 and ip6[40] == 1)"),
         0,
