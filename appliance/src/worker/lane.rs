@@ -122,7 +122,7 @@ impl Lane {
             early,
             shared,
             asked,
-            rest: Rest::new(poll, Instant::ZERO),
+            rest: Rest::new(poll, sys::boot_time()),
             last_counted: Instant::ZERO,
             last_asked: Instant::ZERO,
             waiters,
@@ -141,7 +141,6 @@ impl Lane {
     /// Moves frames until the workers are stopped.
     pub fn run(&mut self, forward: &mut impl Forward) {
         let mut now = sys::boot_time();
-        self.rest.moved(now);
         let mut batch = Batch::new();
         while !self.shared.stop.load(Relaxed) {
             self.reclaim();
@@ -156,9 +155,7 @@ impl Lane {
             forward.age(now, if frames > 0 { AGE_BUDGET } else { AGE_BUDGET_IDLE });
             self.ask(now, forward);
             now = self.finish_turn(now, frames);
-            if frames == 0 {
-                now = self.pause(now, forward);
-            }
+            now = self.pause(now, frames > 0, forward);
         }
         self.drain(forward);
     }
@@ -465,7 +462,6 @@ impl Lane {
         debug_assert_eq!(self.held(), self.entrusted, "every chunk has one owner");
         let now = sys::boot_time();
         if frames > 0 {
-            self.rest.moved(now);
             self.stats().latency.record((now - began).0);
         }
         if now - self.last_counted > COUNTERS_EVERY {
@@ -498,9 +494,9 @@ impl Lane {
         stats.invalid.store(counted.invalid, Relaxed);
     }
 
-    /// Passes the time after a turn that moved nothing; what time it is then.
-    fn pause(&mut self, now: Instant, forward: &impl Forward) -> Instant {
-        match self.rest.next(now) {
+    /// Passes the time after a turn; what time it is then.
+    fn pause(&mut self, now: Instant, has_moved: bool, forward: &impl Forward) -> Instant {
+        match self.rest.next(now, has_moved) {
             Next::Turn => now,
             Next::Yield => {
                 thread::yield_now();

@@ -1,4 +1,4 @@
-//! What a worker does when there is nothing to do.
+//! What a worker does between two turns.
 
 use weirgate::time::{Instant, Span};
 
@@ -13,7 +13,7 @@ const LONG_AWAY: Span = Span(500_000);
 const CROWDED: Span = Span::from_millis(50);
 const CROWDED_MAX: Span = Span::from_secs(2);
 
-/// What comes after a turn that moved nothing.
+/// What comes after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Next {
     /// The next turn.
@@ -27,7 +27,8 @@ pub(super) enum Next {
 /// A worker's spells with nothing to do.
 ///
 /// To wake up takes long, so an adaptive worker goes on looking for a while. Meanwhile client and server may wait for
-/// its core, whose next frame it is that the worker waits for: so it offers them the core between two looks. On a core
+/// its core, whose next frame it is that the worker waits for: so it offers them the core between two looks, and after
+/// each turn that moved frames, or the slowest answers would wait for the scheduler's next tick. On a core
 /// that others want for long, though, each such offer can cost a slice of the scheduler's, some milliseconds; there it
 /// sleeps at once, since the scheduler prefers a thread that has slept. When it offers the core again and the same
 /// happens, it waits twice as long with the next offer.
@@ -44,17 +45,17 @@ impl Rest {
         Self { poll, last_moved: now, crowded_until: Instant::ZERO, crowded: CROWDED }
     }
 
-    /// Frames have moved.
-    pub(super) const fn moved(&mut self, now: Instant) {
-        self.last_moved = now;
-    }
-
-    /// Nothing has moved in the turn that ended now.
-    pub(super) fn next(&self, now: Instant) -> Next {
+    /// After a turn that ended now, and moved frames or none.
+    pub(super) fn next(&mut self, now: Instant, has_moved: bool) -> Next {
+        if has_moved {
+            self.last_moved = now;
+        }
+        let is_crowded = now < self.crowded_until;
         match self.poll {
-            Poll::Busy => Next::Turn,
-            Poll::Adaptive if now < self.crowded_until || now - self.last_moved > IDLE_SPELL => Next::Sleep,
+            Poll::Adaptive if has_moved && is_crowded => Next::Turn,
+            Poll::Adaptive if is_crowded || now - self.last_moved > IDLE_SPELL => Next::Sleep,
             Poll::Adaptive => Next::Yield,
+            Poll::Busy => Next::Turn,
         }
     }
 
@@ -78,33 +79,35 @@ mod tests {
     fn a_busy_worker_never_rests() {
         let mut rest = Rest::new(Poll::Busy, NOW);
         rest.yielded(NOW, NOW + Span::from_secs(5));
-        assert_eq!(rest.next(NOW + Span::from_secs(5)), Next::Turn);
+        for has_moved in [true, false] {
+            assert_eq!(rest.next(NOW + Span::from_secs(5), has_moved), Next::Turn);
+        }
     }
 
     #[test]
     fn an_adaptive_worker_offers_its_core_for_a_while_and_then_sleeps() {
         let mut rest = Rest::new(Poll::Adaptive, NOW);
-        assert_eq!(rest.next(NOW), Next::Yield);
-        assert_eq!(rest.next(NOW + IDLE_SPELL), Next::Yield);
-        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(1)), Next::Sleep);
-        rest.moved(NOW + IDLE_SPELL + Span(1));
-        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(2)), Next::Yield);
+        assert_eq!(rest.next(NOW, true), Next::Yield);
+        assert_eq!(rest.next(NOW + IDLE_SPELL, false), Next::Yield);
+        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(1), false), Next::Sleep);
+        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(1), true), Next::Yield);
+        assert_eq!(rest.next(NOW + IDLE_SPELL + Span(2), false), Next::Yield);
     }
 
     #[test]
     fn a_core_that_others_keep_is_not_offered_again_for_a_while() {
         let mut rest = Rest::new(Poll::Adaptive, NOW);
         rest.yielded(NOW, NOW + LONG_AWAY);
-        rest.moved(NOW + LONG_AWAY);
-        assert_eq!(rest.next(NOW + LONG_AWAY), Next::Yield, "an answer is made that quickly");
+        assert_eq!(rest.next(NOW + LONG_AWAY, true), Next::Yield, "an answer is made that quickly");
         let back = NOW + LONG_AWAY + Span(1);
         rest.yielded(NOW, back);
-        rest.moved(back);
-        assert_eq!(rest.next(back), Next::Sleep);
         let later = back + CROWDED;
-        rest.moved(later);
-        assert_eq!(rest.next(Instant(later.0 - 1)), Next::Sleep);
-        assert_eq!(rest.next(later), Next::Yield);
+        for now in [back, Instant(later.0 - 1)] {
+            assert_eq!(rest.next(now, true), Next::Turn, "there may be more");
+            assert_eq!(rest.next(now, false), Next::Sleep);
+        }
+        assert_eq!(rest.next(later, true), Next::Yield);
+        assert_eq!(rest.next(later, false), Next::Yield);
     }
 
     #[test]
