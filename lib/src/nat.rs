@@ -12,6 +12,7 @@ use crate::hash::{Stream, reduce};
 use crate::net::{Protocol, WorkerId};
 use crate::pipeline::Budget;
 use crate::snapshot::{Family, Globals, PortRange, Snapshot};
+use crate::time::Instant;
 
 /// The most ports that are tried at random for a new flow.
 const TRIES: u32 = 128;
@@ -186,7 +187,7 @@ pub(crate) fn allocate<A: Family>(
     worker: WorkerId,
     peer: Peer<A>,
     mut random: Stream,
-    searches: &mut Budget,
+    (searches, now): (&mut Budget, Instant),
 ) -> Option<Tuple<A>> {
     // Of ports at random there are enough to pass by some that only look taken.
     let drawn = draw(snapshot, pool, worker, peer, &mut random)
@@ -195,7 +196,7 @@ pub(crate) fn allocate<A: Family>(
         return Some(reply);
     }
     let addresses = pool.addresses.len() as u32;
-    if addresses == 0 || !searches.take() {
+    if addresses == 0 || !searches.take(now) {
         return None;
     }
     let mut left = SEARCH;

@@ -186,9 +186,10 @@ pub(super) fn allocate<A: Wire, R>(
     peer: nat::Peer<A>,
     over: Option<u32>,
 ) -> Result<Tuple<A>, DropReason> {
-    let (id, random, mut searches) = (cx.worker.id, cx.worker.random(hash), cx.worker.searches);
+    let (id, random, mut searches, now) =
+        (cx.worker.id, cx.worker.random(hash), cx.worker.searches, cx.worker.now);
     let taken = nat::Taken { flows: A::flows(cx.worker), over };
-    let reply = nat::allocate(taken, cx.snapshot, pool, id, peer, random, &mut searches);
+    let reply = nat::allocate(taken, cx.snapshot, pool, id, peer, random, (&mut searches, now));
     cx.worker.searches = searches;
     reply.ok_or(DropReason::PortsExhausted)
 }

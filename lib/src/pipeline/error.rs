@@ -62,7 +62,12 @@ impl Budget {
         Self::new(1000, 50)
     }
 
-    pub(crate) fn refill(&mut self, now: Instant) {
+    /// For what path MTU discovery hangs on. Linux does not limit it; RFC 4443 §2.4 f asks for a limit.
+    pub(super) const fn too_big() -> Self {
+        Self::new(10_000, 1000)
+    }
+
+    fn refill(&mut self, now: Instant) {
         if self.tokens == self.burst {
             self.refilled = now;
             return;
@@ -74,7 +79,8 @@ impl Budget {
     }
 
     // Subtracting the `bool` that is returned is what rustc 1.95.0 gets wrong: see docs/decisions.md, Compilers.
-    pub(crate) fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.refill(now);
         let Some(left) = self.tokens.checked_sub(1) else { return false };
         self.tokens = left;
         true
@@ -112,7 +118,18 @@ pub(super) fn answer<A: Wire, R: Recorder>(
         return Err(kind.reason());
     }
     let way = way_back(cx, frame, item).map_err(|_| kind.reason())?;
-    if !cx.worker.errors.take() {
+    let is_inside = match item.way {
+        Way::Overlay => true,
+        Way::Underlay => A::overlay_hop(cx.snapshot, item.packet.source).is_some(),
+        Way::Link => false,
+    };
+    let (now, [outside, inside]) = (cx.worker.now, &mut cx.worker.too_big);
+    let budget = match kind {
+        Kind::TooBig { .. } if is_inside => inside,
+        Kind::TooBig { .. } => outside,
+        _ => &mut cx.worker.errors,
+    };
+    if !budget.take(now) {
         return Err(DropReason::ErrorRateLimited);
     }
     let headers = A::HEADER_LEN + icmpv4::HEADER_LEN;
@@ -146,10 +163,7 @@ mod tests {
         for microseconds in [1, 7, 999, 1000, 1001, 1400, 1900, 40_000] {
             let mut budget = Budget::new(1000, 50);
             let mut now = Instant::from_secs(1000);
-            let mut spend = |now| {
-                budget.refill(now);
-                (0..1000).take_while(|_| budget.take()).count() as u64
-            };
+            let mut spend = |now| (0..1000).take_while(|_| budget.take(now)).count() as u64;
             assert_eq!(spend(now), 50);
             let steps = 1_000_000 / microseconds;
             let spent: u64 = (0..steps)

@@ -10,7 +10,7 @@ use crate::net::{Mac, Protocol, WorkerId};
 use crate::time::Span;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::icmpv4;
-use crate::wire::packet::Transport;
+use crate::wire::packet::{Packet, Transport};
 
 #[cold]
 pub(super) fn act<A: Wire, R: Recorder>(
@@ -127,10 +127,11 @@ pub(super) fn answer<A: Wire, R: Recorder>(
 /// The worker to look for the flow of a client, of whose answer an error from outside speaks. Where
 /// the client's address is kept, or the client is a pod, that names it. Else nothing does: the hash that spread the flow's own
 /// packets is the NIC's, and the error has other headers. So it goes round, until one has the flow, as
-/// often as errors may be sent.
+/// often as errors may be sent; one that tells of an MTU, whatever others there are.
 fn outside_elsewhere<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &Frame<'_>,
+    error: &Packet<A>,
     request: &Tuple<A>,
     protocol: Protocol,
 ) -> Option<Verdict> {
@@ -140,7 +141,9 @@ fn outside_elsewhere<A: Wire, R: Recorder>(
     }
     let (workers, handovers) = (cx.snapshot.globals.workers, frame.handovers());
     let is_last = handovers.saturating_add(1) >= workers;
-    if is_last || handovers == 0 && !cx.worker.rounds.take() {
+    let (now, [too_big, others]) = (cx.worker.now, &mut cx.worker.rounds);
+    let budget = if A::is_too_big(error.icmp) { too_big } else { others };
+    if is_last || handovers == 0 && !budget.take(now) {
         return None;
     }
     Some(Verdict::Handover(WorkerId((cx.worker.id.0 + 1) % workers)))
@@ -201,7 +204,7 @@ fn translate_error<A: Wire, R: Recorder>(
         } else if item.way == Way::Overlay {
             bind::inside_elsewhere(cx, &answer, quote.protocol, frame.handovers(), false)
         } else {
-            outside_elsewhere(cx, frame, &answer, quote.protocol)
+            outside_elsewhere(cx, frame, &item.packet, &answer, quote.protocol)
         };
         if let Some(elsewhere) = elsewhere {
             return Ok(elsewhere);

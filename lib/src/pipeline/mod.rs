@@ -321,6 +321,9 @@ trait Wire: Family {
     /// redirect, which speaks of the link it was sent on, nor source quench (RFC 6633).
     fn is_told_onward(kind: u8) -> bool;
 
+    /// Whether an ICMP error of this type and code tells of an MTU (RFC 1191 §4, RFC 4443 §3.2).
+    fn is_too_big(type_and_code: [u8; 2]) -> bool;
+
     /// Reads what an ICMP error quotes.
     fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError>;
 

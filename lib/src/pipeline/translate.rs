@@ -132,6 +132,10 @@ impl Wire for [u8; 4] {
         kind != icmpv4::kind::REDIRECT && kind != icmpv4::kind::SOURCE_QUENCH
     }
 
+    fn is_too_big(type_and_code: [u8; 2]) -> bool {
+        type_and_code == [icmpv4::kind::UNREACHABLE, icmpv4::unreachable::FRAGMENTATION_NEEDED]
+    }
+
     fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError> {
         quote::parse_v4(quoted)
     }
@@ -270,6 +274,10 @@ impl Wire for [u8; 16] {
     fn is_told_onward(_: u8) -> bool {
         // A redirect of ICMPv6 is no error message (RFC 4861 §4.5), so none comes this far.
         true
+    }
+
+    fn is_too_big([kind, _]: [u8; 2]) -> bool {
+        kind == icmpv6::kind::PACKET_TOO_BIG
     }
 
     fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError> {

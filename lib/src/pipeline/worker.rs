@@ -92,12 +92,15 @@ pub struct Worker<'m> {
     pub(super) identification: u16,
     /// Counts the datagrams in parts that have been given an identification of the gateway's own.
     part_number: u16,
+    /// For errors of the gateway's own, all but those that tell of an MTU.
     pub(super) errors: Budget,
+    /// For those, to clients and to pods: neither side can use up the other's.
+    pub(super) too_big: [Budget; 2],
     /// For pings that are answered: of overlay addresses, and of all others.
     pub(super) echoes: [Pacer; 2],
     pub(super) searches: Budget,
-    /// For errors that look for their flow's worker.
-    pub(super) rounds: Budget,
+    /// For errors that look for their flow's worker: those that tell of an MTU, and all others.
+    pub(super) rounds: [Budget; 2],
     pub(super) new_flows: Pacer,
     pub(super) now: Instant,
     pool_v4: PoolCount,
@@ -226,9 +229,10 @@ impl<'m> Worker<'m> {
             // Receivers may still have parts of datagrams that an earlier process numbered.
             part_number: Stream::new([c, a, d, b]).next() as u16,
             errors: Budget::icmp(),
+            too_big: [Budget::too_big(); 2],
             echoes: [Pacer::new(); 2],
             searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
-            rounds: Budget::icmp(),
+            rounds: [Budget::too_big(), Budget::icmp()],
             new_flows: Pacer::new(),
             now: Instant::ZERO,
             pool_v4: PoolCount::new(),
@@ -323,11 +327,8 @@ impl<'m> Worker<'m> {
         self.random.next();
     }
 
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(super) const fn begin(&mut self, now: Instant) {
         self.now = now;
-        self.errors.refill(now);
-        self.searches.refill(now);
-        self.rounds.refill(now);
     }
 
     #[cold]

@@ -7,7 +7,7 @@ use weirgate::snapshot::{Admission, Echo, PastLimit};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::Gateway;
-use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed};
+use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_pod, to_node, tunnelled};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 /// What became of these packets from outside, all at one instant.
@@ -19,7 +19,7 @@ fn flood(gateway: &mut Gateway, packets: impl IntoIterator<Item = Packet>) -> Ve
 fn assert_limited(verdicts: &[Verdict], allowed: usize, pass: Verdict, reason: DropReason) {
     assert!(allowed < verdicts.len(), "not a flood");
     let (passed, refused) = verdicts.split_at(allowed);
-    assert!(passed.iter().all(|it| *it == pass), "{verdicts:?}");
+    assert!(passed.iter().all(|it| *it == pass), "{} passed", allowed_of(verdicts, pass));
     assert!(refused.iter().all(|it| *it == Verdict::Drop(reason)), "{} passed", allowed_of(verdicts, pass));
 }
 
@@ -38,6 +38,35 @@ fn errors_of_the_gateways_own() {
             assert_limited(&verdicts, allowed, Verdict::Transmit(UPLINK), DropReason::ErrorRateLimited);
         }
         assert_eq!(gateway.counters.errors_sent.get(), 110);
+    }
+}
+
+/// Linux never limits path MTU discovery (`icmpv4_mask_allow`, `icmp/ratemask`): who is not told hangs.
+#[test]
+fn too_big_is_told_to_either_side_whatever_other_errors_there_are() {
+    for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
+        let mut world = World::new();
+        world.ports[0].mtu = 1400;
+        let mut gateway = world.gateway();
+        let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
+        let seen = tunnelled(&out.bytes);
+        let node = usize::from(seen.link == to_node(1));
+        let answer = Packet::read(&seen.inner).answer(SYN | ACK, b"");
+        gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
+        flood(&mut gateway, vec![Packet { ttl: 1, ..request.clone() }; 200]);
+        let large = |packet: &Packet| Packet { body: Body::Tcp(ACK, vec![0; 1425]), ..packet.clone() };
+        let verdicts = flood(&mut gateway, vec![large(&request); 500]);
+        assert_eq!(allowed_of(&verdicts, Verdict::Transmit(UPLINK)), 500);
+        // What those outside use up is not the pods'.
+        flood(&mut gateway, vec![large(&request); 2000]);
+        let told = || from_pod(node, &large(&answer).bytes());
+        let mut from_pods = |count| {
+            (0..count).filter(|_| gateway.send(UNDERLAY, &told()).verdict == Verdict::Transmit(UNDERLAY)).count()
+        };
+        assert_eq!(from_pods(500), 500);
+        assert_eq!(from_pods(2000), 500, "and has a limit of its own");
+        gateway.advance(Span::from_millis(10));
+        assert_eq!(allowed_of(&flood(&mut gateway, vec![large(&request); 2000]), Verdict::Transmit(UPLINK)), 100);
     }
 }
 
@@ -109,14 +138,23 @@ fn searches_for_the_last_free_ports() {
 
 #[test]
 fn errors_that_look_for_their_flows_worker() {
-    let mut gateway = World { workers: 4, ..World::new() }.gateway();
-    let about = Packet::new(Packet::web(7, SYN, b"").destination, (world::CLIENT, 7).into(), Body::Tcp(ACK, vec![]));
-    let router: IpAddr = [198, 51, 100, 9].into();
-    let body = Body::Icmp(3, 4, [0, 0, 5, 20], about.bytes());
-    let error = Packet::new((router, 0).into(), (about.source.ip(), 0).into(), body);
-    for (pause, allowed) in [(0, 50), (10, 10), (60_000, 50)] {
-        gateway.advance(Span::from_millis(pause));
-        let verdicts = flood(&mut gateway, vec![error.clone(); 200]);
-        assert_limited(&verdicts, allowed, Verdict::Handover(WorkerId(1)), DropReason::IcmpUnmatched);
+    for v4 in [true, false] {
+        let mut gateway = World { workers: 4, ..World::new() }.gateway();
+        let request = if v4 { Packet::web(7, SYN, b"") } else { Packet::web_v6(7, SYN, b"") };
+        let about = Packet::new(request.destination, request.source, Body::Tcp(ACK, vec![]));
+        let router: IpAddr = if v4 { [198, 51, 100, 9].into() } else { "2001:db8:9::9".parse().unwrap() };
+        let error = |kind, code| {
+            let body = Body::Icmp(kind, code, [0, 0, 5, 20], about.bytes());
+            Packet::new((router, 0).into(), (about.source.ip(), 0).into(), body)
+        };
+        let (too_big, other) = if v4 { (error(3, 4), error(3, 1)) } else { (error(2, 0), error(1, 0)) };
+        for (pause, allowed, of_too_big) in [(0, 50, 1000), (10, 10, 100), (60_000, 50, 1000)] {
+            gateway.advance(Span::from_millis(pause));
+            let verdicts = flood(&mut gateway, vec![other.clone(); 200]);
+            assert_limited(&verdicts, allowed, Verdict::Handover(WorkerId(1)), DropReason::IcmpUnmatched);
+            // What tells of an MTU has a limit of its own.
+            let verdicts = flood(&mut gateway, vec![too_big.clone(); 2000]);
+            assert_limited(&verdicts, of_too_big, Verdict::Handover(WorkerId(1)), DropReason::IcmpUnmatched);
+        }
     }
 }

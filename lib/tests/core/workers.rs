@@ -133,8 +133,8 @@ fn an_error_about_nobodys_flow_goes_round_once_and_not_often() {
     });
     assert_eq!(none, 0);
     // A flood of them keeps to one worker.
-    let flood = cluster.handovers(|cluster| (0..1000).for_each(|_| drop(cluster.send(2, UPLINK, &frame))));
-    assert!(flood < 3 * 100, "{flood} hand-overs for a thousand errors at once");
+    let flood = cluster.handovers(|cluster| (0..5000).for_each(|_| drop(cluster.send(2, UPLINK, &frame))));
+    assert!(flood < 3 * 1100, "{flood} hand-overs for five thousand errors at once");
     cluster.workers.iter_mut().for_each(|worker| worker.advance(Span::from_secs(1)));
     let later = cluster.handovers(|cluster| drop(cluster.send(2, UPLINK, &frame)));
     assert_eq!(later, 3);
