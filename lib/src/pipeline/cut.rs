@@ -46,6 +46,7 @@ fn cut<R: Recorder>(
     let at = usize::from(item.at);
     let ip = frame.bytes().get(at..at + usize::from(packet.len)).ok_or(DropReason::Malformed)?;
     let (header, data) = Header::parse(ip)?;
+    let data_at = at + header.header_len();
     let room = usize::from(way.mtu()).saturating_sub(header.header_len()) & !7;
     if room == 0 {
         return Err(DropReason::TooBig);
@@ -78,7 +79,9 @@ fn cut<R: Recorder>(
     cx.frame_index = number;
     let header = first.emit(room as u16, Fragment { more: true, ..whole });
     let len = header.len() + room;
-    let place = frame.bytes_mut().get_mut(at..at + header.len()).ok_or(DropReason::Malformed)?;
+    // It may be shorter than the one before it, and stands where the data begins.
+    let at = data_at.checked_sub(header.len()).ok_or(DropReason::NoRoom)?;
+    let place = frame.bytes_mut().get_mut(at..data_at).ok_or(DropReason::Malformed)?;
     place.copy_from_slice(header);
     send(cx, frame, item, (at, len as u16), way)
 }

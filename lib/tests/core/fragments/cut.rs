@@ -74,6 +74,45 @@ fn rfc791_s3_1_options_are_copied_by_their_flag() {
     assert_eq!(Packet::read(&reassembled(&inner).unwrap().0).body, query(5000, 1460).body);
 }
 
+/// Whatever a list of options loses when it is written anew, the data behind it stays as it is.
+#[test]
+fn a_datagram_is_whole_again_whatever_options_its_pieces_keep() {
+    let lists: [&[u8]; 9] = [
+        &[0; 4],
+        &[0; 40],
+        &[1, 1, 1, 1],
+        &[1, 1, 1, 0],
+        &[7, 3, 4, 1],
+        &[7, 3, 4, 0, 0, 0, 0, 0],
+        &[7, 3, 4, 1, 148, 4, 0, 0],
+        &[148, 4, 0, 0, 0, 0, 0, 0],
+        &[0, 9, 9, 9, 9, 9, 9, 9],
+    ];
+    let with_options = |part: &[u8], options: &[u8]| {
+        let mut ip = [&part[..20], options, &part[20..]].concat();
+        ip[0] = 0x45 + (options.len() / 4) as u8;
+        let len = (ip.len() as u16).to_be_bytes();
+        ip[2..4].copy_from_slice(&len);
+        let sum = Ipv4Header::from_slice(&ip).unwrap().0.calc_header_checksum();
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        ip
+    };
+    for options in lists {
+        for (len, lens) in [(1450, vec![]), (4000, vec![1456, 1456]), (4000, vec![1448, 1456])] {
+            let mut gateway = World::new().gateway();
+            let request = query(5000, len);
+            let cut = if lens.is_empty() { vec![request.bytes()] } else { parts(&request.bytes(), 77, lens) };
+            // With as many bytes of options the underlay's way is too small for each.
+            let frames: Vec<_> = cut.iter().map(|part| with_options(part, options)).collect();
+            let outs = from_client(&mut gateway, &frames);
+            let inner: Vec<_> = all_sent(&outs, UNDERLAY).iter().map(|frame| tunnelled(frame).inner).collect();
+            assert!(inner.len() > frames.len() && inner.iter().all(|ip| ip.len() <= 1450), "{options:?}");
+            let whole = reassembled(&inner).unwrap_or_else(|| panic!("{options:?}: not all of it")).0;
+            assert_eq!(Packet::read(&whole).body, request.body, "{options:?}");
+        }
+    }
+}
+
 #[test]
 fn ipv6_is_never_cut() {
     let mut gateway = World::new().gateway();
