@@ -60,7 +60,8 @@ drop_reasons! {
     UnknownPort = "unknown-port",
     /// The link-layer destination is not the port's own address.
     NotForThisLink = "not-for-this-link",
-    /// A source or destination address that may not be forwarded: multicast, broadcast, loopback, unspecified.
+    /// A source or destination address that may not be forwarded: multicast, broadcast, loopback, unspecified; or the
+    /// link address of a group as a source.
     MartianAddress = "martian-address",
     /// A source address of the gateway or its overlay arriving from outside.
     SpoofedSource = "spoofed-source",

@@ -114,7 +114,7 @@ pub(super) fn answer<A: Wire, R: Recorder>(
 ) -> Result<Verdict, DropReason> {
     // RFC 1812 §4.3.2.7 and RFC 4443 §2.4 e: never about errors, later fragments, or to a group.
     let is_later = item.packet.fragment.is_some_and(|fragment| !fragment.is_first());
-    if is_later || !A::may_send(item.packet.source) || !item.station.is_unicast() {
+    if is_later || !A::may_send(item.packet.source) {
         return Err(kind.reason());
     }
     let way = way_back(cx, frame, item).map_err(|_| kind.reason())?;

@@ -98,9 +98,6 @@ pub(super) fn answer<A: Wire, R: Recorder>(
         return Err(DropReason::IcmpUnmatched);
     }
     admit::comes_from_pod(cx, item)?;
-    if !item.station.is_unicast() {
-        return Err(DropReason::MartianAddress);
-    }
     let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
     if A::has_source_route(ip) {
         return Err(DropReason::SourceRoute);

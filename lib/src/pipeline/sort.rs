@@ -78,6 +78,9 @@ fn read<const RARE: bool>(
     if !ethernet::is_for(head, &port.mac) {
         return Err(DropReason::NotForThisLink.into());
     }
+    if !ethernet::source(head).is_unicast() {
+        return Err(DropReason::MartianAddress.into());
+    }
     let way = if port.underlay == 0 { Way::Link } else { Way::Underlay };
     let (station, mut ethertype) = (ethernet::source(head), ethernet::ethertype(head));
     let (mut at, mut vlan) = (ethernet::HEADER_LEN, [0; 2]);

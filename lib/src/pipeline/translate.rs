@@ -75,9 +75,11 @@ impl Wire for [u8; 4] {
         Some(())
     }
 
-    /// Not from this network, loopback, a group or broadcast (RFC 1812 §5.3.7).
-    fn may_send([first, rest @ ..]: Self) -> bool {
-        first != 0 && first != 127 && first < 224 && !(first == 169 && rest[0] == 254)
+    /// Not unspecified, loopback, a group or broadcast (RFC 1812 §5.3.7), as Linux judges: what else was once
+    /// reserved is in use.
+    fn may_send(address: Self) -> bool {
+        let address = core::net::Ipv4Addr::from(address);
+        !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast())
     }
 
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()> {

@@ -38,7 +38,7 @@ fn rfc1812_s4_3_2_7_no_error_is_sent_to_a_group_or_about_what_a_group_of_station
     let dead = |packet: Packet| Packet { ttl: 1, ..packet }.bytes();
     let from_group = Link { source: Mac([1, 0, 0x5e, 0, 0, 1]), ..FROM_CLIENT };
     let out = gateway.send(UPLINK, &framed(from_group, &dead(Packet::web(7, SYN, b""))));
-    assert_eq!(dropped(&out), DropReason::TtlExpired);
+    assert_eq!(dropped(&out), DropReason::MartianAddress);
     let group = Packet { source: ([224, 0, 0, 1], 7).into(), ..Packet::web(7, SYN, b"") };
     assert_eq!(dropped(&from_client(&mut gateway, &dead(group))), DropReason::MartianAddress);
     assert_eq!(gateway.counters.errors_sent.get(), 0);
@@ -52,7 +52,7 @@ fn rfc4443_s2_4_e_no_error_is_sent_about_an_error() {
     assert_eq!(dropped(&gateway.send(UNDERLAY, &from_pod(node, &error.bytes()))), DropReason::TtlExpired);
     let from_group = Link { source: Mac([0x33, 0x33, 0, 0, 0, 1]), ..FROM_CLIENT };
     let dead = Packet { ttl: 1, ..Packet::web_v6(7, SYN, b"") };
-    assert_eq!(dropped(&gateway.send(UPLINK, &framed(from_group, &dead.bytes()))), DropReason::TtlExpired);
+    assert_eq!(dropped(&gateway.send(UPLINK, &framed(from_group, &dead.bytes()))), DropReason::MartianAddress);
     for nobody in ["::", "ff02::1"] {
         let source = (nobody.parse::<IpAddr>().unwrap(), 7).into();
         let out = from_client(&mut gateway, &Packet { source, ..dead.clone() }.bytes());

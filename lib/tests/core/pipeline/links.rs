@@ -7,7 +7,7 @@ use weirgate::snapshot::{Neighbour, Port, Route, RouteTarget};
 use weirgate::verdict::DropReason;
 use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{
-    ACK, FROM_CLIENT, Link, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
+    ACK, FROM_CLIENT, Link, Packet, SYN, TO_CLIENT, framed, from_node, from_pod, to_node, tunnelled, unframed,
 };
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
@@ -21,15 +21,78 @@ fn sources_that_cannot_be_are_dropped() {
         let packet = if address.is_ipv4() { Packet::web(7, SYN, b"") } else { Packet::web_v6(7, SYN, b"") };
         Packet { source: (address, 7).into(), ..packet }
     };
-    for martian in
-        ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.1.1", "::", "::1", "ff02::1", "fe80::1"]
-    {
+    for martian in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "127.255.255.255",
+        "224.0.0.1",
+        "239.255.255.255",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "ff02::1",
+        "fe80::1",
+        "::ffff:192.0.2.1",
+    ] {
         assert_eq!(dropped(&from_client(&mut gateway, &with_source(martian))), DropReason::MartianAddress, "{martian}");
     }
     for spoofed in ["10.77.200.2", "fd77:0:0:200::9"] {
         assert_eq!(dropped(&from_client(&mut gateway, &with_source(spoofed))), DropReason::SpoofedSource);
     }
     assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
+}
+
+/// `ip_route_input_slow` is the judge: Linux calls nobody else a martian.
+#[test]
+fn sources_that_others_call_reserved_are_served() {
+    let mut world = World::new();
+    world.routes.push(Route {
+        prefix: "0.0.0.0/0".parse().unwrap(),
+        target: RouteTarget::Router(UPLINK, world::CLIENT.into()),
+    });
+    let mut gateway = world.gateway();
+    for client in
+        ["240.1.2.3", "255.255.255.254", "0.1.2.3", "169.254.1.1", "126.0.0.1", "128.0.0.1", "223.255.255.255"]
+    {
+        let source: IpAddr = client.parse().unwrap();
+        let request = Packet { source: (source, 7).into(), ..Packet::web(7, SYN, b"") };
+        let (node, inner) = to_pod(&mut gateway, &request);
+        let back = to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
+        assert_eq!(back.destination, request.source);
+        // They are told of errors as well.
+        let out = from_client(&mut gateway, &Packet { ttl: 1, ..request });
+        transmitted(&out, UPLINK);
+    }
+}
+
+/// IEEE 802-2014 §8.2: no frame comes from a group.
+#[test]
+fn a_group_of_stations_sends_no_frame_and_is_sent_none() {
+    let mut world = World::new();
+    world.neighbours.clear();
+    let mut gateway = world.gateway();
+    for request in [
+        Packet::web(7, SYN, b""),
+        Packet::web_v6(7, SYN, b""),
+        Packet::ping(world::CLIENT.into(), world::PUBLIC.into(), b""),
+    ] {
+        for source in
+            [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([0x33, 0x33, 0, 0, 0, 1]), Mac([3, 0, 0, 0, 1, 1])]
+        {
+            for vlan in [None, Some(7)] {
+                let out = gateway.send(UPLINK, &framed(Link { source, vlan, ..FROM_CLIENT }, &request.bytes()));
+                assert_eq!(dropped(&out), DropReason::MartianAddress);
+                let out = gateway.send(UNDERLAY, &framed(Link { source, vlan, ..from_node(0) }, &request.bytes()));
+                assert_eq!(dropped(&out), DropReason::MartianAddress);
+            }
+        }
+    }
+    assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
+    // Nor does one of a flow change where its client is.
+    let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
+    let again = framed(Link { source: Mac::BROADCAST, ..FROM_CLIENT }, &Packet::web(7, SYN, b"").bytes());
+    assert_eq!(dropped(&gateway.send(UPLINK, &again)), DropReason::MartianAddress);
+    to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
 }
 
 #[test]
