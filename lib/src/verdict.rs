@@ -89,7 +89,7 @@ drop_reasons! {
     VxlanLink = "vxlan-link",
     /// VXLAN of another network.
     VxlanVni = "vxlan-vni",
-    /// VXLAN over IPv6 without a UDP checksum (RFC 8200 §8.1).
+    /// VXLAN over IPv6 without a UDP checksum, or with a wrong one (RFC 8200 §8.1).
     VxlanChecksum = "vxlan-checksum",
     /// An inner frame that is not addressed to the gateway's VTEP.
     VxlanInnerAddress = "vxlan-inner-address",

@@ -150,7 +150,8 @@ pub(super) fn answer<A: Wire, R: Recorder>(
     cx.explain(Step::ErrorSent(kind.name()));
     item.at = ethernet::HEADER_LEN as u16;
     let len = (headers + quoted) as u16;
-    item.packet = Packet { len, tos: 0, flags: tcp::Flags(0), source, destination, fragment: None, ..item.packet };
+    item.packet =
+        Packet { len, tos: A::ERROR_TOS, flags: tcp::Flags(0), source, destination, fragment: None, ..item.packet };
     act::leave(cx, frame, item, way)
 }
 

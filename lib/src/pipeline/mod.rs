@@ -307,8 +307,14 @@ trait Wire: Family {
     /// Bytes of the family's IP header without options.
     const HEADER_LEN: usize;
 
+    /// Whether every UDP datagram has a checksum (RFC 8200 §8.1).
+    const HAS_UDP_CHECKSUM: bool;
+
     /// The most bytes of an ICMP error, from its IP header on.
     const ERROR_LEN_MAX: usize;
+
+    /// The type of service or traffic class of one of the gateway's own.
+    const ERROR_TOS: u8;
 
     /// Writes the headers of an ICMP error before the packet that it quotes: `ip` begins where the
     /// error's IP header shall.

@@ -135,8 +135,11 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
         if self.way == Way::Link {
             return Err(DropReason::VxlanLink.into());
         }
+        if A::HAS_UDP_CHECKSUM && A::is_intact(ip, &packet) != Some(true) {
+            return Err(DropReason::VxlanChecksum.into());
+        }
         let data_at = usize::from(packet.transport_offset) + udp::HEADER_LEN;
-        let data = ip.get_mut(data_at..usize::from(packet.len)).ok_or(DropReason::Truncated)?;
+        let data = udp_data(ip, packet.transport_offset).ok_or(DropReason::Truncated)?;
         let opened = decapsulate(data, globals.vni(), A::vtep_mac(self.snapshot))?;
         let (_, ip) = data.split_at_mut_checked(opened.offset).ok_or(DropReason::Truncated)?;
         let inside = Reading { at: self.at + data_at + opened.offset, way: Way::Overlay, ..self };
@@ -173,6 +176,15 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
         // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
         *self.out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, way, station, vlan });
     }
+}
+
+/// The data of a whole UDP datagram that begins here and has been read. What the IP packet has behind it is
+/// none of it.
+#[inline(always)]
+fn udp_data(ip: &mut [u8], transport_offset: u16) -> Option<&mut [u8]> {
+    let datagram = ip.get_mut(usize::from(transport_offset)..)?;
+    let (head, data) = datagram.split_first_chunk_mut::<{ udp::HEADER_LEN }>()?;
+    data.get_mut(..usize::from(u16::from_be_bytes([head[4], head[5]])).checked_sub(udp::HEADER_LEN)?)
 }
 
 #[inline(always)]

@@ -20,8 +20,13 @@ const OWN_TTL: u8 = 64;
 impl Wire for [u8; 4] {
     const HEADER_LEN: usize = ipv4::HEADER_LEN;
 
+    const HAS_UDP_CHECKSUM: bool = false;
+
     /// RFC 1812 §4.3.2.3: as much as fits in 576 bytes.
     const ERROR_LEN_MAX: usize = 576;
+
+    /// Precedence 6, internetwork control (RFC 1812 §4.3.2.5).
+    const ERROR_TOS: u8 = 0xc0;
 
     #[inline(always)]
     fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self> {
@@ -108,8 +113,7 @@ impl Wire for [u8; 4] {
             Kind::NoBackend => (icmpv4::kind::UNREACHABLE, icmpv4::unreachable::PORT, [0; 4]),
         };
         let fields = ipv4::Fields {
-            // Precedence 6, internetwork control (RFC 1812 §4.3.2.5).
-            tos: 0xc0,
+            tos: Self::ERROR_TOS,
             total_len: u16::try_from(ip.len()).ok()?,
             id: 0,
             dont_fragment: false,
@@ -166,8 +170,12 @@ impl Wire for [u8; 4] {
 impl Wire for [u8; 16] {
     const HEADER_LEN: usize = ipv6::HEADER_LEN;
 
+    const HAS_UDP_CHECKSUM: bool = true;
+
     /// RFC 4443 §2.4 c: as much as fits in the least MTU.
     const ERROR_LEN_MAX: usize = 1280;
+
+    const ERROR_TOS: u8 = 0;
 
     #[inline(always)]
     fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self> {
@@ -255,7 +263,7 @@ impl Wire for [u8; 16] {
             Kind::NoBackend => (icmpv6::kind::UNREACHABLE, icmpv6::unreachable::PORT, [0; 4]),
         };
         let fields = ipv6::Fields {
-            traffic_class: 0,
+            traffic_class: Self::ERROR_TOS,
             flow_label: 0,
             payload_len: u16::try_from(ip.len().checked_sub(ipv6::HEADER_LEN)?).ok()?,
             next_header: Protocol::ICMPV6.0,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use weirgate::net::WorkerId;
+use weirgate::snapshot::OuterDscp;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{
@@ -10,7 +11,7 @@ use weirgate_fixture::frames::{
 };
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
-use super::helpers::{converse, dropped, from_client, to_client, to_pod, transmitted};
+use super::helpers::{converse, dropped, from_client, seal_v4, to_client, to_pod, transmitted};
 
 #[test]
 fn rfc7348_s5_the_flag_is_set_and_all_reserved_bits_are_zero_on_transmission() {
@@ -67,6 +68,92 @@ fn rfc7348_s4_1_the_outer_checksum_is_zero_over_ipv4_and_one_from_a_peer_is_take
             frame[40..42].copy_from_slice(&sum);
         }
         transmitted(&gateway.send(UNDERLAY, &frame), UPLINK);
+    }
+}
+
+/// As Linux does, which trims a datagram to its UDP length.
+#[test]
+fn rfc768_what_lies_behind_the_end_of_an_outer_datagram_is_none_of_it() {
+    for new in [Packet::web as fn(u16, u8, &[u8]) -> Packet, Packet::web_v6] {
+        let mut gateway = World::new().gateway();
+        let (node, inner) = converse(&mut gateway, &new(7, SYN, b""));
+        let answer = inner.answer(ACK, b"answer");
+        let frame = from_pod(node, &answer.bytes());
+        let udp = if answer.source.is_ipv4() { 34 } else { 54 };
+        let whole = u16::from_be_bytes([frame[udp + 4], frame[udp + 5]]);
+        let shortened = |len: u16| {
+            let mut frame = frame.clone();
+            frame[udp + 4..udp + 6].copy_from_slice(&len.to_be_bytes());
+            reseal_outer_udp(&mut frame, udp, len);
+            frame
+        };
+        for len in 8..whole {
+            assert!(
+                matches!(gateway.send(UNDERLAY, &shortened(len)).verdict, Verdict::Drop(DropReason::Truncated)),
+                "{len} of {whole}"
+            );
+        }
+        transmitted(&gateway.send(UNDERLAY, &shortened(whole)), UPLINK);
+        // And what is there behind a whole one does no harm.
+        let mut longer = [&frame[..], &[0xee; 6]].concat();
+        let ip_len = if answer.source.is_ipv4() { 16 } else { 18 };
+        let len = u16::from_be_bytes([longer[ip_len], longer[ip_len + 1]]) + 6;
+        longer[ip_len..ip_len + 2].copy_from_slice(&len.to_be_bytes());
+        if answer.source.is_ipv4() {
+            seal_v4(&mut longer[14..]);
+        }
+        let out = gateway.send(UNDERLAY, &longer);
+        assert_eq!(Packet::read(&unframed(transmitted(&out, UPLINK)).1).body, answer.body);
+    }
+}
+
+/// Writes the checksum of the outer datagram of so many bytes at `udp`; of IPv4 none.
+fn reseal_outer_udp(frame: &mut [u8], udp: usize, len: u16) {
+    frame[udp + 6..udp + 8].fill(0);
+    if udp == 34 {
+        return;
+    }
+    let covered = [&frame[22..54], &[0, 0, 0, 17], &len.to_be_bytes(), &frame[udp..udp + usize::from(len)]].concat();
+    let mut sum: u32 = covered.chunks(2).map(|it| u32::from(it[0]) << 8 | u32::from(*it.get(1).unwrap_or(&0))).sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    let sum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
+    frame[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[test]
+fn rfc8200_s8_1_a_wrong_outer_checksum_over_ipv6_is_refused() {
+    let mut gateway = World::new().gateway();
+    let (node, inner) = converse(&mut gateway, &Packet::web_v6(7, SYN, b""));
+    let frame = from_pod(node, &inner.answer(ACK, b"answer").bytes());
+    transmitted(&gateway.send(UNDERLAY, &frame), UPLINK);
+    for (at, bit) in [(60, 1), (61, 0x80), (54, 2), (70, 1), (frame.len() - 1, 1), (38, 4)] {
+        let mut wrong = frame.clone();
+        wrong[at] ^= bit;
+        let expected = if at == 38 { DropReason::IcmpUnmatched } else { DropReason::VxlanChecksum };
+        match gateway.send(UNDERLAY, &wrong).verdict {
+            // To another address it is no VXLAN of ours.
+            Verdict::Host if at == 38 => {}
+            verdict => assert_eq!(verdict, Verdict::Drop(expected), "byte {at}"),
+        }
+    }
+}
+
+#[test]
+fn rfc1812_s4_3_2_5_errors_of_the_gateways_own_have_their_precedence_outside_too() {
+    for (outer, new) in [OuterDscp::Copy, OuterDscp::default()]
+        .into_iter()
+        .flat_map(|it| [(it, Packet::web as fn(u16, u8, &[u8]) -> Packet), (it, Packet::web_v6)])
+    {
+        let mut gateway = World { outer_dscp: outer, ..World::new() }.gateway();
+        let (node, inner) = converse(&mut gateway, &new(7, SYN, b""));
+        let dead = Packet { ttl: 1, ..inner.answer(ACK, b"") };
+        let out = gateway.send(UNDERLAY, &from_pod(node, &dead.bytes()));
+        let seen = tunnelled(transmitted(&out, UNDERLAY));
+        let tos = Packet::read(&seen.inner).tos;
+        assert_eq!(tos, if dead.source.is_ipv4() { 0xc0 } else { 0 });
+        assert_eq!(seen.outer.tos, if outer == OuterDscp::Copy { tos } else { 0 });
     }
 }
 
