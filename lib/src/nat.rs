@@ -10,15 +10,20 @@
 use crate::flow::{Entry, Mode, Table, Tuple};
 use crate::hash::{Stream, reduce};
 use crate::net::{Protocol, WorkerId};
-use crate::pipeline::Budget;
 use crate::snapshot::{Family, Globals, PortRange, Snapshot};
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// The most ports that are tried at random for a new flow.
 const TRIES: u32 = 128;
 
 /// The most ports that are looked at in a row when those were all taken.
 pub(crate) const SEARCH: u32 = 8192;
+
+/// Of so many ports in a row, one may be a given pod's (RFC 6888 REQ-4).
+const POD_PART: u32 = 4;
+
+/// The fewest ports that are shared out among pods; of less than that, each may use all.
+const PARTED_MIN: u32 = 256;
 
 /// Addresses that stand for others, and the ports of theirs that may.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +35,16 @@ pub(crate) struct Pool<'a, A> {
     /// Ports that no listening address uses.
     pub(crate) node_ports: PortRange,
     pub(crate) workers: u8,
+    /// A hash of the pod that asks; `None` of a client.
+    pub(crate) pod: Option<u64>,
 }
 
 impl<A: Copy> Pool<'_, A> {
+    /// As it is for this pod, of which this is a hash.
+    pub(crate) fn of_pod(self, hash: u64) -> Self {
+        Self { pod: Some(hash), ..self }
+    }
+
     /// The worker whose flows use this port.
     #[inline]
     pub(crate) fn owner(&self, port: [u8; 2]) -> WorkerId {
@@ -55,14 +67,11 @@ impl<A: Copy> Pool<'_, A> {
         } else {
             (whole, whole)
         };
-        Share {
-            base,
-            step,
-            gap_at: gap.0,
-            gap: gap.1.saturating_sub(gap.0),
-            count: whole - gap.1.saturating_sub(gap.0),
-            is_listening,
-        }
+        let gap_len = gap.1.saturating_sub(gap.0);
+        let count = whole - gap_len;
+        let pod = self.pod.filter(|_| count >= PARTED_MIN);
+        let count = if pod.is_some() { count / POD_PART } else { count };
+        Share { base, step, gap_at: gap.0, gap: gap_len, count, pod, is_listening }
     }
 }
 
@@ -74,11 +83,17 @@ struct Share {
     gap_at: u32,
     gap: u32,
     count: u32,
+    /// Which port of each [`POD_PART`] is the pod's: two bits for each of 32 in turn.
+    pod: Option<u64>,
     is_listening: bool,
 }
 
 impl Share {
     fn port(&self, number: u32) -> [u8; 2] {
+        let number = match self.pod {
+            None => number,
+            Some(pod) => POD_PART * number + (pod >> (number % 32 * 2)) as u32 % POD_PART,
+        };
         let number = if number < self.gap_at { number } else { number + self.gap };
         // Inside a range of 16-bit ports.
         ((self.base + number * self.step) as u16).to_be_bytes()
@@ -172,33 +187,36 @@ pub(crate) fn draw<A: Family>(
     })
 }
 
-/// Finds a reply tuple that no flow has.
-///
-/// After those that [`draw`] gives, [`SEARCH`] ports in a row from a random one on, unless the worker
-/// has searched so often lately that its other packets would wait: so the last free port is found
-/// for certain where the worker has at most [`SEARCH`] ports towards the peer, and otherwise by each
-/// attempt with the probability of [`SEARCH`] in the number of ports.
-///
-/// Work: at most [`TRIES`] + [`SEARCH`] lookups, the latter as often as `searches` allows.
-pub(crate) fn allocate<A: Family>(
-    taken: Taken<'_, '_, A>,
+/// The first of the reply tuples that [`draw`] gives that no flow has.
+pub(crate) fn drawn<A: Family>(
+    taken: &Taken<'_, '_, A>,
     snapshot: &Snapshot<'_>,
     pool: Pool<'_, A>,
     worker: WorkerId,
     peer: Peer<A>,
-    mut random: Stream,
-    (searches, now): (&mut Budget, Instant),
+    random: &mut Stream,
 ) -> Option<Tuple<A>> {
     // Of ports at random there are enough to pass by some that only look taken.
-    let drawn = draw(snapshot, pool, worker, peer, &mut random)
-        .find(|(reply, listens)| !listens && !taken.may_have(reply, peer.protocol));
-    if let Some((reply, _)) = drawn {
-        return Some(reply);
-    }
+    draw(snapshot, pool, worker, peer, random)
+        .find(|(reply, listens)| !listens && !taken.may_have(reply, peer.protocol))
+        .map(|(reply, _)| reply)
+}
+
+/// A reply tuple that no flow has, among [`SEARCH`] ports in a row from a random one on: so the last free
+/// port is found for certain where the worker has at most [`SEARCH`] ports towards the peer, and otherwise
+/// by each attempt with the probability of [`SEARCH`] in the number of ports.
+///
+/// Work: at most [`SEARCH`] lookups, so ask seldom.
+#[cold]
+pub(crate) fn search<A: Family>(
+    taken: &Taken<'_, '_, A>,
+    snapshot: &Snapshot<'_>,
+    pool: Pool<'_, A>,
+    worker: WorkerId,
+    peer: Peer<A>,
+    random: &mut Stream,
+) -> Option<Tuple<A>> {
     let addresses = pool.addresses.len() as u32;
-    if addresses == 0 || !searches.take(now) {
-        return None;
-    }
     let mut left = SEARCH;
     let first = reduce(random.next() as u32, addresses);
     for place in (first..addresses).chain(0..first) {
@@ -219,6 +237,46 @@ pub(crate) fn allocate<A: Family>(
     None
 }
 
+/// How long it is remembered that a search has found nothing.
+const REMEMBERED: Span = Span::from_millis(100);
+
+/// Towards whom a search has just found no free port: others who ask for one need not look again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exhausted {
+    /// By some bits of a hash of who asks whom, the hash and until when it counts.
+    places: [(u64, Instant); Self::PLACES],
+    /// Until when any does.
+    until: Instant,
+}
+
+impl Exhausted {
+    const PLACES: usize = 32;
+
+    pub(crate) const NONE: Self = Self { places: [(0, Instant::ZERO); Self::PLACES], until: Instant::ZERO };
+
+    /// Whether there is anything to ask.
+    #[inline]
+    pub(crate) fn has_any(&self, now: Instant) -> bool {
+        now < self.until
+    }
+
+    pub(crate) fn has(&self, hash: u64, now: Instant) -> bool {
+        self.places.get(Self::place(hash)).is_some_and(|(noted, until)| *noted == hash && now < *until)
+    }
+
+    pub(crate) fn note(&mut self, hash: u64, now: Instant) {
+        let until = now + REMEMBERED;
+        if let Some(place) = self.places.get_mut(Self::place(hash)) {
+            *place = (hash, until);
+            self.until = until;
+        }
+    }
+
+    const fn place(hash: u64) -> usize {
+        (hash >> 32) as usize % Self::PLACES
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::vec;
@@ -229,7 +287,7 @@ mod tests {
     fn pool(workers: u8, ports: (u16, u16), listening: u64) -> Pool<'static, [u8; 4]> {
         let range = |(first, last)| PortRange { first, last };
         let addresses: &[[u8; 4]] = &[[10, 77, 200, 2], [10, 77, 200, 3]];
-        Pool { addresses, listening, ports: range(ports), node_ports: range((30_000, 32_767)), workers }
+        Pool { addresses, listening, ports: range(ports), node_ports: range((30_000, 32_767)), workers, pod: None }
     }
 
     fn all(pool: &Pool<'_, [u8; 4]>, place: u32, worker: u8) -> Vec<u16> {
@@ -269,5 +327,21 @@ mod tests {
         let shares: Vec<usize> = (0..64).map(|worker| all(&pool, 0, worker).len()).collect();
         assert_eq!(shares.iter().sum::<usize>(), 64_512 - 2768);
         assert!(shares.iter().all(|share| share.abs_diff(shares[0]) <= 1), "{shares:?}");
+    }
+
+    #[test]
+    fn a_pod_may_use_a_quarter_of_each_workers_ports_and_no_two_pods_the_same() {
+        for (workers, ports, listening) in [(1, (1024, 65_535), 0), (7, (1024, 65_535), 1), (2, (2000, 2601), 0)] {
+            let all_of = |pod: u64, worker| all(&pool(workers, ports, listening).of_pod(pod), 0, worker);
+            for worker in 0..workers {
+                let whole = all(&pool(workers, ports, listening), 0, worker);
+                let [first, second] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210].map(|pod| all_of(pod, worker));
+                assert_eq!(first.len(), whole.len() / 4);
+                assert!(first.iter().all(|port| whole.contains(port)) && first.is_sorted_by(|a, b| a < b));
+                assert!(second.iter().filter(|port| !first.contains(port)).count() > second.len() / 2);
+            }
+        }
+        // Too few to be parted.
+        assert_eq!(all(&pool(1, (2000, 2254), 0).of_pod(77), 0, 0).len(), 255);
     }
 }

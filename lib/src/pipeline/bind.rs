@@ -109,7 +109,9 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     } else {
         selected::<A, R>(cx, backend);
         let peer = peer_of(backend, packet.protocol);
-        allocate(cx, item.hash, A::pool(cx.snapshot), peer, over)?
+        let pool = A::pool(cx.snapshot);
+        let pool = if is_pod { for_pod(cx.worker, pool, packet.source) } else { pool };
+        allocate(cx, item.hash, pool, peer, over)?
     };
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
@@ -178,7 +180,8 @@ pub(super) fn enter<A: Wire, R>(
     Ok(Found { index, direction: Direction::Original })
 }
 
-/// A reply tuple towards this peer that no flow has but one that is `over`, for the packet with this hash.
+/// A reply tuple towards this peer that no flow has but one that is `over`, for the packet with this hash:
+/// at a port at random, or after a search, as often as there may be one, at the last that is free.
 pub(super) fn allocate<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     hash: u64,
@@ -186,12 +189,41 @@ pub(super) fn allocate<A: Wire, R>(
     peer: nat::Peer<A>,
     over: Option<u32>,
 ) -> Result<Tuple<A>, DropReason> {
-    let (id, random, mut searches, now) =
-        (cx.worker.id, cx.worker.random(hash), cx.worker.searches, cx.worker.now);
-    let taken = nat::Taken { flows: A::flows(cx.worker), over };
-    let reply = nat::allocate(taken, cx.snapshot, pool, id, peer, random, (&mut searches, now));
-    cx.worker.searches = searches;
-    reply.ok_or(DropReason::PortsExhausted)
+    let (id, now, mut random) = (cx.worker.id, cx.worker.now, cx.worker.random(hash));
+    // The port of a flow that is over is not looked at by others, and free for this one.
+    let exhausted = &cx.worker.exhausted;
+    if exhausted.has_any(now) && over.is_none() && exhausted.has(who_asks_whom(cx.worker, pool, peer), now) {
+        return Err(DropReason::PortsExhausted);
+    }
+    let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
+    if let Some(reply) = nat::drawn(&taken, cx.snapshot, pool, id, peer, &mut random) {
+        return Ok(reply);
+    }
+    if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
+        return Err(DropReason::PortsExhausted);
+    }
+    let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
+    let found = nat::search(&taken, cx.snapshot, pool, id, peer, &mut random);
+    if found.is_none() {
+        let hash = who_asks_whom(cx.worker, pool, peer);
+        cx.worker.exhausted.note(hash, now);
+    }
+    found.ok_or(DropReason::PortsExhausted)
+}
+
+/// A hash of this peer and of those whose ports towards it are used up together.
+#[cold]
+fn who_asks_whom<A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'_, A>, peer: nat::Peer<A>) -> u64 {
+    let own = pool.addresses.first().copied().unwrap_or(peer.address);
+    let (source_port, destination_port) = (peer.port.unwrap_or([0; 2]), [u8::from(pool.pod.is_some()), 0]);
+    let tuple = Tuple { source: peer.address, destination: own, source_port, destination_port };
+    A::flows_of(worker).hash(&tuple, peer.protocol) ^ pool.pod.unwrap_or(0)
+}
+
+/// The pool as it is for this pod: others find ports towards a peer to which it has used up its own.
+pub(super) fn for_pod<'p, A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'p, A>, pod: A) -> nat::Pool<'p, A> {
+    let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
+    pool.of_pod(A::flows_of(worker).hash(&alone, Protocol(0)))
 }
 
 /// Who answers where this backend does.

@@ -40,7 +40,6 @@ use crate::wire::packet::Packet;
 use crate::wire::quote::Quote;
 use crate::wire::{Dscp, Ecn, ParseError};
 
-pub(crate) use error::Budget;
 pub use explain::{Recorder, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
 

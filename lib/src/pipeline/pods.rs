@@ -76,6 +76,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         port: (!is_echo).then_some(packet.destination_port),
         protocol: packet.protocol,
     };
+    let pool = bind::for_pod(cx.worker, pool, packet.source);
     let reply = bind::allocate(cx, item.hash, pool, peer, over)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
     let tick = cx.tick;

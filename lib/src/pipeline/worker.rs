@@ -10,7 +10,7 @@ use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tup
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
-use crate::nat;
+use crate::nat::{self, Exhausted};
 use crate::net::{POOL_MAX, PortId, Protocol, WorkerId};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
@@ -99,6 +99,7 @@ pub struct Worker<'m> {
     /// For pings that are answered: of overlay addresses, and of all others.
     pub(super) echoes: [Pacer; 2],
     pub(super) searches: Budget,
+    pub(super) exhausted: Exhausted,
     /// For errors that look for their flow's worker: those that tell of an MTU, and all others.
     pub(super) rounds: [Budget; 2],
     pub(super) new_flows: Pacer,
@@ -232,6 +233,7 @@ impl<'m> Worker<'m> {
             too_big: [Budget::too_big(); 2],
             echoes: [Pacer::new(); 2],
             searches: Budget::new(SEARCHES_PER_SECOND, SEARCHES_AT_ONCE),
+            exhausted: Exhausted::NONE,
             rounds: [Budget::too_big(), Budget::icmp()],
             new_flows: Pacer::new(),
             now: Instant::ZERO,

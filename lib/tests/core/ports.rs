@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, WorkerId};
+use weirgate::snapshot::Backend;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::Gateway;
-use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, SYN, framed, from_pod, tunnelled};
+use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, SYN, framed, from_pod, tunnelled, unframed};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 /// One backend, one pool address, these ports.
@@ -88,21 +89,89 @@ fn rfc6056_ports_are_not_guessed_from_the_last_one() {
 }
 
 #[test]
-fn a_pool_address_that_services_listen_at_keeps_their_ports_to_them() {
-    let mut world = narrow((29_900, 32_900));
-    let pool = world.pool[0];
-    world.frontends[0].2.push(Endpoint { address: pool, port: 30_080 });
-    world.frontends[1].2.push(Endpoint { address: pool, port: 29_950 });
-    world.frontends[0].2.push(Endpoint { address: pool, port: 29_951 });
+fn an_address_that_stands_for_pods_and_that_services_listen_at_keeps_their_ports_to_them() {
+    let own: IpAddr = [198, 51, 100, 7].into();
+    let mut world = World { masquerade: vec![own], masquerade_ports: (29_950, 30_010), ..World::new() };
+    world.frontends[0].2.push(Endpoint { address: own, port: 30_005 });
+    world.frontends[1].2.push(Endpoint { address: own, port: 29_951 });
+    world.frontends[0].2.push(Endpoint { address: own, port: 29_952 });
     let mut gateway = world.gateway();
     let mut seen = BTreeSet::new();
-    for client in 1..400 {
-        gateway.advance(Span::from_millis(20));
-        seen.extend(begin(&mut gateway, (world::CLIENT, client)).ok().map(|seen| seen.port()));
+    for port in 1..400 {
+        gateway.advance(Span::from_millis(120));
+        let body = Body::Tcp(SYN, vec![]);
+        let request = Packet::new((world::pod(0, 10), port).into(), (world::CLIENT, 443).into(), body);
+        let out = gateway.send(UNDERLAY, &from_pod(0, &request.bytes()));
+        if out.verdict == Verdict::Transmit(UPLINK) {
+            seen.insert(Packet::read(&unframed(&out.bytes).1).source.port());
+        }
     }
     // A TCP service's own port is kept from TCP; a UDP service's is not.
-    let free = (29_900..30_000).chain(32_768..=32_900).filter(|port| *port != 29_951);
-    assert_eq!(seen, free.collect());
+    assert_eq!(seen, (29_950..30_000).filter(|port| *port != 29_952).collect());
+}
+
+/// Two that connect all they can, through an address of few ports, leave the third pod its share: RFC 6888 REQ-4.
+#[test]
+fn pods_that_use_up_their_share_of_ports_leave_others_theirs() {
+    let mut world = World { masquerade_ports: (2000, 3023), ..narrow((4000, 5023)) };
+    world.masquerade = ["198.51.100.7", "2001:db8:7::7"].map(|text| text.parse().unwrap()).into();
+    world.pool = ["10.77.200.2", "fd77:0:0:200::2"].map(|text| text.parse().unwrap()).into();
+    world.backends[0]
+        .push(Backend { weight: 1, endpoint: Endpoint { address: world::pod_v6(1, 10).into(), port: 80 } });
+    let outside = |v4: bool| if v4 { (world::CLIENT, 443).into() } else { (world::CLIENT_V6, 443).into() };
+    let service =
+        |v4: bool| if v4 { Packet::web(1, SYN, b"").destination } else { Packet::web_v6(1, SYN, b"").destination };
+    for (v4, to) in [true, false].into_iter().flat_map(|v4| [(v4, outside(v4)), (v4, service(v4))]) {
+        let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
+        let mut begun = |pod: u8| {
+            let address: IpAddr = if v4 { world::pod(1, pod).into() } else { world::pod_v6(1, pod).into() };
+            (1..=1100_u16)
+                .filter(|port| {
+                    gateway.advance(Span::from_millis(20));
+                    let request = Packet::new((address, *port).into(), to, Body::Tcp(SYN, vec![]));
+                    let verdict = gateway.send(UNDERLAY, &from_pod(1, &request.bytes())).verdict;
+                    assert!(
+                        matches!(verdict, Verdict::Transmit(_) | Verdict::Drop(DropReason::PortsExhausted)),
+                        "{verdict:?}"
+                    );
+                    matches!(verdict, Verdict::Transmit(_))
+                })
+                .count()
+        };
+        let [first, second, third] = [20, 21, 22].map(&mut begun);
+        assert_eq!(first, 256, "a quarter of 1024");
+        assert!(second > 128 && third > 80, "{second}, {third}");
+    }
+}
+
+/// Where nothing is free nothing is looked for, until a while later.
+#[test]
+fn used_up_ports_are_remembered_for_a_moment() {
+    const PORTS: u16 = 64;
+    for v4 in [true, false] {
+        let mut world = narrow((2000, 1999 + PORTS));
+        let pool: IpAddr = if v4 { "10.77.200.2" } else { "fd77:0:0:200::2" }.parse().unwrap();
+        world.pool = vec![pool];
+        world.backends = World::new().backends;
+        world.backends[0].retain(|it| it.endpoint.address.is_ipv4() == v4);
+        world.backends[0].truncate(1);
+        let mut gateway = world.gateway();
+        let begin = |gateway: &mut Gateway, port: u16| {
+            let request = if v4 { Packet::web(port, SYN, b"") } else { Packet::web_v6(port, SYN, b"") };
+            gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes())).verdict
+        };
+        for port in 1..=PORTS {
+            gateway.advance(Span::from_millis(20));
+            assert_eq!(begin(&mut gateway, port), Verdict::Transmit(UNDERLAY));
+        }
+        gateway.advance(Span::from_secs(1));
+        assert_eq!(begin(&mut gateway, 1000), Verdict::Drop(DropReason::PortsExhausted));
+        let forget = if v4 { weirgate::pipeline::Worker::forget_v4 } else { weirgate::pipeline::Worker::forget_v6 };
+        (0..1024).for_each(|index| forget(&mut gateway.worker, index));
+        assert_eq!(begin(&mut gateway, 1001), Verdict::Drop(DropReason::PortsExhausted), "not looked for");
+        gateway.advance(Span::from_millis(100));
+        assert_eq!(begin(&mut gateway, 1001), Verdict::Transmit(UNDERLAY));
+    }
 }
 
 #[test]
