@@ -81,6 +81,7 @@ impl<A: Family> Bench<A> {
         world.routes.push(Route {
             prefix: prefix.parse().expect("a prefix"),
             target: RouteTarget::Router(UPLINK, A::router()),
+            mtu: None,
         });
         world.neighbours.push(Neighbour { port: UPLINK, address: A::router(), mac: world::CLIENT_MAC });
         // Pool addresses enough that at most half of their ports are taken, and where a pool cannot have as

@@ -45,11 +45,11 @@ impl World {
         });
         let routes = kernel.routes.iter().map(|(&prefix, route)| {
             let target = match *route {
-                Some(netlink::Route { port, via: Some(router) }) => RouteTarget::Router(port, router),
-                Some(netlink::Route { port, via: None }) => RouteTarget::Link(port),
+                Some(netlink::Route { port, via: Some(router), .. }) => RouteTarget::Router(port, router),
+                Some(netlink::Route { port, via: None, .. }) => RouteTarget::Link(port),
                 None => RouteTarget::Nowhere,
             };
-            Route { prefix: prefix.into(), target }
+            Route { prefix: prefix.into(), target, mtu: route.and_then(|route| route.mtu) }
         });
         let neighbours = kernel
             .neighbours
@@ -192,10 +192,9 @@ fn peers(peer: &config::Peer, kernel: &Model) -> impl Iterator<Item = Peer> {
             config::Backend::Vxlan => Encapsulation::Vxlan { mac: peer.vtep(subnet)? },
             config::Backend::HostGw => Encapsulation::Direct,
         };
-        let next_hop = kernel
-            .ways
-            .get(&public)
-            .and_then(|way| Some(NextHop { port: way.port, mac: kernel.station(way.port, way.station).mac()? }));
+        let next_hop = kernel.ways.get(&public).and_then(|way| {
+            Some(NextHop { port: way.port, mac: kernel.station(way.port, way.station).mac()?, mtu: way.mtu })
+        });
         Some(Peer { subnet: (*subnet).into(), public, encapsulation, next_hop })
     })
 }
@@ -319,7 +318,7 @@ mod tests {
         let next_hops =
             |kernel: &Model| World::new(&config, kernel).peers.iter().map(|p| p.next_hop).collect::<Vec<_>>();
         assert_eq!(next_hops(&kernel), [None, None]);
-        let way = |station| Way { port: PortId(1), station: address(station) };
+        let way = |station| Way { port: PortId(1), station: address(station), mtu: Some(1400) };
         let ways = [(address("10.99.0.11"), way("10.99.0.1")), (address("10.99.0.12"), way("10.99.0.12"))];
         kernel.replace_ways(ways.into());
         assert_eq!(next_hops(&kernel), [None, None]);
@@ -327,7 +326,7 @@ mod tests {
             kernel.apply(Event::Neighbour { ifindex: 4, address: address(station), station: what });
             next_hops(&kernel)
         };
-        let known = Some(NextHop { port: PortId(1), mac: NODE });
+        let known = Some(NextHop { port: PortId(1), mac: NODE, mtu: Some(1400) });
         assert_eq!(learn("10.99.0.1", Station::Stale(NODE)), [known, None]);
         assert_eq!(learn("10.99.0.12", Station::Known(NODE)), [known, known]);
         assert_eq!(learn("10.99.0.1", Station::Failed), [None, known]);
@@ -340,15 +339,17 @@ mod tests {
         let client_side = KernelRoute {
             prefix: "0.0.0.0/0".parse().unwrap(),
             metric: 0,
+            mtu: Some(1300),
             hops: vec![(3, Some(address("192.0.2.254")))],
         };
-        let refused = KernelRoute { prefix: "203.0.113.0/24".parse().unwrap(), metric: 0, hops: vec![] };
+        let refused = KernelRoute { prefix: "203.0.113.0/24".parse().unwrap(), metric: 0, mtu: None, hops: vec![] };
         kernel.replace_routes(&[client_side, refused]);
         let world = World::new(&config, &kernel);
         world.describe(&config, 2, 7, |d| {
             assert_eq!((d.generation, d.gateway.workers, d.gateway.overlay_mtu), (7, 2, Some(1400)));
             assert_eq!(d.ports, [Port { mac: UPLINK, mtu: 1500 }; 2]);
             assert_eq!(d.routes[0].target, RouteTarget::Router(PortId(0), address("192.0.2.254")));
+            assert_eq!(d.routes[0].mtu, Some(1300));
             assert_eq!(d.routes[1].target, RouteTarget::Nowhere);
             assert_eq!(d.peers[1].encapsulation, Encapsulation::Direct);
             assert_eq!(d.services[1].id, 1);

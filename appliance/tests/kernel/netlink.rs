@@ -98,7 +98,7 @@ fn routes_and_ways_are_followed_as_they_change() {
     world();
     with_kernel(&["10.99.0.11", "10.98.0.12", "fd99::11", "10.97.0.1"], async |mut follower| {
         let (uplink, underlay) = (PortId(0), PortId(1));
-        let on_link = |text| Way { port: underlay, station: address(text) };
+        let on_link = |text| Way { port: underlay, station: address(text), mtu: None };
         assert_eq!(follower.model.ways[&address("10.99.0.11")], on_link("10.99.0.11"));
         assert_eq!(follower.model.ways[&address("fd99::11")], on_link("fd99::11"));
         assert!(!follower.model.ways.contains_key(&address("10.98.0.12")), "{:?}", follower.model.ways);
@@ -119,9 +119,17 @@ fn routes_and_ways_are_followed_as_they_change() {
         follower.until("another router", |m| m.ways.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.3"))).await;
         assert!(follower.model.stations_needed().any(|needed| needed == (underlay, address("10.99.0.3"))));
 
+        // What a route says of its packets' size is said of what it leads to as well.
+        ip("route replace 10.98.0.0/24 via 10.99.0.3 mtu 1300");
+        let small = Way { mtu: Some(1300), ..on_link("10.99.0.3") };
+        follower.until("an MTU", |m| m.ways.get(&address("10.98.0.12")) == Some(&small)).await;
+        assert_eq!(leads(&follower.model, "10.98.0.0/24").flatten().and_then(|route| route.mtu), Some(1300));
+        ip("route add fd98::/64 via fd99::11 mtu lock 1400");
+        follower.until("an MTU", |m| leads(m, "fd98::/64").flatten().is_some_and(|r| r.mtu == Some(1400))).await;
+
         ip("route add default via 192.0.2.254");
         follower.until("a default route", |m| m.routes.contains_key(&prefix("0.0.0.0/0"))).await;
-        let through_uplink = Way { port: uplink, station: address("192.0.2.254") };
+        let through_uplink = Way { port: uplink, station: address("192.0.2.254"), mtu: None };
         assert_eq!(follower.model.ways[&address("10.97.0.1")], through_uplink);
 
         ip("route add default via 10.99.0.9 metric 5000");
@@ -155,7 +163,7 @@ fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
     ip("route add default via 198.51.100.254");
     with_kernel(&[], async |mut follower| {
         const NOWHERE: Option<Option<Route>> = Some(None);
-        let through = |via: Option<&str>| Some(Some(Route { port: PortId(0), via: via.map(address) }));
+        let through = |via: Option<&str>| Some(Some(Route { port: PortId(0), via: via.map(address), mtu: None }));
         assert_eq!(leads(&follower.model, "198.51.100.0/24"), NOWHERE);
         assert_eq!(leads(&follower.model, "0.0.0.0/0"), NOWHERE);
         assert_eq!(leads(&follower.model, "192.0.2.0/24"), through(None));

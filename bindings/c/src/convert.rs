@@ -60,7 +60,7 @@ pub(crate) fn peer(raw: &types::Peer) -> Result<Peer, Problem> {
     };
     let next_hop = match raw.has_next_hop {
         0 => None,
-        1 => Some(NextHop { port: PortId(raw.next_hop_port), mac: Mac(raw.next_hop_mac) }),
+        1 => Some(NextHop { port: PortId(raw.next_hop_port), mac: Mac(raw.next_hop_mac), mtu: None }),
         other => return Err(Problem::new(Status::Flag, format!("has_next_hop is {other}; it is 0 or 1"))),
     };
     Ok(Peer {
@@ -81,7 +81,7 @@ pub(crate) fn route(raw: &types::Route) -> Result<Route, Problem> {
         types::WEIRGATE_ROUTE_NOWHERE => RouteTarget::Nowhere,
         other => return Err(choice("target", other)),
     };
-    Ok(Route { prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?, target })
+    Ok(Route { prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?, target, mtu: None })
 }
 
 /// A number that is none of a field's two.

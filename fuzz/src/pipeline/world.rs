@@ -110,7 +110,7 @@ impl World {
 /// The cluster, then without the way to a node and a service's backends, then with all of it back
 /// and smaller links.
 fn compiled(moment: u32) -> Aligned {
-    let next_hop = Some(NextHop { port: PortId(1), mac: STATION });
+    let next_hop = Some(NextHop { port: PortId(1), mac: STATION, mtu: None });
     let peer = |subnet: &str, public: &str, encapsulation| Peer {
         subnet: subnet.parse().expect("a subnet"),
         public: public.parse().expect("an address"),
@@ -172,14 +172,14 @@ fn compiled(moment: u32) -> Aligned {
     let route = |prefix, via: Option<&str>| {
         let on_link = RouteTarget::Link(PortId(0));
         let target = via.map_or(on_link, |router| RouteTarget::Router(PortId(0), address(router)));
-        Route { prefix: net(prefix), target }
+        Route { prefix: net(prefix), target, mtu: None }
     };
     let routes = [
         route("0.0.0.0/0", Some("192.0.2.254")),
         route("192.0.2.0/24", None),
         route("::/0", Some("2001:db8:1::fe")),
         route("2001:db8:1::/64", None),
-        Route { prefix: net("198.18.0.0/15"), target: RouteTarget::Nowhere },
+        Route { prefix: net("198.18.0.0/15"), target: RouteTarget::Nowhere, mtu: None },
     ];
     let neighbours = [Neighbour { port: PortId(0), address: address("192.0.2.254"), mac: STATION }];
     let subnets = [net("10.77.200.0/24"), net("fd77:0:0:200::/64")];

@@ -20,8 +20,8 @@ use crate::wire::packet::Transport;
 pub(super) enum Leave<'s> {
     /// Over the underlay to a peer.
     Peer(&'s HopRecord),
-    /// Out of a port to a station on its link, in a VLAN or (zero) none.
-    Station(PortId, &'s PortRecord, Mac, [u8; 2]),
+    /// Out of a port to a station on its link, in a VLAN or (zero) none, at most so large.
+    Station(PortId, &'s PortRecord, Mac, [u8; 2], u16),
 }
 
 impl Leave<'_> {
@@ -30,7 +30,15 @@ impl Leave<'_> {
     pub(super) const fn mtu(&self) -> u16 {
         match self {
             Self::Peer(hop) => hop.mtu,
-            Self::Station(_, port, ..) => port.mtu,
+            Self::Station(.., mtu) => *mtu,
+        }
+    }
+
+    /// The same way for packets of a route that takes no larger ones than this.
+    fn limited(self, most: u16) -> Self {
+        match self {
+            Self::Station(port, record, mac, vlan, mtu) => Self::Station(port, record, mac, vlan, mtu.min(most)),
+            peer @ Self::Peer(_) => peer,
         }
     }
 }
@@ -383,7 +391,11 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
     let port = PortId(route.port);
     let next = if route.is_on_link == 0 { route.via } else { client.mapped() };
     if let Some((index, station)) = snapshot.neighbour(port, next) {
-        return Ok((station_at(cx, station, seen)?, Place::at(index)));
+        let way = station_at(cx, station, seen)?;
+        let limited = way.limited(route.mtu);
+        // The next packet asks the route again where its link alone does not tell how large it may be.
+        let place = if limited.mtu() == way.mtu() { Place::at(index) } else { Place::NONE };
+        return Ok((limited, place));
     }
     cx.worker.want_resolved(port, Ipv6Addr::from(next).to_canonical());
     // Until the kernel knows better, where the client's packets come from is where it is.
@@ -391,7 +403,7 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
         return Err(DropReason::NeighbourUnresolved);
     }
     let station = NeighbourRecord { address: next, mac: seen.mac, port: route.port, is_taken: 1 };
-    Ok((station_at(cx, &station, seen)?, Place::NONE))
+    Ok((station_at(cx, &station, seen)?.limited(route.mtu), Place::NONE))
 }
 
 /// The way to this station.
@@ -405,7 +417,7 @@ fn station_at<'s, R: Recorder>(
     cx.explain(explain::Step::ToLink(port, Ipv6Addr::from(station.address).to_canonical(), station.mac));
     let vlan = if seen.port == station.port { seen.vlan } else { [0; 2] };
     let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    Ok(Leave::Station(port, record, station.mac, vlan))
+    Ok(Leave::Station(port, record, station.mac, vlan, record.mtu))
 }
 
 /// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.
@@ -520,7 +532,7 @@ pub(super) fn leave<A: Wire, R: Recorder>(
             cx.explain(explain::Step::ToPeer(PortId(hop.port)));
             Ok(Verdict::Transmit(PortId(hop.port)))
         }
-        Leave::Station(port, record, mac, vlan) => {
+        Leave::Station(port, record, mac, vlan, _) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
             let header = ethernet::Header { destination: mac, source: record.mac, vlan, ethertype: A::ETHERTYPE };
             let bytes = frame.rebuild(at, usize::from(len), header.len()).ok_or(DropReason::NoRoom)?;

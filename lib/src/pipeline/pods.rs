@@ -13,6 +13,7 @@ use crate::flow::{Address, Direction, Entry, Mode, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::{Mac, PORTS_MAX, PortId, Protocol};
+use crate::overlay::Carrier;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::Transport;
 
@@ -177,5 +178,9 @@ pub(super) fn back_to_pod<'s, A: Wire, R: Recorder>(
     }
     let port = PortId(entry.port);
     let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    Ok(Leave::Station(port, record, Mac(entry.link), entry.vlan))
+    // As large as the hop to the pod takes, if that is by the same link.
+    let hop = A::overlay_hop(cx.snapshot, entry.original.source).and_then(|hop| cx.snapshot.hop(hop));
+    let direct = hop.filter(|hop| hop.headers.carrier() == Carrier::Direct && hop.port == port.0);
+    let mtu = direct.map_or(record.mtu, |hop| hop.mtu.min(record.mtu));
+    Ok(Leave::Station(port, record, Mac(entry.link), entry.vlan, mtu))
 }

@@ -71,9 +71,17 @@ fn mtus_of_path<A: Wire, R: Recorder>(
 ) -> Option<[u16; 2]> {
     let snapshot = cx.snapshot;
     let overlay = |address: A| A::overlay_hop(snapshot, address).and_then(|hop| snapshot.hop(hop));
-    let back = match item.way {
-        Way::Overlay => overlay(item.packet.source)?.mtu,
-        Way::Link | Way::Underlay => snapshot.port(port)?.mtu,
+    let to_client = |address: A| {
+        let route = A::route(snapshot, address)?;
+        Some(snapshot.port(PortId(route.port))?.mtu.min(route.mtu))
+    };
+    let back = match (item.way, overlay(item.packet.source)) {
+        (Way::Overlay, hop) => hop?.mtu,
+        (Way::Underlay, Some(hop)) => snapshot.port(port)?.mtu.min(hop.mtu),
+        // Without a route nothing goes back.
+        (Way::Link | Way::Underlay, _) => {
+            to_client(item.packet.source).unwrap_or(u16::MAX).min(snapshot.port(port)?.mtu)
+        }
     };
     let onward = match direction {
         Direction::Reply if entry.mode == Mode::Hairpin as u8 => pods::back_to_pod(cx, entry).ok()?.mtu(),
@@ -81,7 +89,7 @@ fn mtus_of_path<A: Wire, R: Recorder>(
             let receiver = if direction == Direction::Original { entry.reply.source } else { entry.original.source };
             match overlay(receiver) {
                 Some(hop) => hop.mtu,
-                None => snapshot.port(PortId(A::route(snapshot, receiver)?.port))?.mtu,
+                None => to_client(receiver)?,
             }
         }
     };

@@ -68,8 +68,18 @@ pub enum CompileError {
     },
 }
 
-/// The smallest packet that a way to a pod has to take: IPv6's least MTU (RFC 8200 §5) for both families.
+/// The smallest packet that a link to a peer has to carry inside: IPv6's least MTU (RFC 8200 §5) for both families.
 const MTU_MIN: u16 = 1280;
+
+/// Below this the MTU of a route for IPv4 is not believed. Hosts take as much (RFC 791 §3.1), and so do segments of
+/// connections that have agreed on no size (RFC 9293 §3.7.1).
+const ROUTE_MTU_MIN_V4: u16 = 576;
+
+/// What a route of this family takes whose link takes `mtu` bytes, as far as the route itself is believed.
+fn mtu_of(route: Option<u16>, mtu: u16, is_v4: bool) -> u16 {
+    let least = if is_v4 { ROUTE_MTU_MIN_V4 } else { MTU_MIN };
+    route.map_or(mtu, |route| route.max(least).min(mtu))
+}
 
 /// Counts that decide the layout.
 struct Plan {
@@ -416,13 +426,15 @@ impl<'d, 'm> Writer<'d, 'm> {
         hop.port = next.port.0;
         hop.is_resolved = 1;
         let room = port.mtu.saturating_sub(headers.overhead());
-        hop.mtu = match gateway.overlay_mtu {
+        let mtu = match gateway.overlay_mtu {
             Some(mtu) if headers.carrier() != Carrier::Direct => mtu.min(room),
             _ => room,
         };
-        if hop.mtu < MTU_MIN {
+        if mtu < MTU_MIN {
             return Err(CompileError::MtuTooSmall { mtu: port.mtu });
         }
+        let inside = next.mtu.map(|route| route.saturating_sub(headers.overhead()));
+        hop.mtu = mtu_of(inside, mtu, peer.subnet.is_ipv4());
         Ok(hop)
     }
 
@@ -473,7 +485,7 @@ impl<'d, 'm> Writer<'d, 'm> {
                 via: via.map_or([0; 16], mapped),
                 port: port.0,
                 is_on_link: via.is_none().into(),
-                reserved: [0; 2],
+                mtu: mtu_of(route.mtu, u16::MAX, route.prefix.is_ipv4()),
             };
         }
         let prefixes = || (0..).zip(routes.iter().map(|route| &route.prefix));

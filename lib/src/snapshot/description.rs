@@ -324,6 +324,8 @@ pub struct NextHop {
     pub port: PortId,
     /// The station.
     pub mac: Mac,
+    /// The largest packet that the route to the peer takes, where that is less than what the link takes.
+    pub mtu: Option<u16>,
 }
 
 /// A service: where clients reach it and who answers.
@@ -379,6 +381,8 @@ pub struct Route {
     pub prefix: Prefix,
     /// Where it leads.
     pub target: RouteTarget,
+    /// The largest packet that it takes, where that is less than what its link takes.
+    pub mtu: Option<u16>,
 }
 
 /// Where a route leads.

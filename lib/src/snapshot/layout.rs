@@ -22,7 +22,7 @@ use crate::wire::Dscp;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -251,7 +251,8 @@ pub(crate) struct RouteRecord {
     pub(crate) via: [u8; 16],
     pub(crate) port: u8,
     pub(crate) is_on_link: u8,
-    pub(super) reserved: [u8; 2],
+    /// The largest packet that it takes; [`u16::MAX`] for as large as its link does.
+    pub(crate) mtu: u16,
 }
 
 /// One place of the open-addressed neighbours table.

@@ -7,6 +7,7 @@ mod hairpin;
 mod kept;
 mod limits;
 mod masquerade;
+mod mtu;
 mod pipeline;
 mod placed;
 mod policy;

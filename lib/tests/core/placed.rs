@@ -306,8 +306,8 @@ fn the_owner_alone_places_and_the_others_hand_over() {
 fn rfc1122_s3_2_1_3_nothing_is_placed_for_who_cannot_be_a_client() {
     let mut world = placing();
     world.routes = vec![
-        Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Link(UPLINK) },
-        Route { prefix: "::/0".parse().unwrap(), target: RouteTarget::Link(UPLINK) },
+        Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Link(UPLINK), mtu: None },
+        Route { prefix: "::/0".parse().unwrap(), target: RouteTarget::Link(UPLINK), mtu: None },
     ];
     let clients: [IpAddr; 6] =
         ["224.0.0.1", "255.255.255.255", "127.0.0.1", "ff02::1", "::1", "203.0.113.9"].map(|it| it.parse().unwrap());

@@ -10,7 +10,8 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
+    RouteVia,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use weirgate::net::Mac;
@@ -167,7 +168,7 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
         RouteType::Unicast => {}
         // Behind the main table there is nothing that a `throw` could find.
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => {
-            return Some(KernelRoute { prefix, metric, hops: Vec::new() });
+            return Some(KernelRoute { prefix, metric, mtu: None, hops: Vec::new() });
         }
         _ => return None,
     }
@@ -181,11 +182,11 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
         None => return None,
     }
     let hops = hops.into_iter().map(|(_, ifindex, via)| (ifindex, via)).collect();
-    Some(KernelRoute { prefix, metric, hops })
+    Some(KernelRoute { prefix, metric, mtu: mtu(message), hops })
 }
 
-/// Interface and router of the kernel's answer to "how would you reach this?".
-pub(super) fn way(message: &RouteMessage) -> Option<(u32, Option<IpAddr>)> {
+/// Interface, router and MTU of the kernel's answer to "how would you reach this?".
+pub(super) fn way(message: &RouteMessage) -> Option<(u32, Option<IpAddr>, Option<u16>)> {
     if message.header.kind != RouteType::Unicast {
         return None;
     }
@@ -193,7 +194,20 @@ pub(super) fn way(message: &RouteMessage) -> Option<(u32, Option<IpAddr>)> {
         RouteAttribute::Oif(ifindex) => Some(*ifindex),
         _ => None,
     })?;
-    Some((oif, message.attributes.iter().find_map(router)))
+    Some((oif, message.attributes.iter().find_map(router), mtu(message)))
+}
+
+/// What the route says of the packets that it takes (`RTAX_MTU`), whatever its link takes. The kernel says 0
+/// where it says nothing.
+fn mtu(message: &RouteMessage) -> Option<u16> {
+    let metrics = message.attributes.iter().filter_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    metrics.flatten().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) if *mtu != 0 => Some(u16::try_from(*mtu).unwrap_or(u16::MAX)),
+        _ => None,
+    })
 }
 
 fn router(attribute: &RouteAttribute) -> Option<IpAddr> {

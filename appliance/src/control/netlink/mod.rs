@@ -187,10 +187,10 @@ impl Kernel {
             let Ok(answers) = collect(self.handle.route().get(question).execute(), "look up a route").await else {
                 continue;
             };
-            let Some((ifindex, via)) = answers.first().and_then(decode::way) else { continue };
+            let Some((ifindex, via, mtu)) = answers.first().and_then(decode::way) else { continue };
             let port = ports.iter().position(|port| *port == ifindex).and_then(|port| u8::try_from(port).ok());
             if let Some(port) = port {
-                ways.insert(*destination, Way { port: PortId(port), station: via.unwrap_or(*destination) });
+                ways.insert(*destination, Way { port: PortId(port), station: via.unwrap_or(*destination), mtu });
             }
         }
         Ok(ways)

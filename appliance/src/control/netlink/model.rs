@@ -97,6 +97,8 @@ pub struct KernelRoute {
     pub prefix: IpNet,
     /// Its preference: the smallest wins.
     pub metric: u32,
+    /// The largest packet that it takes, where it says so.
+    pub mtu: Option<u16>,
     /// Interface and router of each of its next hops; none where it refuses its packets (blackhole,
     /// unreachable, prohibit).
     pub hops: Vec<(u32, Option<IpAddr>)>,
@@ -109,6 +111,8 @@ pub struct Route {
     pub port: PortId,
     /// The router; `None` where the destinations are on the link.
     pub via: Option<IpAddr>,
+    /// The largest packet that it takes, where it says so.
+    pub mtu: Option<u16>,
 }
 
 /// The first station on the way to an underlay address.
@@ -118,6 +122,8 @@ pub struct Way {
     pub port: PortId,
     /// The station: a router, or the destination itself.
     pub station: IpAddr,
+    /// The largest packet that the route takes, where it says so.
+    pub mtu: Option<u16>,
 }
 
 /// One of the gateway's ports.
@@ -274,7 +280,7 @@ impl Model {
     pub fn replace_routes(&mut self, routes: &[KernelRoute]) -> bool {
         let mut best: BTreeMap<IpNet, ((bool, u32), Option<Route>)> = BTreeMap::new();
         for route in routes {
-            let through_port = |&(ifindex, via): &(u32, _)| Some(Route { port: self.port(ifindex)?, via });
+            let through_port = |&(ifindex, via): &(u32, _)| Some(Route { port: self.port(ifindex)?, via, mtu: route.mtu });
             let found = route.hops.iter().find_map(through_port);
             let leads_elsewhere = found.is_none() && !route.hops.is_empty();
             let rank = (leads_elsewhere, route.metric);
@@ -347,7 +353,7 @@ mod tests {
 
     fn route(prefix: &str, metric: u32, hops: &[(u32, Option<&str>)]) -> KernelRoute {
         let hops = hops.iter().map(|(ifindex, via)| (*ifindex, via.map(address))).collect();
-        KernelRoute { prefix: prefix.parse().unwrap(), metric, hops }
+        KernelRoute { prefix: prefix.parse().unwrap(), metric, mtu: None, hops }
     }
 
     /// Where the model's route for exactly this prefix leads; there has to be one.
@@ -438,8 +444,8 @@ mod tests {
         ];
         assert!(model.replace_routes(&routes));
         assert!(!model.replace_routes(&routes));
-        assert_eq!(leads(&model, "0.0.0.0/0"), Some(Route { port: PortId(0), via: Some(address("192.0.2.254")) }));
-        assert_eq!(leads(&model, "203.0.113.0/24"), Some(Route { port: PortId(1), via: Some(address("10.99.0.2")) }));
+        assert_eq!(leads(&model, "0.0.0.0/0"), Some(Route { port: PortId(0), via: Some(address("192.0.2.254")), mtu: None }));
+        assert_eq!(leads(&model, "203.0.113.0/24"), Some(Route { port: PortId(1), via: Some(address("10.99.0.2")), mtu: None }));
         let needed: Vec<_> = model.stations_needed().collect();
         assert_eq!(needed, [(PortId(0), address("192.0.2.254")), (PortId(1), address("10.99.0.2"))]);
     }
@@ -460,7 +466,7 @@ mod tests {
     #[test]
     fn a_refusal_counts_by_its_metric() {
         let mut model = model();
-        let uplink = Some(Route { port: PortId(0), via: None });
+        let uplink = Some(Route { port: PortId(0), via: None, mtu: None });
         for (metric, expected) in [(10, None), (200, uplink), (u32::MAX, uplink)] {
             let mut both = [route("203.0.113.0/24", metric, &[]), route("203.0.113.0/24", 100, &[(3, None)])];
             for _ in 0..2 {
@@ -471,5 +477,17 @@ mod tests {
         }
         model.replace_routes(&[route("203.0.113.0/24", 9, &[]), route("203.0.113.0/24", 1, &[(4, None)])]);
         assert_eq!(leads(&model, "203.0.113.0/24"), None);
+    }
+
+    #[test]
+    fn a_routes_mtu_goes_with_it_and_its_change_is_one() {
+        let mut model = model();
+        let with = |mtu| KernelRoute { mtu, ..route("0.0.0.0/0", 0, &[(3, Some("192.0.2.254"))]) };
+        for mtu in [None, Some(1400), Some(1300), None] {
+            assert!(model.replace_routes(&[with(mtu)]));
+            assert_eq!(leads(&model, "0.0.0.0/0").and_then(|route| route.mtu), mtu);
+            let way = Way { port: PortId(1), station: address("10.99.0.1"), mtu };
+            assert!(model.replace_ways([(address("10.99.0.11"), way)].into()));
+        }
     }
 }

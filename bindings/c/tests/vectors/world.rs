@@ -47,7 +47,7 @@ pub(crate) fn describe() -> Description<'static> {
         subnet: at(subnet),
         public: at(public),
         encapsulation: Encapsulation::Vxlan { mac: mac([3, node]) },
-        next_hop: Some(NextHop { port: UNDERLAY, mac: mac([2, node]) }),
+        next_hop: Some(NextHop { port: UNDERLAY, mac: mac([2, node]), mtu: None }),
     };
     let direct = |subnet: &str, public: &str, next_hop| Peer {
         subnet: at(subnet),
@@ -55,7 +55,7 @@ pub(crate) fn describe() -> Description<'static> {
         encapsulation: Encapsulation::Direct,
         next_hop,
     };
-    let on_link = |prefix: &str, port| Route { prefix: at(prefix), target: RouteTarget::Link(port) };
+    let on_link = |prefix: &str, port| Route { prefix: at(prefix), target: RouteTarget::Link(port), mtu: None };
     let neighbour = |port, address: &str, mac| Neighbour { port, address: at(address), mac };
     let mut ports: Vec<_> = [1423, 1427, 1429, 1433, 1439, 1447, 1499, 1451, 1453, 1511, 1459]
         .into_iter()
@@ -120,7 +120,7 @@ pub(crate) fn describe() -> Description<'static> {
             vxlan("10.77.4.0/24", "fd99::12", 2),
             vxlan("fd77:0:0:74::/64", "fd99::11", 3),
             direct("10.77.9.0/24", "10.99.0.13", None),
-            direct("10.77.10.0/24", "10.99.0.14", Some(NextHop { port: UNDERLAY, mac: mac([2, 5]) })),
+            direct("10.77.10.0/24", "10.99.0.14", Some(NextHop { port: UNDERLAY, mac: mac([2, 5]), mtu: None })),
         ]),
         services: leak([
             Service {
@@ -154,9 +154,9 @@ pub(crate) fn describe() -> Description<'static> {
         ]),
         routes: leak([
             on_link("192.0.2.0/24", UPLINK),
-            Route { prefix: at("0.0.0.0/0"), target: RouteTarget::Router(UPLINK, at("192.0.2.254")) },
+            Route { prefix: at("0.0.0.0/0"), target: RouteTarget::Router(UPLINK, at("192.0.2.254")), mtu: None },
             on_link("2001:db8:1::/64", UPLINK),
-            Route { prefix: at("198.18.0.0/15"), target: RouteTarget::Nowhere },
+            Route { prefix: at("198.18.0.0/15"), target: RouteTarget::Nowhere, mtu: None },
             on_link("203.0.113.0/24", OTHER),
         ]),
         neighbours: leak([

@@ -49,6 +49,7 @@ fn sources_that_others_call_reserved_are_served() {
     world.routes.push(Route {
         prefix: "0.0.0.0/0".parse().unwrap(),
         target: RouteTarget::Router(UPLINK, world::CLIENT.into()),
+        mtu: None,
     });
     let mut gateway = world.gateway();
     for client in
@@ -132,7 +133,11 @@ fn a_client_behind_a_router_is_answered_through_it() {
     let router = Mac([2, 0, 0, 0, 1, 9]);
     let mut world = World::new();
     let via: IpAddr = [192, 0, 2, 254].into();
-    world.routes.push(Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, via) });
+    world.routes.push(Route {
+        prefix: "0.0.0.0/0".parse().unwrap(),
+        target: RouteTarget::Router(UPLINK, via),
+        mtu: None,
+    });
     world.neighbours.push(Neighbour { port: UPLINK, address: via, mac: router });
     let mut gateway = world.gateway();
     let far = Packet { source: ([203, 0, 113, 77], 7).into(), ..Packet::web(7, SYN, b"") };
@@ -145,7 +150,8 @@ fn a_client_behind_a_router_is_answered_through_it() {
 #[test]
 fn a_connection_goes_the_ways_of_the_snapshot_that_is_now() {
     let routers: [IpAddr; 2] = [[192, 0, 2, 254].into(), [192, 0, 2, 253].into()];
-    let default = |router| Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, router) };
+    let default =
+        |router| Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, router), mtu: None };
     let mac = |last| Mac([2, 0, 0, 0, 1, last]);
     let mut world = World::new();
     world.routes.push(default(routers[0]));
@@ -194,16 +200,16 @@ fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_sho
     let net = |text: &str| text.parse().unwrap();
     let mut world = World::new();
     world.routes = vec![
-        Route { prefix: net("203.0.113.64/26"), target: RouteTarget::Nowhere },
-        Route { prefix: net("0.0.0.0/0"), target: RouteTarget::Router(UPLINK, routers[0]) },
-        Route { prefix: net("203.0.113.80/28"), target: RouteTarget::Router(UPLINK, routers[0]) },
-        Route { prefix: net("::/0"), target: RouteTarget::Router(UPLINK, routers[1]) },
-        Route { prefix: net("2001:db8:7::/48"), target: RouteTarget::Nowhere },
+        Route { prefix: net("203.0.113.64/26"), target: RouteTarget::Nowhere, mtu: None },
+        Route { prefix: net("0.0.0.0/0"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
+        Route { prefix: net("203.0.113.80/28"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
+        Route { prefix: net("::/0"), target: RouteTarget::Router(UPLINK, routers[1]), mtu: None },
+        Route { prefix: net("2001:db8:7::/48"), target: RouteTarget::Nowhere, mtu: None },
         // Of equal prefixes the last one counts, whatever they lead to.
-        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Nowhere },
-        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Router(UPLINK, routers[0]) },
-        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Router(UPLINK, routers[0]) },
-        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Nowhere },
+        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Nowhere, mtu: None },
+        Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
+        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
+        Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Nowhere, mtu: None },
     ];
     world.neighbours = routers.map(|address| Neighbour { port: UPLINK, address, mac: router }).into();
     let mut gateway = world.gateway();
