@@ -76,6 +76,7 @@ const (
 	StatusMSSTooSmall        Status = C.WEIRGATE_STATUS_MSS_TOO_SMALL
 	StatusDSCP               Status = C.WEIRGATE_STATUS_DSCP
 	StatusNotAdopted         Status = C.WEIRGATE_STATUS_NOT_ADOPTED
+	StatusFrontendAddress    Status = C.WEIRGATE_STATUS_FRONTEND_ADDRESS
 )
 
 // Error says in a few words what the status means.

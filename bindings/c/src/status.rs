@@ -85,6 +85,8 @@ pub enum Status {
     Dscp = 33,
     /// The memory holds no worker of this configuration and version.
     NotAdopted = 34,
+    /// An address of a service's in one of the gateway's own subnets.
+    FrontendAddress = 35,
 }
 
 impl Status {
@@ -125,6 +127,7 @@ impl Status {
         Self::MssTooSmall,
         Self::Dscp,
         Self::NotAdopted,
+        Self::FrontendAddress,
     ];
 
     /// A few words for a log, without an offending value.
@@ -166,6 +169,7 @@ impl Status {
             Self::MssTooSmall => c"a maximum segment size is below that of who announces none",
             Self::Dscp => c"a differentiated services codepoint is past 63",
             Self::NotAdopted => c"the memory holds no worker of this configuration and version",
+            Self::FrontendAddress => c"an address of a service's in one of the gateway's own subnets",
         }
     }
 }
@@ -262,6 +266,14 @@ impl From<CompileError> for Problem {
             CompileError::MasqueradeAddress(address) => {
                 (Status::PoolAddress, format!("{address} stands for pods outside, and is in a subnet of the overlay"))
             }
+            CompileError::FrontendAddress(address) => (
+                Status::FrontendAddress,
+                format!("{address} is in one of the gateway's own subnets, where no service can listen"),
+            ),
+            CompileError::MappedAddress(address) => (
+                Status::AddressFamily,
+                format!("{address} is an IPv4 address written as IPv6; give it the family 4"),
+            ),
             CompileError::TooManyPoolAddresses(count) => {
                 (Status::PoolAddress, format!("{count} pool addresses of one family are too many, {POOL_MAX} the most"))
             }

@@ -402,7 +402,7 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
     if seen.port != route.port {
         return Err(DropReason::NeighbourUnresolved);
     }
-    let station = NeighbourRecord { address: next, mac: seen.mac, port: route.port, is_taken: 1 };
+    let station = NeighbourRecord { address: next, mac: seen.mac, port: route.port, reserved: 0 };
     Ok((station_at(cx, &station, seen)?.limited(route.mtu), Place::NONE))
 }
 

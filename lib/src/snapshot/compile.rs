@@ -13,7 +13,7 @@ use super::layout::{
     VERSION,
 };
 use super::ranges::{Prefix, Range, flatten, ranges_max};
-use super::view::{frontend_place, mapped, neighbour_place};
+use super::view::{frontend_place, mapped};
 use crate::flow::idle_ticks;
 use crate::hash::HashKey;
 use crate::maglev::{self, FillError, Member};
@@ -44,6 +44,10 @@ pub enum CompileError {
     TooManyPoolAddresses(usize),
     /// A pool address that is in none of the gateway's subnets, or the first of one.
     PoolAddress(IpAddr),
+    /// An address of a service's in one of the gateway's subnets, where only answers of backends arrive.
+    FrontendAddress(IpAddr),
+    /// An IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): write the IPv4 one.
+    MappedAddress(IpAddr),
     /// An address that shall stand for pods outside, in a subnet of the gateway's or a peer's.
     MasqueradeAddress(IpAddr),
     /// A VXLAN peer at an address of a family in which the gateway has no VTEP.
@@ -124,6 +128,14 @@ fn answering<'d>(d: &Description<'d>) -> impl Iterator<Item = IpAddr> + use<'d> 
     frontends.filter(move |address| !is_hosts(address))
 }
 
+/// The address, unless half of the gateway would take it for IPv4 and half for IPv6.
+fn not_mapped(address: IpAddr) -> Result<IpAddr, CompileError> {
+    match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(CompileError::MappedAddress(address)),
+        address => Ok(address),
+    }
+}
+
 fn slots_of(service: &Service<'_>, v4: bool) -> usize {
     if of_family(service, v4).any(|backend| backend.weight > 0) { service.table_size as usize } else { 0 }
 }
@@ -160,7 +172,7 @@ impl Plan {
             (Section::RoutesV4, ranges_max(routes.0)),
             (Section::RoutesV6, ranges_max(routes.1)),
             (Section::RouteTargets, d.routes.len()),
-            (Section::Neighbours, 2 * d.neighbours.len() + 1),
+            (Section::Neighbours, d.neighbours.len()),
             (Section::PoolV4, pool_v4),
             (Section::PoolV6, d.gateway.pool.len() - pool_v4),
             (Section::SubnetsV4, ranges_max(subnets.0)),
@@ -345,12 +357,7 @@ impl<'d, 'm> Writer<'d, 'm> {
             has_v4: v4.is_some().into(),
             has_v6: v6.is_some().into(),
             places: (gateway.admission.past_limit == PastLimit::Place).into(),
-            listening: [
-                self.listening(gateway.pool, true),
-                self.listening(gateway.pool, false),
-                self.listening(masquerade.addresses, true),
-                self.listening(masquerade.addresses, false),
-            ],
+            listening: [self.listening(masquerade.addresses, true), self.listening(masquerade.addresses, false)],
             pool_ports: PortRange { first: pool_ports.0, last: pool_ports.1 },
             node_ports: PortRange { first: node_ports.0, last: node_ports.1 },
             masquerade_ports: PortRange { first: masquerade.ports.0, last: masquerade.ports.1 },
@@ -502,24 +509,30 @@ impl<'d, 'm> Writer<'d, 'm> {
     }
 
     fn neighbours(&mut self) -> Result<(), CompileError> {
-        let key = HashKey::from_seed(!self.d.gateway.selector_seed);
-        let table = self.take::<NeighbourRecord>(Section::Neighbours)?;
+        let records = self.take::<NeighbourRecord>(Section::Neighbours)?;
+        let mut count = 0;
         for neighbour in self.d.neighbours {
             self.port(neighbour.port)?;
-            let address = mapped(neighbour.address);
-            let start = neighbour_place(&key, neighbour.port, address, table.len());
-            let place = vacant_or(table, start, |record| {
-                record.is_taken == 0 || (record.address, record.port) == (address, neighbour.port.0)
-            });
-            if let Some(place) = place {
-                *place = NeighbourRecord { address, mac: neighbour.mac, port: neighbour.port.0, is_taken: 1 };
+            // No station of a link has one; it would be found for an IPv4 address.
+            if not_mapped(neighbour.address).is_ok()
+                && let Some(record) = records.get_mut(count)
+            {
+                let address = mapped(neighbour.address);
+                *record = NeighbourRecord { address, mac: neighbour.mac, port: neighbour.port.0, reserved: 0 };
+                count += 1;
             }
         }
+        let records = records.get_mut(..count).unwrap_or_default();
+        records.sort_unstable_by_key(|record| (record.key(), record.mac));
+        self.counts[Section::Neighbours as usize] = count;
         Ok(())
     }
 
     fn pool(&mut self) -> Result<(), CompileError> {
         let Gateway { pool, subnets, masquerade, .. } = self.d.gateway;
+        for address in pool.iter().chain(masquerade.addresses) {
+            not_mapped(*address)?;
+        }
         for address in pool {
             let home = subnets.iter().find(|subnet| subnet.contains(*address));
             if home.is_none_or(|subnet| subnet.network() == *address) {
@@ -579,6 +592,15 @@ impl<'d, 'm> Writer<'d, 'm> {
             if !matches!(service.protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP) {
                 return Err(CompileError::UnknownProtocol(service.protocol));
             }
+            let backends_at = service.backends.iter().map(|backend| &backend.endpoint);
+            for endpoint in service.frontends.iter().chain(backends_at) {
+                not_mapped(endpoint.address)?;
+            }
+            let is_own =
+                |frontend: &&Endpoint| self.d.gateway.subnets.iter().any(|subnet| subnet.contains(frontend.address));
+            if let Some(frontend) = service.frontends.iter().find(is_own) {
+                return Err(CompileError::FrontendAddress(frontend.address));
+            }
             self.frontends(service, index, frontends)?;
             if keeps_client(service) {
                 self.kept(service, frontends, kept);
@@ -601,7 +623,7 @@ impl<'d, 'm> Writer<'d, 'm> {
                         reserved: [0; 2],
                     };
                 }
-                if !table.is_empty() {
+                if of_family(service, v4).any(|backend| backend.weight > 0) {
                     let key = HashKey::from_seed(self.d.gateway.selector_seed);
                     self.fill_slots(&key, list, table)
                         .map_err(|error| CompileError::Selector { service: service.id, error })?;

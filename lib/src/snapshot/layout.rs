@@ -101,11 +101,11 @@ pub(super) struct Header {
 #[repr(C)]
 pub(crate) struct Globals {
     pub(crate) selector: HashKey,
-    /// Key of the frontends and neighbours tables; clients do not choose what is in them.
+    /// Key of the frontends table, and of the backends that see their clients: only who configures the gateway
+    /// chooses what is in them.
     pub(crate) index: HashKey,
-    /// By place, the addresses that services listen at: of the pools of IPv4 and IPv6, and of those
-    /// that stand for pods.
-    pub(crate) listening: [u64; 4],
+    /// By place, the addresses that services listen at, of those of IPv4 and IPv6 that stand for pods.
+    pub(crate) listening: [u64; 2],
     pub(crate) idle_ticks: [u32; State::COUNT],
     /// The most half-open flows of a client; 0 for no limit.
     pub(crate) half_open_per_client: u32,
@@ -123,7 +123,7 @@ pub(crate) struct Globals {
     pub(crate) has_v4: u8,
     pub(crate) has_v6: u8,
     pub(crate) pool_ports: PortRange,
-    /// Ports that are kept out on pool addresses that services listen at.
+    /// Ports that are kept out on addresses that stand for pods and that services listen at.
     pub(crate) node_ports: PortRange,
     pub(crate) masquerade_ports: PortRange,
     /// The most that a maximum segment size may be.
@@ -255,12 +255,19 @@ pub(crate) struct RouteRecord {
     pub(crate) mtu: u16,
 }
 
-/// One place of the open-addressed neighbours table.
+/// A station, in a table in order: a host on the link chooses what is in it, and could make a hash collide.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct NeighbourRecord {
     pub(crate) address: [u8; 16],
     pub(crate) mac: Mac,
     pub(crate) port: u8,
-    pub(crate) is_taken: u8,
+    pub(crate) reserved: u8,
+}
+
+impl NeighbourRecord {
+    /// What the table is ordered by.
+    pub(super) const fn key(&self) -> (u8, [u8; 16]) {
+        (self.port, self.address)
+    }
 }

@@ -194,13 +194,9 @@ impl<'a> Snapshot<'a> {
 
     /// The neighbour with this address, if its link address is known, and its index.
     pub(crate) fn neighbour(&self, port: PortId, address: [u8; 16]) -> Option<(u32, &'a NeighbourRecord)> {
-        let start = neighbour_place(&self.globals.index, port, address, self.neighbours.len());
-        let (index, record) = probe(
-            self.neighbours,
-            start,
-            |record| record.is_taken == 0,
-            |record| (record.address, record.port) == (address, port.0),
-        )?;
+        let key = (port.0, address);
+        let index = self.neighbours.partition_point(|record| record.key() < key);
+        let record = self.neighbours.get(index).filter(|record| record.key() == key)?;
         Some((index as u32, record))
     }
 
@@ -257,12 +253,11 @@ impl Family for [u8; 4] {
     }
 
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        let listening = snapshot.globals.listening[0];
-        snapshot.pool(snapshot.pool_v4, listening, snapshot.globals.pool_ports)
+        snapshot.pool(snapshot.pool_v4, 0, snapshot.globals.pool_ports)
     }
 
     fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        let listening = snapshot.globals.listening[2];
+        let listening = snapshot.globals.listening[0];
         snapshot.pool(snapshot.masquerade_v4, listening, snapshot.globals.masquerade_ports)
     }
 
@@ -315,12 +310,11 @@ impl Family for [u8; 16] {
     }
 
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        let listening = snapshot.globals.listening[1];
-        snapshot.pool(snapshot.pool_v6, listening, snapshot.globals.pool_ports)
+        snapshot.pool(snapshot.pool_v6, 0, snapshot.globals.pool_ports)
     }
 
     fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        let listening = snapshot.globals.listening[3];
+        let listening = snapshot.globals.listening[1];
         snapshot.pool(snapshot.masquerade_v6, listening, snapshot.globals.masquerade_ports)
     }
 
@@ -368,16 +362,7 @@ pub(super) fn mapped(address: IpAddr) -> [u8; 16] {
 
 /// Where the search for a frontend begins in a table of `len` places.
 pub(super) fn frontend_place(key: &HashKey, address: [u8; 16], port: [u8; 2], protocol: Protocol, len: usize) -> usize {
-    place(key.name(address, u16::from_be_bytes(port), u32::from(protocol.0)), len)
-}
-
-/// Where the search for a neighbour begins in a table of `len` places.
-#[inline]
-pub(super) fn neighbour_place(key: &HashKey, port: PortId, address: [u8; 16], len: usize) -> usize {
-    place(key.name(address, u16::from(port.0), 256), len)
-}
-
-fn place(hash: u64, len: usize) -> usize {
+    let hash = key.name(address, u16::from_be_bytes(port), u32::from(protocol.0));
     reduce((hash >> 32) as u32, len as u32) as usize
 }
 

@@ -13,6 +13,7 @@ mod placed;
 mod policy;
 mod ports;
 mod pressure;
+mod refused;
 mod reopened;
 mod sctp;
 mod strangers;
