@@ -71,7 +71,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     }
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
-        if item.way == Way::Overlay {
+        if pods::is_outward(cx, item) {
             return pods::bind(cx, item, frame.handovers(), over);
         }
         if !A::masquerade(cx.snapshot).addresses.contains(&packet.destination) {

@@ -57,7 +57,7 @@ pub(super) fn echo<A: Wire, R: Recorder>(
         let hit = act::hit(A::flows(cx.worker), found, item);
         return act::requeueing::<A, R>(cx, found, |cx| pods::follow(cx, frame, item, hit));
     }
-    if item.way == Way::Overlay && is_request && found.is_none() {
+    if is_request && found.is_none() && pods::is_outward(cx, item) {
         return match pods::bind(cx, item, frame.handovers(), None)? {
             Bound::Flow(found) => {
                 let hit = act::hit(A::flows(cx.worker), found, item);
@@ -198,7 +198,9 @@ fn translate_error<A: Wire, R: Recorder>(
             act::owner_elsewhere::<A, R>(cx, quote.source_port)
         } else if A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) {
             bind::masquerade_elsewhere::<A, R>(cx, quote.source_port)
-        } else if item.way == Way::Overlay {
+        } else if item.way == Way::Overlay
+            || item.way == Way::Underlay && A::overlay_hop(cx.snapshot, answer.source).is_some()
+        {
             bind::inside_elsewhere(cx, &answer, quote.protocol, frame.handovers(), false)
         } else {
             outside_elsewhere(cx, frame, &item.packet, &answer, quote.protocol)

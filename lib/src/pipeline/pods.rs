@@ -20,6 +20,25 @@ use crate::wire::packet::Transport;
 /// Nobody has been seen anywhere: the way outside is the kernel's to tell.
 pub(super) const UNSEEN: Seen = Seen { port: PORTS_MAX as u8, mac: Mac::ZERO, vlan: [0; 2] };
 
+/// Whether a packet is a pod's that a peer has sent as it is, and packets to the pod go so, too.
+fn came_by_plain_route<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+    let hop = || cx.snapshot.hop(A::overlay_hop(cx.snapshot, item.packet.source)?);
+    item.way == Way::Underlay && hop().is_some_and(|hop| hop.headers.carrier() == Carrier::Direct)
+}
+
+/// Whether a packet for no service is a pod's to the outside: any out of the overlay, and of those that came
+/// by a plain route what the host does not get or route itself.
+pub(super) fn is_outward<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+    let (snapshot, destination) = (cx.snapshot, item.packet.destination);
+    let is_the_hosts = || {
+        A::masquerade(snapshot).addresses.is_empty()
+            || A::is_local(snapshot, destination)
+            || A::is_exempt(snapshot, destination)
+            || A::overlay_hop(snapshot, destination).is_some()
+    };
+    item.way == Way::Overlay || came_by_plain_route(cx, item) && !is_the_hosts()
+}
+
 /// Makes a flow for the first packet from a pod to the outside. What is for an address of the gateway's own is the
 /// host's.
 ///
@@ -108,7 +127,7 @@ pub(super) fn follow<A: Wire, R: Recorder>(
         return Err(DropReason::SpoofedSource);
     }
     match (hit.found.direction, item.way) {
-        (Direction::Original, Way::Overlay) => {
+        (Direction::Original, way) if way == Way::Overlay || came_by_plain_route(cx, item) => {
             let to = entry.reply.inverted();
             let (way, _) = act::to_station(cx, to.destination, UNSEEN)?;
             act::finish(cx, frame, item, hit, &to, way)

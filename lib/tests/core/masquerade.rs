@@ -6,7 +6,7 @@ use weirgate::net::WorkerId;
 use weirgate::snapshot::{Echo, Route, RouteTarget};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
-    ACK, Body, FROM_CLIENT, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
+    ACK, Body, FROM_CLIENT, Packet, SYN, TO_CLIENT, framed, from_node, from_pod, to_node, tunnelled, unframed,
 };
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, Out};
@@ -87,6 +87,47 @@ fn a_pod_reaches_the_outside_from_an_address_that_stands_for_it() {
         assert_eq!(sent(&mut gateway, &request), seen);
         assert_eq!(gateway.counters.flows_created.get(), 1);
         assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
+    }
+}
+
+/// Nodes that are reached without encapsulation (host-gw, DirectRouting) send as they are sent to.
+#[test]
+fn a_pod_that_is_reached_by_a_plain_route_reaches_the_outside_too() {
+    let world = World { ..masquerading().direct() };
+    for request in requests() {
+        let mut gateway = world.gateway();
+        let send =
+            |gateway: &mut Gateway, packet: &Packet| gateway.send(UNDERLAY, &framed(from_node(0), &packet.bytes()));
+        let out = send(&mut gateway, &request);
+        assert_eq!(out.verdict, Verdict::Transmit(UPLINK), "{request:?}");
+        let seen = Packet::read(&unframed(&out.bytes).1);
+        assert_eq!(seen.source.ip(), world.masquerade[usize::from(request.source.is_ipv6())]);
+        let answer = seen.answer(SYN | ACK, b"answer");
+        let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &answer.bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY));
+        let (link, ip) = unframed(&out.bytes);
+        assert_eq!((link, Packet::read(&ip).destination), (to_node(0), request.source));
+        let out = send(&mut gateway, &request);
+        assert_eq!(Packet::read(&unframed(&out.bytes).1), seen, "the flow goes on");
+        assert_eq!(gateway.counters.flows_created.get(), 1);
+        // What the kernel routes between pods, and what is the host's own, stays with it.
+        let to =
+            |text: &str| Packet { destination: (address(text), request.destination.port()).into(), ..request.clone() };
+        if let Body::Tcp(..) | Body::Udp(..) = request.body {
+            let [pod, own] =
+                if request.source.is_ipv4() { ["10.77.4.10", "10.99.0.50"] } else { ["fd77:0:0:4::10", "fd99::50"] };
+            assert_eq!(send(&mut gateway, &to(pod)).verdict, Verdict::Host);
+            assert_eq!(send(&mut gateway, &to(own)).verdict, Verdict::Host);
+        }
+        // Without an address for it the kernel routes it.
+        if let Body::Tcp(..) = request.body {
+            assert_eq!(send(&mut World::new().direct().gateway(), &request).verdict, Verdict::Host);
+        }
+        // A pod behind a tunnel does not come this way, nor does anybody from the uplink.
+        let mut tunnelling = masquerading().gateway();
+        assert!(!matches!(send(&mut tunnelling, &request).verdict, Verdict::Transmit(_)));
+        let out = world.gateway().send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
+        assert!(!matches!(out.verdict, Verdict::Transmit(_)), "{:?}", out.verdict);
     }
 }
 
