@@ -28,7 +28,8 @@ pub(super) fn read<A: Wire, R: Recorder>(
 
 /// An SCTP packet, whole or the first part of one.
 ///
-/// Work: as of a TCP segment, and two steps for each chunk.
+/// Work: as of a TCP segment, and two steps for each of the first [`CHUNKS_MAX`](crate::wire::sctp::CHUNKS_MAX)
+/// chunks.
 #[cold]
 pub(super) fn act<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,

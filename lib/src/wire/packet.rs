@@ -52,7 +52,8 @@ pub struct Packet<A> {
     /// What the upper layer is to us, and how much of it has been proved to be there.
     ///
     /// - `Tcp`: the header and its options. `Udp`: the header, and the data unless this is a fragment.
-    /// - `Sctp`: the common header and all chunks; of a fragment, the first chunk's header.
+    /// - `Sctp`: the common header and the first [`sctp::CHUNKS_MAX`] chunks; of a fragment, the first chunk's
+    ///   header.
     /// - `EchoRequest`, `EchoReply`, `IcmpError`, `IcmpOther`: the first eight bytes.
     /// - `Other`, `LaterFragment`: nothing.
     pub transport: Transport,

@@ -16,6 +16,9 @@ pub const HEADER_LEN: usize = 12;
 pub const CHECKSUM_OFFSET: usize = 8;
 /// Bytes of a chunk before its value.
 pub const CHUNK_HEADER_LEN: usize = 4;
+/// As many chunks of a packet are looked at. More are bundled of the smallest messages alone (RFC 9260 §6.10),
+/// and go along unseen, as those in later fragments do.
+pub const CHUNKS_MAX: usize = 64;
 /// The fewest bytes of an INIT or INIT ACK chunk (RFC 9260 §3.3.2).
 pub const INIT_LEN: usize = 20;
 
@@ -50,9 +53,9 @@ pub mod kind {
 pub struct Header<'a>(&'a [u8; HEADER_LEN]);
 
 impl<'a> Header<'a> {
-    /// Reads the header of a whole packet, and proves the lengths of all its chunks.
+    /// Reads the header of a whole packet, and proves the lengths of its first [`CHUNKS_MAX`] chunks.
     ///
-    /// - Work: a step for each chunk, of which there is at most one for every four bytes.
+    /// - Work: a step for each of them.
     ///
     /// # Errors
     /// [`ParseError::Truncated`] where a header or a chunk is not all there, or there is no chunk;
@@ -61,7 +64,10 @@ impl<'a> Header<'a> {
     pub fn parse(packet: &'a [u8]) -> Result<(Self, Chunks<'a>), ParseError> {
         let (header, chunks) = Self::parse_first(packet)?;
         let mut rest = chunks.rest;
-        while !rest.is_empty() {
+        for _ in 0..CHUNKS_MAX {
+            if rest.is_empty() {
+                break;
+            }
             let len = chunk_len(rest)?;
             if len > rest.len() {
                 return Err(ParseError::truncated(Layer::SctpChunk, len, rest.len()));
@@ -82,7 +88,7 @@ impl<'a> Header<'a> {
             return Err(ParseError::truncated(Layer::Sctp, HEADER_LEN, packet.len()));
         };
         chunk_len(rest)?;
-        Ok((Self(head), Chunks { rest }))
+        Ok((Self(head), Chunks { rest, left: CHUNKS_MAX }))
     }
 
     /// The sender's port, in wire order.
@@ -153,16 +159,18 @@ impl Chunk<'_> {
     }
 }
 
-/// The chunks of a packet, in their order.
+/// The chunks of a packet, in their order, up to [`CHUNKS_MAX`].
 #[derive(Clone, Debug)]
 pub struct Chunks<'a> {
     rest: &'a [u8],
+    left: usize,
 }
 
 impl<'a> Iterator for Chunks<'a> {
     type Item = Chunk<'a>;
 
     fn next(&mut self) -> Option<Chunk<'a>> {
+        self.left = self.left.checked_sub(1)?;
         let len = chunk_len(self.rest).ok()?;
         let (&[kind, flags, ..], value) = self.rest.split_first_chunk::<CHUNK_HEADER_LEN>()?;
         let value = value.get(..len - CHUNK_HEADER_LEN).unwrap_or(value);

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::vec;
 use std::vec::Vec;
 
 /// A packet of these chunks: type, flags, value.
@@ -102,4 +103,19 @@ fn initiate_tags_are_read_from_whole_init_chunks_alone() {
     assert_eq!(tag(kind::COOKIE_ECHO, &value), None);
     assert_eq!(tag(kind::INIT, &value[..15]), None);
     assert_eq!(tag(kind::INIT, &[0; 16]), None, "RFC 9260 §3.3.2: zero is no tag");
+}
+
+#[test]
+fn no_more_chunks_are_looked_at_than_there_is_a_limit_to() {
+    let bundled = |count| vec![(kind::DATA, 3, vec![0; 13]); count];
+    for (count, seen) in [(63, 63), (64, 64), (65, 64), (74, 64), (300, 64)] {
+        let whole = packet(&bundled(count));
+        for (_, chunks) in [Header::parse(&whole).unwrap(), Header::parse_first(&whole).unwrap()] {
+            assert_eq!(chunks.count(), seen, "{count} chunks");
+        }
+    }
+    // What is behind them is the receiver's to judge.
+    let behind = [&packet(&bundled(64))[..], &[0, 0, 0, 3]].concat();
+    assert!(Header::parse(&behind).is_ok());
+    assert!(Header::parse(&[&packet(&bundled(63))[..], &[0, 0, 0, 3]].concat()).is_err());
 }
