@@ -8,8 +8,10 @@ use crate::net::{PortId, WorkerId};
 pub enum Verdict {
     /// Leaves on this port, as the frame now stands.
     Transmit(PortId),
-    /// Belongs to the host: hand it to the kernel unchanged. Out of VXLAN too, where a pod sends to an address of the
-    /// gateway's own: a kernel with a device for that network opens it, for others the caller has to.
+    /// Belongs to the host: hand it to the kernel unchanged. Only of what the gateway is to see can this be said,
+    /// see [`process`](crate::pipeline::process): TCP, UDP and SCTP to where no service listens, and other
+    /// protocols than IP in frames to the port's own link address. What a pod sends to an address of the gateway's
+    /// own is still in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
     Host,
     /// Goes no further; the reason has been counted.
     Drop(DropReason),

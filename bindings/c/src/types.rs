@@ -86,8 +86,10 @@ pub const WEIRGATE_VERDICT_NONE: u8 = 0;
 /// The frame leaves on port `detail`, as it now stands.
 pub const WEIRGATE_VERDICT_TRANSMIT: u8 = 1;
 
-/// The frame belongs to the host: hand it to the kernel. What a pod sends to an address of the gateway's own is still
-/// in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
+/// The frame belongs to the host: hand it to the kernel. Of frames that are none of the gateway's only TCP, UDP, SCTP and
+/// what is not IP are told so; keep the host's ARP, ICMP and other protocols from the worker. What a pod sends to an
+/// address of the gateway's own is still in VXLAN: a kernel with a device for that network opens it, for others the
+/// caller has to.
 pub const WEIRGATE_VERDICT_HOST: u8 = 2;
 
 /// The frame goes no further, for reason `detail`, which has been counted.
