@@ -194,7 +194,9 @@ pub const OVERLAY: Section = Section {
             Kind::Number(1280, 9000),
             Default("the underlay's MTU less the encapsulation"),
             "1450",
-            "The largest packet inside VXLAN, where it is smaller than what the underlay could carry.",
+            "The largest packet inside VXLAN, where it is smaller than what the underlay could carry. The MTU of a \
+             route to a peer (`ip route add ... mtu 1400`), less the encapsulation, counts before it where it is \
+             smaller; so does that of a route to clients for what goes there.",
         ),
         field(
             "public_ip",
@@ -414,7 +416,9 @@ pub const MASQUERADE: Section = Section {
             Kind::Number(1, 65_535),
             Default("`65535`"),
             "65535",
-            "The last one: at least 64 behind the first, so that every worker has some.",
+            "The last one: at least 64 behind the first, so that every worker has some. Towards one destination a pod \
+             has a quarter of an address's ports (`ports-exhausted` past that), so that none uses up all; more \
+             addresses give each pod more.",
         ),
         list(
             "non_masquerade",

@@ -53,8 +53,8 @@ pub struct Gateway<'a> {
     pub pool: &'a [IpAddr],
     /// The first and last port that a translation may use on a pool address.
     pub pool_ports: (u16, u16),
-    /// The first and last node port: kept out of a translation on pool addresses at which a service
-    /// listens, whose clients could not be told from answers. Kubernetes has [`NODE_PORTS`].
+    /// The first and last node port: kept out of a translation on addresses that stand for pods and at which a
+    /// service listens, whose clients could not be told from answers. Kubernetes has [`NODE_PORTS`].
     pub node_ports: (u16, u16),
     /// Pods' own connections to the outside.
     pub masquerade: Masquerade<'a>,
@@ -336,6 +336,8 @@ pub struct Service<'a> {
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Where clients reach it: node addresses with the node port, external addresses with the port.
+    ///
+    /// None of them is in the gateway's own subnets.
     pub frontends: &'a [Endpoint],
     /// Who answers. Order does not matter.
     pub backends: &'a [Backend],
