@@ -35,16 +35,60 @@ pub(crate) struct Pool<'a, A> {
     /// Ports that no listening address uses.
     pub(crate) node_ports: PortRange,
     pub(crate) workers: u8,
-    /// A hash of the pod that asks; `None` of a client.
-    pub(crate) pod: Option<u64>,
+}
+
+/// Whose ports are looked for.
+pub(crate) trait Asker: Copy {
+    /// A hash of who has ports of his own; the same of all who have not.
+    fn hash(self) -> u64;
+
+    /// Of so many ports, those that may be his.
+    fn count(self, ports: u32) -> u32;
+
+    /// Which of all ports his port of this number is.
+    fn number(self, number: u32) -> u32;
+}
+
+/// Of all clients, who share all ports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client;
+
+impl Asker for Client {
+    #[inline(always)]
+    fn hash(self) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn count(self, ports: u32) -> u32 {
+        ports
+    }
+
+    #[inline(always)]
+    fn number(self, number: u32) -> u32 {
+        number
+    }
+}
+
+/// Of a pod, by a hash of its address: two bits tell which port of each [`POD_PART`] is its own, for each 32 in turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pod(pub(crate) u64);
+
+impl Asker for Pod {
+    fn hash(self) -> u64 {
+        self.0
+    }
+
+    fn count(self, ports: u32) -> u32 {
+        ports / POD_PART
+    }
+
+    fn number(self, number: u32) -> u32 {
+        POD_PART * number + (self.0 >> (number % 32 * 2)) as u32 % POD_PART
+    }
 }
 
 impl<A: Copy> Pool<'_, A> {
-    /// As it is for this pod, of which this is a hash.
-    pub(crate) fn of_pod(self, hash: u64) -> Self {
-        Self { pod: Some(hash), ..self }
-    }
-
     /// The worker whose flows use this port.
     #[inline]
     pub(crate) fn owner(&self, port: [u8; 2]) -> WorkerId {
@@ -53,8 +97,9 @@ impl<A: Copy> Pool<'_, A> {
         WorkerId(above.checked_rem(u16::from(self.workers)).unwrap_or(0) as u8)
     }
 
-    /// The ports of a worker on the address at this place.
-    fn share(&self, place: u32, worker: WorkerId) -> Share {
+    /// The ports of a worker on the address at this place, as far as they may be the asker's.
+    #[inline(always)]
+    fn share<T: Asker>(&self, place: u32, worker: WorkerId, asker: T) -> Share<T> {
         let step = u32::from(self.workers).max(1);
         let base = u32::from(self.ports.first) + u32::from(worker.0);
         // Ports of this worker below a limit.
@@ -68,32 +113,30 @@ impl<A: Copy> Pool<'_, A> {
             (whole, whole)
         };
         let gap_len = gap.1.saturating_sub(gap.0);
-        let count = whole - gap_len;
-        let pod = self.pod.filter(|_| count >= PARTED_MIN);
-        let count = if pod.is_some() { count / POD_PART } else { count };
-        Share { base, step, gap_at: gap.0, gap: gap_len, count, pod, is_listening }
+        let all = whole - gap_len;
+        let asker = (all >= PARTED_MIN).then_some(asker);
+        let count = asker.map_or(all, |asker| asker.count(all));
+        Share { base, step, gap_at: gap.0, gap: gap_len, count, asker, is_listening }
     }
 }
 
 /// One worker's ports on one address, numbered from 0.
-struct Share {
+struct Share<T> {
     base: u32,
     step: u32,
     /// The number at which the range's hole begins, and how many ports it swallows.
     gap_at: u32,
     gap: u32,
     count: u32,
-    /// Which port of each [`POD_PART`] is the pod's: two bits for each of 32 in turn.
-    pod: Option<u64>,
+    /// `None` where there are too few ports to be shared out.
+    asker: Option<T>,
     is_listening: bool,
 }
 
-impl Share {
+impl<T: Asker> Share<T> {
+    #[inline(always)]
     fn port(&self, number: u32) -> [u8; 2] {
-        let number = match self.pod {
-            None => number,
-            Some(pod) => POD_PART * number + (pod >> (number % 32 * 2)) as u32 % POD_PART,
-        };
+        let number = self.asker.map_or(number, |asker| asker.number(number));
         let number = if number < self.gap_at { number } else { number + self.gap };
         // Inside a range of 16-bit ports.
         ((self.base + number * self.step) as u16).to_be_bytes()
@@ -174,25 +217,26 @@ impl<A> Peer<A> {
 pub(crate) fn draw<A: Family>(
     snapshot: &Snapshot<'_>,
     pool: Pool<'_, A>,
-    worker: WorkerId,
+    (worker, asker): (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> impl Iterator<Item = (Tuple<A>, bool)> {
     let first = reduce(random.next() as u32, pool.addresses.len() as u32);
     let places = (0..).zip(pool.addresses).cycle().skip(first as usize).take(TRIES as usize);
     places.filter_map(move |(place, address)| {
-        let share = pool.share(place, worker);
+        let share = pool.share(place, worker, asker);
         let port = share.port((share.count != 0).then(|| reduce(random.next() as u32, share.count))?);
         Some((peer.reply_to(*address, port), share.listens(snapshot, *address, port, peer.protocol)))
     })
 }
 
 /// The first of the reply tuples that [`draw`] gives that no flow has.
+#[inline]
 pub(crate) fn drawn<A: Family>(
     taken: &Taken<'_, '_, A>,
     snapshot: &Snapshot<'_>,
     pool: Pool<'_, A>,
-    worker: WorkerId,
+    worker: (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Option<Tuple<A>> {
@@ -208,11 +252,12 @@ pub(crate) fn drawn<A: Family>(
 ///
 /// Work: at most [`SEARCH`] lookups, so ask seldom.
 #[cold]
+#[inline(never)]
 pub(crate) fn search<A: Family>(
     taken: &Taken<'_, '_, A>,
     snapshot: &Snapshot<'_>,
     pool: Pool<'_, A>,
-    worker: WorkerId,
+    (worker, asker): (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Option<Tuple<A>> {
@@ -221,7 +266,7 @@ pub(crate) fn search<A: Family>(
     let first = reduce(random.next() as u32, addresses);
     for place in (first..addresses).chain(0..first) {
         let address = *pool.addresses.get(place as usize)?;
-        let share = pool.share(place, worker);
+        let share = pool.share(place, worker, asker);
         let start = reduce(random.next() as u32, share.count);
         let count = share.count.min(left);
         left -= count;
@@ -287,11 +332,15 @@ mod tests {
     fn pool(workers: u8, ports: (u16, u16), listening: u64) -> Pool<'static, [u8; 4]> {
         let range = |(first, last)| PortRange { first, last };
         let addresses: &[[u8; 4]] = &[[10, 77, 200, 2], [10, 77, 200, 3]];
-        Pool { addresses, listening, ports: range(ports), node_ports: range((30_000, 32_767)), workers, pod: None }
+        Pool { addresses, listening, ports: range(ports), node_ports: range((30_000, 32_767)), workers }
     }
 
     fn all(pool: &Pool<'_, [u8; 4]>, place: u32, worker: u8) -> Vec<u16> {
-        let share = pool.share(place, WorkerId(worker));
+        all_of(pool, place, worker, Client)
+    }
+
+    fn all_of(pool: &Pool<'_, [u8; 4]>, place: u32, worker: u8, asker: impl Asker) -> Vec<u16> {
+        let share = pool.share(place, WorkerId(worker), asker);
         (0..share.count).map(|number| u16::from_be_bytes(share.port(number))).collect()
     }
 
@@ -332,16 +381,16 @@ mod tests {
     #[test]
     fn a_pod_may_use_a_quarter_of_each_workers_ports_and_no_two_pods_the_same() {
         for (workers, ports, listening) in [(1, (1024, 65_535), 0), (7, (1024, 65_535), 1), (2, (2000, 2601), 0)] {
-            let all_of = |pod: u64, worker| all(&pool(workers, ports, listening).of_pod(pod), 0, worker);
+            let of_pod = |pod: u64, worker| all_of(&pool(workers, ports, listening), 0, worker, Pod(pod));
             for worker in 0..workers {
                 let whole = all(&pool(workers, ports, listening), 0, worker);
-                let [first, second] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210].map(|pod| all_of(pod, worker));
+                let [first, second] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210].map(|pod| of_pod(pod, worker));
                 assert_eq!(first.len(), whole.len() / 4);
                 assert!(first.iter().all(|port| whole.contains(port)) && first.is_sorted_by(|a, b| a < b));
                 assert!(second.iter().filter(|port| !first.contains(port)).count() > second.len() / 2);
             }
         }
         // Too few to be parted.
-        assert_eq!(all(&pool(1, (2000, 2254), 0).of_pod(77), 0, 0).len(), 255);
+        assert_eq!(all_of(&pool(1, (2000, 2254), 0), 0, 0, Pod(77)).len(), 255);
     }
 }

@@ -300,7 +300,9 @@ pub struct Opened {
 /// - [`DropReason::Truncated`].
 #[inline]
 pub fn decapsulate(data: &[u8], vni: Vni, vtep: &Mac) -> Result<Opened, DropReason> {
-    let (header, frame) = vxlan::Header::parse(data)?;
+    // One look at the length for both headers.
+    let both = data.first_chunk::<{ vxlan::HEADER_LEN + ethernet::HEADER_LEN }>().ok_or(DropReason::Truncated)?;
+    let (header, frame) = vxlan::Header::parse(both)?;
     if header.vni() != vni {
         return Err(DropReason::VxlanVni);
     }

@@ -10,7 +10,7 @@ use crate::flow::{
 use crate::frame::Frame;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::Passage;
-use crate::snapshot::{HopRecord, NeighbourRecord, PortRecord, SelectorRecord, Snapshot};
+use crate::snapshot::{HopRecord, NeighbourRecord, PortRecord, RouteRecord, SelectorRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 use crate::wire::packet::Transport;
@@ -20,24 +20,24 @@ use crate::wire::packet::Transport;
 pub(super) enum Leave<'s> {
     /// Over the underlay to a peer.
     Peer(&'s HopRecord),
-    /// Out of a port to a station on its link, in a VLAN or (zero) none, at most so large.
-    Station(PortId, &'s PortRecord, Mac, [u8; 2], u16),
+    /// Out of a port to a station on its link, in a VLAN or (zero) none.
+    Station(PortId, &'s PortRecord, Mac, [u8; 2]),
 }
 
-impl Leave<'_> {
+impl<'s> Leave<'s> {
     /// The largest packet that this way takes.
     #[inline(always)]
     pub(super) const fn mtu(&self) -> u16 {
         match self {
             Self::Peer(hop) => hop.mtu,
-            Self::Station(.., mtu) => *mtu,
+            Self::Station(_, port, ..) => port.mtu,
         }
     }
 
-    /// The same way for packets of a route that takes no larger ones than this.
-    fn limited(self, most: u16) -> Self {
+    /// The same way to a station by this route, which may take less than the link.
+    const fn by(self, route: &'s RouteRecord) -> Self {
         match self {
-            Self::Station(port, record, mac, vlan, mtu) => Self::Station(port, record, mac, vlan, mtu.min(most)),
+            Self::Station(port, _, mac, vlan) => Self::Station(port, &route.link, mac, vlan),
             peer @ Self::Peer(_) => peer,
         }
     }
@@ -391,11 +391,10 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
     let port = PortId(route.port);
     let next = if route.is_on_link == 0 { route.via } else { client.mapped() };
     if let Some((index, station)) = snapshot.neighbour(port, next) {
-        let way = station_at(cx, station, seen)?;
-        let limited = way.limited(route.mtu);
         // The next packet asks the route again where its link alone does not tell how large it may be.
-        let place = if limited.mtu() == way.mtu() { Place::at(index) } else { Place::NONE };
-        return Ok((limited, place));
+        let is_narrow = snapshot.port(port).is_some_and(|link| route.link.mtu < link.mtu);
+        let place = if is_narrow { Place::NONE } else { Place::at(index) };
+        return Ok((station_at(cx, station, seen)?.by(route), place));
     }
     cx.worker.want_resolved(port, Ipv6Addr::from(next).to_canonical());
     // Until the kernel knows better, where the client's packets come from is where it is.
@@ -403,7 +402,7 @@ pub(super) fn to_station<'s, A: Wire, R: Recorder>(
         return Err(DropReason::NeighbourUnresolved);
     }
     let station = NeighbourRecord { address: next, mac: seen.mac, port: route.port, reserved: 0 };
-    Ok((station_at(cx, &station, seen)?.limited(route.mtu), Place::NONE))
+    Ok((station_at(cx, &station, seen)?.by(route), Place::NONE))
 }
 
 /// The way to this station.
@@ -417,7 +416,7 @@ fn station_at<'s, R: Recorder>(
     cx.explain(explain::Step::ToLink(port, Ipv6Addr::from(station.address).to_canonical(), station.mac));
     let vlan = if seen.port == station.port { seen.vlan } else { [0; 2] };
     let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    Ok(Leave::Station(port, record, station.mac, vlan, record.mtu))
+    Ok(Leave::Station(port, record, station.mac, vlan))
 }
 
 /// Translates the packet, counts it in its flow, and sends it on; or tells its sender why not.
@@ -532,7 +531,7 @@ pub(super) fn leave<A: Wire, R: Recorder>(
             cx.explain(explain::Step::ToPeer(PortId(hop.port)));
             Ok(Verdict::Transmit(PortId(hop.port)))
         }
-        Leave::Station(port, record, mac, vlan, _) => {
+        Leave::Station(port, record, mac, vlan) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
             let header = ethernet::Header { destination: mac, source: record.mac, vlan, ethertype: A::ETHERTYPE };
             let bytes = frame.rebuild(at, usize::from(len), header.len()).ok_or(DropReason::NoRoom)?;

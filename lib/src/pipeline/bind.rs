@@ -6,7 +6,8 @@ use super::place::{self, Placed};
 use super::{Context, Item, Recorder, Step, Way, Wire, Worker, act, pods};
 use crate::flow::{Age, Direction, Entry, Found, Gone, Mode, Place, State, Tuple};
 use crate::frame::Frame;
-use crate::nat;
+use crate::hash::Stream;
+use crate::nat::{self, Asker};
 use crate::net::Protocol;
 use crate::snapshot::{BackendRecord, SelectorRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
@@ -45,7 +46,8 @@ pub(super) fn foresee<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, ite
     flows.prefetch_client(packet.source, false);
     let peer = peer_of(backend, packet.protocol);
     let mut random = worker.random(item.hash);
-    for (reply, _) in nat::draw(snapshot, A::pool(snapshot), worker.id, peer, &mut random).take(FORESEEN) {
+    for (reply, _) in nat::draw(snapshot, A::pool(snapshot), (worker.id, nat::Client), peer, &mut random).take(FORESEEN)
+    {
         flows.prefetch_buckets(flows.hash(&reply, packet.protocol));
     }
 }
@@ -110,8 +112,11 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         selected::<A, R>(cx, backend);
         let peer = peer_of(backend, packet.protocol);
         let pool = A::pool(cx.snapshot);
-        let pool = if is_pod { for_pod(cx.worker, pool, packet.source) } else { pool };
-        allocate(cx, item.hash, pool, peer, over)?
+        if is_pod {
+            allocate_for_pod(cx, item.hash, pool, peer, over, packet.source)?
+        } else {
+            allocate(cx, item.hash, pool, peer, over, nat::Client)?
+        }
     };
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
@@ -188,42 +193,77 @@ pub(super) fn allocate<A: Wire, R>(
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
     over: Option<u32>,
+    asker: impl Asker,
 ) -> Result<Tuple<A>, DropReason> {
-    let (id, now, mut random) = (cx.worker.id, cx.worker.now, cx.worker.random(hash));
-    // The port of a flow that is over is not looked at by others, and free for this one.
     let exhausted = &cx.worker.exhausted;
-    if exhausted.has_any(now) && over.is_none() && exhausted.has(who_asks_whom(cx.worker, pool, peer), now) {
+    if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, over, asker) {
         return Err(DropReason::PortsExhausted);
     }
+    let mut random = cx.worker.random(hash);
     let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
-    if let Some(reply) = nat::drawn(&taken, cx.snapshot, pool, id, peer, &mut random) {
-        return Ok(reply);
-    }
+    let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
+    drawn.map_or_else(|| search(cx, random, pool, peer, over, asker), Ok)
+}
+
+/// As [`allocate`], for a pod: others find ports towards a peer to which it has used up its own.
+#[cold]
+#[inline(never)]
+pub(super) fn allocate_for_pod<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    hash: u64,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    pod: A,
+) -> Result<Tuple<A>, DropReason> {
+    let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
+    let pod = nat::Pod(A::flows_of(cx.worker).hash(&alone, Protocol(0)));
+    allocate(cx, hash, pool, peer, over, pod)
+}
+
+#[cold]
+#[inline(never)]
+fn search<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    mut random: Stream,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    asker: impl Asker,
+) -> Result<Tuple<A>, DropReason> {
+    let now = cx.worker.now;
     if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
         return Err(DropReason::PortsExhausted);
     }
     let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
-    let found = nat::search(&taken, cx.snapshot, pool, id, peer, &mut random);
+    let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
     if found.is_none() {
-        let hash = who_asks_whom(cx.worker, pool, peer);
+        let hash = who_asks_whom(cx.worker, pool, peer, asker);
         cx.worker.exhausted.note(hash, now);
     }
     found.ok_or(DropReason::PortsExhausted)
 }
 
-/// A hash of this peer and of those whose ports towards it are used up together.
+/// Whether a search has just found nothing for those like the asker. The port of a flow that is `over` is not looked
+/// at by others, and free for this one.
 #[cold]
-fn who_asks_whom<A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'_, A>, peer: nat::Peer<A>) -> u64 {
-    let own = pool.addresses.first().copied().unwrap_or(peer.address);
-    let (source_port, destination_port) = (peer.port.unwrap_or([0; 2]), [u8::from(pool.pod.is_some()), 0]);
-    let tuple = Tuple { source: peer.address, destination: own, source_port, destination_port };
-    A::flows_of(worker).hash(&tuple, peer.protocol) ^ pool.pod.unwrap_or(0)
+#[inline(never)]
+fn is_exhausted<A: Wire>(
+    worker: &Worker<'_>,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    asker: impl Asker,
+) -> bool {
+    over.is_none() && worker.exhausted.has(who_asks_whom(worker, pool, peer, asker), worker.now)
 }
 
-/// The pool as it is for this pod: others find ports towards a peer to which it has used up its own.
-pub(super) fn for_pod<'p, A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'p, A>, pod: A) -> nat::Pool<'p, A> {
-    let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
-    pool.of_pod(A::flows_of(worker).hash(&alone, Protocol(0)))
+/// A hash of this peer and of those whose ports towards it are used up together.
+fn who_asks_whom<A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'_, A>, peer: nat::Peer<A>, asker: impl Asker) -> u64 {
+    let destination = pool.addresses.first().copied().unwrap_or(peer.address);
+    let source_port = peer.port.unwrap_or([0; 2]);
+    let tuple = Tuple { source: peer.address, destination, source_port, destination_port: [0; 2] };
+    A::flows_of(worker).hash(&tuple, peer.protocol) ^ asker.hash()
 }
 
 /// Who answers where this backend does.

@@ -99,7 +99,7 @@ pub(super) fn way_back<'s, A: Wire, R>(
         return act::to_peer(cx.snapshot, hop);
     }
     let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
-    Ok(Leave::Station(frame.port(), port, item.station, item.vlan, port.mtu))
+    Ok(Leave::Station(frame.port(), port, item.station, item.vlan))
 }
 
 /// Turns the packet into an error about it, back to whoever sent it.

@@ -96,8 +96,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         port: (!is_echo).then_some(packet.destination_port),
         protocol: packet.protocol,
     };
-    let pool = bind::for_pod(cx.worker, pool, packet.source);
-    let reply = bind::allocate(cx, item.hash, pool, peer, over)?;
+    let reply = bind::allocate_for_pod(cx, item.hash, pool, peer, over, packet.source)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
     let tick = cx.tick;
     let found = bind::enter(cx, (original, reply), packet.protocol, state, over, |entry| {
@@ -197,9 +196,5 @@ pub(super) fn back_to_pod<'s, A: Wire, R: Recorder>(
     }
     let port = PortId(entry.port);
     let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    // As large as the hop to the pod takes, if that is by the same link.
-    let hop = A::overlay_hop(cx.snapshot, entry.original.source).and_then(|hop| cx.snapshot.hop(hop));
-    let direct = hop.filter(|hop| hop.headers.carrier() == Carrier::Direct && hop.port == port.0);
-    let mtu = direct.map_or(record.mtu, |hop| hop.mtu.min(record.mtu));
-    Ok(Leave::Station(port, record, Mac(entry.link), entry.vlan, mtu))
+    Ok(Leave::Station(port, record, Mac(entry.link), entry.vlan))
 }

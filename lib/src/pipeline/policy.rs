@@ -73,7 +73,7 @@ fn mtus_of_path<A: Wire, R: Recorder>(
     let overlay = |address: A| A::overlay_hop(snapshot, address).and_then(|hop| snapshot.hop(hop));
     let to_client = |address: A| {
         let route = A::route(snapshot, address)?;
-        Some(snapshot.port(PortId(route.port))?.mtu.min(route.mtu))
+        Some(route.link.mtu)
     };
     let back = match (item.way, overlay(item.packet.source)) {
         (Way::Overlay, hop) => hop?.mtu,

@@ -135,11 +135,11 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
         if self.way == Way::Link {
             return Err(DropReason::VxlanLink.into());
         }
-        if A::HAS_UDP_CHECKSUM && A::is_intact(ip, &packet) != Some(true) {
+        if A::HAS_UDP_CHECKSUM && !is_intact::<A>(ip) {
             return Err(DropReason::VxlanChecksum.into());
         }
         let data_at = usize::from(packet.transport_offset) + udp::HEADER_LEN;
-        let data = udp_data(ip, packet.transport_offset).ok_or(DropReason::Truncated)?;
+        let data = udp_data(ip, data_at).ok_or(DropReason::Truncated)?;
         let opened = decapsulate(data, globals.vni(), A::vtep_mac(self.snapshot))?;
         let (_, ip) = data.split_at_mut_checked(opened.offset).ok_or(DropReason::Truncated)?;
         let inside = Reading { at: self.at + data_at + opened.offset, way: Way::Overlay, ..self };
@@ -178,13 +178,21 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
     }
 }
 
-/// The data of a whole UDP datagram that begins here and has been read. What the IP packet has behind it is
+/// The data, from `at` on, of a UDP datagram whose header has been read. What the IP packet has behind its length is
 /// none of it.
 #[inline(always)]
-fn udp_data(ip: &mut [u8], transport_offset: u16) -> Option<&mut [u8]> {
-    let datagram = ip.get_mut(usize::from(transport_offset)..)?;
-    let (head, data) = datagram.split_first_chunk_mut::<{ udp::HEADER_LEN }>()?;
-    data.get_mut(..usize::from(u16::from_be_bytes([head[4], head[5]])).checked_sub(udp::HEADER_LEN)?)
+fn udp_data(ip: &mut [u8], at: usize) -> Option<&mut [u8]> {
+    let (headers, data) = ip.split_at_mut_checked(at)?;
+    let [.., high, low, _, _] = *headers else { return None };
+    data.get_mut(..usize::from(u16::from_be_bytes([high, low])).wrapping_sub(udp::HEADER_LEN))
+}
+
+/// Whether the transport checksum of a packet that has been read is right. Reads it again: the caller's packet
+/// would have to be in memory for this.
+#[cold]
+#[inline(never)]
+fn is_intact<A: Wire>(ip: &[u8]) -> bool {
+    A::parse(ip).is_ok_and(|packet| A::is_intact(ip, &packet) == Some(true))
 }
 
 #[inline(always)]

@@ -385,15 +385,14 @@ impl<'d, 'm> Writer<'d, 'm> {
         }
         let records = self.take::<PortRecord>(Section::Ports)?;
         for (index, (record, port)) in (0..).zip(records.iter_mut().zip(self.d.ports)) {
-            let leads_to = |peer: &Peer| peer.next_hop.is_some_and(|hop| hop.port == PortId(index));
-            *record = PortRecord {
-                mac: port.mac,
-                mtu: port.mtu,
-                underlay: self.d.peers.iter().any(leads_to).into(),
-                reserved: 0,
-            };
+            *record = self.port_record(PortId(index), port);
         }
         Ok(())
+    }
+
+    fn port_record(&self, id: PortId, port: &Port) -> PortRecord {
+        let leads_to = |peer: &Peer| peer.next_hop.is_some_and(|hop| hop.port == id);
+        PortRecord { mac: port.mac, mtu: port.mtu, underlay: self.d.peers.iter().any(leads_to).into(), reserved: 0 }
     }
 
     fn port(&self, port: PortId) -> Result<&'d Port, CompileError> {
@@ -487,12 +486,15 @@ impl<'d, 'm> Writer<'d, 'm> {
                 RouteTarget::Router(port, via) => (port, Some(via)),
                 RouteTarget::Nowhere => continue,
             };
-            self.port(port)?;
+            let own = self.port(port)?;
             *record = RouteRecord {
                 via: via.map_or([0; 16], mapped),
                 port: port.0,
                 is_on_link: via.is_none().into(),
-                mtu: mtu_of(route.mtu, u16::MAX, route.prefix.is_ipv4()),
+                link: PortRecord {
+                    mtu: mtu_of(route.mtu, own.mtu, route.prefix.is_ipv4()),
+                    ..self.port_record(port, own)
+                },
             };
         }
         let prefixes = || (0..).zip(routes.iter().map(|route| &route.prefix));

@@ -152,7 +152,7 @@ impl Globals {
 }
 
 /// A link of the gateway's.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct PortRecord {
     pub(crate) mac: Mac,
@@ -251,8 +251,8 @@ pub(crate) struct RouteRecord {
     pub(crate) via: [u8; 16],
     pub(crate) port: u8,
     pub(crate) is_on_link: u8,
-    /// The largest packet that it takes; [`u16::MAX`] for as large as its link does.
-    pub(crate) mtu: u16,
+    /// Its link, with the MTU of the route where that is less.
+    pub(crate) link: PortRecord,
 }
 
 /// A station, in a table in order: a host on the link chooses what is in it, and could make a hash collide.

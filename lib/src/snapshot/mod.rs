@@ -12,6 +12,8 @@ pub use description::{
     Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
     Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep,
 };
-pub(crate) use layout::{BackendRecord, Globals, HopRecord, NeighbourRecord, PortRange, PortRecord, SelectorRecord};
+pub(crate) use layout::{
+    BackendRecord, Globals, HopRecord, NeighbourRecord, PortRange, PortRecord, RouteRecord, SelectorRecord,
+};
 pub(crate) use view::Family;
 pub use view::{AttachError, Snapshot};

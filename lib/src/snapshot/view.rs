@@ -165,7 +165,7 @@ impl<'a> Snapshot<'a> {
 
     const fn pool<A>(&self, addresses: &'a [A], listening: u64, ports: PortRange) -> Pool<'a, A> {
         let Globals { node_ports, workers, .. } = *self.globals;
-        Pool { addresses, listening, ports, node_ports, workers, pod: None }
+        Pool { addresses, listening, ports, node_ports, workers }
     }
 
     fn endpoint(
