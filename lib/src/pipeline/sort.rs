@@ -84,10 +84,7 @@ fn read<const RARE: bool>(
     let way = if port.underlay == 0 { Way::Link } else { Way::Underlay };
     let (station, mut ethertype) = (ethernet::source(head), ethernet::ethertype(head));
     let (mut at, mut vlan) = (ethernet::HEADER_LEN, [0; 2]);
-    if ethertype == EtherType::VLAN {
-        if !RARE {
-            return Err(Stop::Rare);
-        }
+    if RARE && ethertype == EtherType::VLAN {
         let (link, _) = ethernet::Header::parse(bytes)?;
         (ethertype, at, vlan) = (link.ethertype, link.len(), link.vlan.unwrap_or(0).to_be_bytes());
     }
@@ -96,6 +93,7 @@ fn read<const RARE: bool>(
     match ethertype {
         EtherType::IPV4 => reading.outer::<[u8; 4]>(ip),
         EtherType::IPV6 => reading.outer::<[u8; 16]>(ip),
+        EtherType::VLAN if !RARE => Err(Stop::Rare),
         _ => {
             *reading.out = Sorted::Decided(Verdict::Host);
             Ok(())
