@@ -104,9 +104,9 @@ type Timeouts struct {
 	TCPSynReceivedSeconds uint32
 	// TCPEstablishedSeconds: TCP while open.
 	TCPEstablishedSeconds uint32
-	// TCPFinWaitSeconds: TCP after one side's FIN.
+	// TCPFinWaitSeconds: TCP after one side's FIN, until the other acknowledges it; never longer than while open.
 	TCPFinWaitSeconds uint32
-	// TCPCloseWaitSeconds: TCP after one side's FIN was acknowledged.
+	// TCPCloseWaitSeconds: TCP after one side's FIN was acknowledged: the other may go on sending.
 	TCPCloseWaitSeconds uint32
 	// TCPLastAckSeconds: TCP after both sides' FINs.
 	TCPLastAckSeconds uint32

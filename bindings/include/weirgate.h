@@ -318,9 +318,9 @@ typedef struct weirgate_timeouts {
     uint32_t tcp_syn_received_seconds;
     // TCP while open.
     uint32_t tcp_established_seconds;
-    // TCP after one side's FIN.
+    // TCP after one side's FIN, until the other acknowledges it; never longer than while open.
     uint32_t tcp_fin_wait_seconds;
-    // TCP after one side's FIN was acknowledged.
+    // TCP after one side's FIN was acknowledged: the other may go on sending.
     uint32_t tcp_close_wait_seconds;
     // TCP after both sides' FINs.
     uint32_t tcp_last_ack_seconds;

@@ -552,8 +552,20 @@ pub const TIMEOUTS: Section = Section {
             "86400",
             "TCP while open; RFC 5382 asks for 7440 or more.",
         ),
-        field("tcp_fin_wait", SECONDS, Default("`120`"), "120", "TCP after one side's FIN."),
-        field("tcp_close_wait", SECONDS, Default("`60`"), "60", "TCP after one side's FIN was acknowledged."),
+        field(
+            "tcp_fin_wait",
+            SECONDS,
+            Default("`86400`"),
+            "86400",
+            "TCP after one side's FIN, until the other acknowledges it: never longer than `tcp_established`.",
+        ),
+        field(
+            "tcp_close_wait",
+            SECONDS,
+            Default("`3600`"),
+            "3600",
+            "TCP after one side's FIN was acknowledged: the other may go on sending.",
+        ),
         field("tcp_last_ack", SECONDS, Default("`30`"), "30", "TCP after both sides' FINs."),
         field("tcp_time_wait", SECONDS, Default("`120`"), "120", "TCP after the last acknowledgement."),
         field(
@@ -561,7 +573,7 @@ pub const TIMEOUTS: Section = Section {
             SECONDS,
             Default("`240`"),
             "240",
-            "TCP after a reset, until another packet shows that it goes on; RFC 7857 asks for 240.",
+            "TCP after a reset, until packets of both sides show that it goes on; RFC 7857 asks for 240.",
         ),
         field("tcp_syn_sent2", SECONDS, Default("`120`"), "120", "TCP after a SYN of both sides."),
         field(

@@ -166,9 +166,9 @@ pub struct Timeouts {
     pub tcp_syn_received_seconds: u32,
     /// TCP while open.
     pub tcp_established_seconds: u32,
-    /// TCP after one side's FIN.
+    /// TCP after one side's FIN, until the other acknowledges it; never longer than while open.
     pub tcp_fin_wait_seconds: u32,
-    /// TCP after one side's FIN was acknowledged.
+    /// TCP after one side's FIN was acknowledged: the other may go on sending.
     pub tcp_close_wait_seconds: u32,
     /// TCP after both sides' FINs.
     pub tcp_last_ack_seconds: u32,

@@ -18,11 +18,22 @@ pub enum Direction {
     Reply,
 }
 
+impl Direction {
+    /// That of the answer.
+    #[must_use]
+    pub(crate) const fn opposite(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
 macro_rules! states {
     ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $name:literal;)+) => {
         /// How far a flow has come. The numbers lie in tables that outlive a process: never reuse one
-        /// (3 was a TCP connection in any state after its first FIN or RST, 11 one after a RST that was believed
-        /// outright).
+        /// (3 was a TCP connection in any state after its first FIN or RST, 7 one after a FIN of either side, 8 one
+        /// after its acknowledgement, 11 one after a RST that was believed outright).
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u8)]
         pub enum State { $($(#[doc = $doc])+ $variant = $number,)+ }
@@ -59,10 +70,6 @@ states! {
     UdpStream = 5, "";
     /// TCP whose SYN was answered. A forged source comes this far.
     TcpSynReceived = 6, "SYN_RECV";
-    /// TCP of which one side has sent a FIN.
-    TcpFinWait = 7, "FIN_WAIT";
-    /// TCP of which one side has sent a FIN that the other acknowledged.
-    TcpCloseWait = 8, "CLOSE_WAIT";
     /// TCP of which both sides have sent a FIN.
     TcpLastAck = 9, "LAST_ACK";
     /// TCP that has ended on both sides.
@@ -89,8 +96,20 @@ states! {
     SctpShutdownAckSent = 21, "SHUTDOWN_ACK_SENT";
     /// SCTP that has ended.
     SctpClosed = 22, "CLOSED";
-    /// TCP that somebody has reset. Whether the two ends believe it, what they say next shows.
+    /// TCP that somebody has reset. Whether the two ends believe it, what both say next shows.
     TcpReset = 23, "RESET";
+    /// TCP with a FIN in its client's name, which the other side has not acknowledged.
+    TcpFinWaitOriginal = 24, "FIN_WAIT";
+    /// TCP with a FIN of the server, which the client has not acknowledged.
+    TcpFinWaitReply = 25, "FIN_WAIT";
+    /// TCP that is closed from its client's side: its FIN was acknowledged.
+    TcpCloseWaitOriginal = 26, "CLOSE_WAIT";
+    /// TCP that is closed from the server's side.
+    TcpCloseWaitReply = 27, "CLOSE_WAIT";
+    /// TCP that somebody has reset, and whose client's side has spoken since.
+    TcpResetOriginal = 28, "RESET";
+    /// TCP that somebody has reset, and whose server has spoken since.
+    TcpResetReply = 29, "RESET";
 }
 
 /// The bit beside a state's number that says the flow is assured: its client has shown that it
@@ -147,7 +166,15 @@ impl State {
     /// Whether a flow in this state can be assured or not, as asked.
     pub(crate) const fn can_be(self, assured: bool) -> bool {
         match self {
-            Self::TcpEstablished | Self::TcpReset | Self::UdpStream | Self::SctpEstablished => assured,
+            Self::TcpEstablished
+            | Self::TcpFinWaitOriginal
+            | Self::TcpCloseWaitOriginal
+            | Self::TcpCloseWaitReply
+            | Self::TcpReset
+            | Self::TcpResetOriginal
+            | Self::TcpResetReply
+            | Self::UdpStream
+            | Self::SctpEstablished => assured,
             Self::TcpSynSent
             | Self::TcpSynReceived
             | Self::TcpSynSent2
@@ -177,9 +204,14 @@ impl State {
             | Self::SctpCookieEchoed => Worth::HalfOpen,
             Self::Udp | Self::IcmpEcho => Worth::OneWay,
             Self::UdpStream => Worth::Stream,
-            Self::TcpTimeWait | Self::TcpReset | Self::SctpShutdownAckSent | Self::SctpClosed => Worth::Closing,
+            Self::TcpTimeWait
+            | Self::TcpReset
+            | Self::TcpResetOriginal
+            | Self::TcpResetReply
+            | Self::SctpShutdownAckSent
+            | Self::SctpClosed => Worth::Closing,
             _ if assured => return None,
-            Self::TcpFinWait | Self::TcpCloseWait | Self::TcpLastAck => Worth::Closing,
+            Self::TcpFinWaitReply | Self::TcpLastAck => Worth::Closing,
             _ => Worth::Unassured,
         })
     }
@@ -268,11 +300,11 @@ pub(crate) const fn idle_ticks(timeouts: &Timeouts) -> [u32; State::COUNT] {
             State::TcpSynSent => timeouts.tcp_syn_sent_seconds,
             State::TcpSynReceived => timeouts.tcp_syn_received_seconds,
             State::TcpEstablished => timeouts.tcp_established_seconds,
-            State::TcpFinWait => timeouts.tcp_fin_wait_seconds,
-            State::TcpCloseWait => timeouts.tcp_close_wait_seconds,
+            State::TcpFinWaitOriginal | State::TcpFinWaitReply => timeouts.fin_wait_seconds(),
+            State::TcpCloseWaitOriginal | State::TcpCloseWaitReply => timeouts.tcp_close_wait_seconds,
             State::TcpLastAck => timeouts.tcp_last_ack_seconds,
             State::TcpTimeWait => timeouts.tcp_time_wait_seconds,
-            State::TcpReset => timeouts.tcp_reset_seconds,
+            State::TcpReset | State::TcpResetOriginal | State::TcpResetReply => timeouts.tcp_reset_seconds,
             State::TcpSynSent2 => timeouts.tcp_syn_sent2_seconds,
             State::Udp | State::UdpAnswered => timeouts.udp_seconds,
             State::UdpStream => timeouts.udp_stream_seconds,

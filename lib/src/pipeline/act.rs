@@ -164,6 +164,8 @@ fn aside<A: Wire, R: Recorder>(
     let segment = handshake::Segment::read(frame, item);
     let step = match segment.zip(A::flows(cx.worker).get(found.index)) {
         Some((segment, entry)) => segment.judged(entry, found.direction, step),
+        // The numbers of a segment without a whole header prove nothing.
+        None if item.packet.protocol == Protocol::TCP && step != Step::INVALID => Step::IGNORE,
         None => step,
     };
     let verdict = match step {

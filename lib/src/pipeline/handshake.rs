@@ -1,11 +1,13 @@
-//! TCP's handshake: whose address a client has is shown by the number that it acknowledges.
+//! TCP's numbers, as far as they tell what flags do not: whose address a client has, by the number that it
+//! acknowledges, and whether a FIN is the connection's, as the other end acknowledges it.
 //!
-//! Read RFC 9293 §3.4 and §3.10.7.4 first. The sequence number of the answer to a SYN is known to whoever
+//! Read RFC 9293 §3.4, §3.6 and §3.10.7.4 first. The sequence number of the answer to a SYN is known to whoever
 //! receives that answer. A segment that acknowledges it comes from there; any other was written blindly,
-//! and would be that in 65 535 of 65 536 cases (RFC 5961 §1.3 counts such odds).
+//! and would be that in 65 535 of 65 536 cases (RFC 5961 §1.3 counts such odds). And an end acknowledges a FIN
+//! only where its number is the next that it waits for.
 
 use super::{Item, Wire};
-use crate::flow::{ASSURED, Direction, Entry, Step};
+use crate::flow::{ASSURED, Direction, Entry, State, Step};
 use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::wire::tcp::{Flags, Header};
@@ -19,6 +21,8 @@ const AHEAD_MAX: u32 = 65_535;
 pub(super) struct Segment {
     sequence: u32,
     acknowledgement: u32,
+    /// Bytes of data; of a fragment, those in it.
+    len: u32,
     flags: Flags,
 }
 
@@ -29,25 +33,49 @@ impl Segment {
             return None;
         }
         let at = usize::from(item.at) + usize::from(item.packet.transport_offset);
-        let (header, _) = Header::parse(frame.bytes().get(at..)?).ok()?;
-        Some(Self { sequence: header.sequence(), acknowledgement: header.acknowledgement(), flags: header.flags() })
+        let end = usize::from(item.at) + usize::from(item.packet.len);
+        let (header, data) = Header::parse(frame.bytes().get(at..end)?).ok()?;
+        Some(Self {
+            sequence: header.sequence(),
+            acknowledgement: header.acknowledgement(),
+            len: u32::try_from(data.len()).ok()?,
+            flags: header.flags(),
+        })
     }
 
     /// What is to be done with the segment where the table of transitions says `step`: one that would show
-    /// whose address its sender has, and does not acknowledge what was sent there, changes nothing.
+    /// whose address its sender has, and does not acknowledge what was sent there, changes nothing; one that does
+    /// not acknowledge the other side's FIN leaves its flow where it is.
     pub(super) fn judged<A: Wire>(self, entry: &Entry<A>, direction: Direction, step: Step) -> Step {
-        let would_assure = step.state().is_some_and(|state| state & ASSURED != 0) && !entry.is_assured();
-        let acknowledges = self.flags.contains(Flags::ACK) && is_due(entry.proof, self.acknowledgement);
-        let is_proof = direction == Direction::Original && acknowledges;
-        if would_assure && !is_proof { Step::IGNORE } else { step }
+        let Some(next) = step.state() else { return step };
+        let has_ack = self.flags.contains(Flags::ACK);
+        if !entry.is_assured() {
+            let is_proof = direction == Direction::Original && has_ack && is_due(entry.proof, self.acknowledgement);
+            return if next & ASSURED != 0 && !is_proof { Step::IGNORE } else { step };
+        }
+        let would_close =
+            matches!(State::from_byte(next), Some(State::TcpCloseWaitOriginal | State::TcpCloseWaitReply));
+        let acknowledges = has_ack && self.acknowledgement == entry.proof;
+        if would_close && awaits_acknowledgement(entry, direction) && !acknowledges {
+            Step::stay(entry.state)
+        } else {
+            step
+        }
     }
 
-    /// Notes what the other end has sent to a client that has not acknowledged it yet.
+    /// Notes what the other end has sent to a client that has not acknowledged it yet, and the number that
+    /// acknowledges a FIN.
     ///
     /// The last SYN counts: an end that has begun anew has another number, and knows nothing of the first. A
     /// later segment tells the same number, or that the SYN that was noted is not the one that counts.
     pub(super) fn note<A: Wire>(self, entry: &mut Entry<A>, direction: Direction) {
-        if direction == Direction::Original || entry.is_assured() || self.flags.contains(Flags::RST) {
+        if entry.is_assured() {
+            if self.flags.contains(Flags::FIN) && awaits_acknowledgement(entry, direction.opposite()) {
+                entry.proof = self.sequence.wrapping_add(self.len).wrapping_add(1);
+            }
+            return;
+        }
+        if direction == Direction::Original || self.flags.contains(Flags::RST) {
             return;
         }
         let is_syn = self.flags.contains(Flags::SYN);
@@ -56,6 +84,14 @@ impl Segment {
             entry.proof = next;
         }
     }
+}
+
+/// Whether the other side's FIN waits to be acknowledged by a segment of this direction.
+const fn awaits_acknowledgement<A: Wire>(entry: &Entry<A>, direction: Direction) -> bool {
+    matches!(
+        (entry.state(), direction),
+        (Some(State::TcpFinWaitOriginal), Direction::Reply) | (Some(State::TcpFinWaitReply), Direction::Original)
+    )
 }
 
 /// Whether a client that acknowledges this number has seen the SYN whose acknowledgement is due.

@@ -213,8 +213,9 @@ pub struct Vtep<A> {
     pub mac: Mac,
 }
 
-/// Idle times, in whole seconds. The defaults are Linux's, but for the hours that an open TCP
-/// connection may idle (Linux: 432 000 seconds), UDP (RFC 4787 REQ-5), and ICMP (RFC 5508 REQ-2).
+/// Idle times, in whole seconds. The defaults are Linux's, but for TCP while open and closed from one side (as
+/// kube-proxy sets them), after one FIN (RFC 7857 §2.1), after a reset, UDP (RFC 4787 REQ-5), and ICMP (RFC 5508
+/// REQ-2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// TCP after the client's SYN.
@@ -223,15 +224,16 @@ pub struct Timeouts {
     pub tcp_syn_received_seconds: u32,
     /// TCP while open (RFC 5382 REQ-5: 7440 or more).
     pub tcp_established_seconds: u32,
-    /// TCP after one side's FIN.
+    /// TCP after one side's FIN, until the other acknowledges it; never longer than while open (RFC 6146 §3.5.2.2:
+    /// as long).
     pub tcp_fin_wait_seconds: u32,
-    /// TCP after one side's FIN was acknowledged.
+    /// TCP after one side's FIN was acknowledged: the other may go on sending.
     pub tcp_close_wait_seconds: u32,
     /// TCP after both sides' FINs.
     pub tcp_last_ack_seconds: u32,
     /// TCP after the last acknowledgement.
     pub tcp_time_wait_seconds: u32,
-    /// TCP after a reset, until another packet shows that it goes on (RFC 7857 §2.2: 240).
+    /// TCP after a reset, until both sides show that it goes on (RFC 7857 §2.2: 240).
     pub tcp_reset_seconds: u32,
     /// TCP after a SYN of both sides.
     pub tcp_syn_sent2_seconds: u32,
@@ -257,14 +259,22 @@ pub struct Timeouts {
     pub sctp_closed_seconds: u32,
 }
 
+impl Timeouts {
+    /// TCP after one side's FIN, until the other acknowledges it.
+    pub(crate) const fn fin_wait_seconds(&self) -> u32 {
+        let (fin_wait, open) = (self.tcp_fin_wait_seconds, self.tcp_established_seconds);
+        if fin_wait < open { fin_wait } else { open }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             tcp_syn_sent_seconds: 120,
             tcp_syn_received_seconds: 60,
             tcp_established_seconds: 86_400,
-            tcp_fin_wait_seconds: 120,
-            tcp_close_wait_seconds: 60,
+            tcp_fin_wait_seconds: 86_400,
+            tcp_close_wait_seconds: 3600,
             tcp_last_ack_seconds: 30,
             tcp_time_wait_seconds: 120,
             tcp_reset_seconds: 240,

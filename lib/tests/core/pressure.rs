@@ -449,12 +449,13 @@ fn counts_that_a_damaged_table_has_do_not_stop_its_flows() {
 }
 
 #[test]
-fn a_connection_that_was_reset_gives_way_until_it_speaks_again() {
+fn a_connection_that_was_reset_gives_way_until_both_ends_speak_again() {
     let mut gateway = gateway(16);
     let opened: Vec<_> = (1..=16).map(|port| open(&mut gateway, &Packet::web(port, SYN, b""))).collect();
     (1..=2).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, RST, b"")));
     let (node, inner) = &opened[0];
     to_client(&mut gateway, *node, &inner.answer(ACK, b"still here"));
+    to_pod(&mut gateway, &Packet::web(1, ACK, b""));
     to_pod(&mut gateway, &Packet::web(100, SYN, b""));
     assert_eq!((gateway.counters.evicted_closing.get(), gateway.counters.flows_ended()), (1, 1));
     to_client(&mut gateway, *node, &inner.answer(ACK, b"and here"));

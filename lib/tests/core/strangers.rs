@@ -1,7 +1,8 @@
 //! Strangers who know a connection's addresses and ports, and write in its name: they cannot make it what it is not.
 
 use weirgate::flow::State::{
-    self, TcpCloseWait, TcpEstablished, TcpFinWait, TcpLastAck, TcpReset, TcpSynReceived, TcpTimeWait,
+    self, TcpCloseWaitOriginal, TcpCloseWaitReply, TcpEstablished, TcpFinWaitOriginal, TcpFinWaitReply, TcpLastAck,
+    TcpReset, TcpResetOriginal, TcpResetReply, TcpSynReceived, TcpTimeWait,
 };
 use weirgate::flow::{Address, Entry, Table};
 use weirgate::net::WorkerId;
@@ -11,7 +12,7 @@ use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FIN, FROM_CLIENT, Packet, RST, SYN, chunk, framed, from_pod, to_node, tunnelled, unframed,
 };
-use weirgate_fixture::world::{UNDERLAY, UPLINK, WEB, World};
+use weirgate_fixture::world::{SIGNAL, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, leak_aligned, worker_config};
 
 /// The number of a pod's SYN.
@@ -105,7 +106,7 @@ fn rfc9293_s3_10_7_4_only_who_acknowledges_the_answer_is_the_client() {
             (0, ACK, TcpEstablished),
             (1460, ACK, TcpEstablished),
             (65_535, ACK, TcpEstablished),
-            (0, FIN | ACK, TcpFinWait),
+            (0, FIN | ACK, TcpFinWaitOriginal),
         ] {
             let mut gateway = world.gateway();
             let connection = Connection::begin(&mut gateway, request);
@@ -247,12 +248,10 @@ fn a_flow_that_is_adopted_between_answer_and_acknowledgement_knows_its_client() 
 #[test]
 fn rfc5961_s3_a_blind_reset_and_a_syn_after_it_break_no_connection() {
     everywhere(|world, request| {
-        // What has become of the connection before, and what it is when it has gone on.
-        for (before, was, is) in [
-            (None, TcpEstablished, TcpEstablished),
-            (Some(FIN | ACK), TcpFinWait, TcpEstablished),
-            (Some(ACK), TcpCloseWait, TcpEstablished),
-        ] {
+        // What has become of the connection before.
+        for (before, was) in
+            [(None, TcpEstablished), (Some(FIN | ACK), TcpFinWaitReply), (Some(ACK), TcpCloseWaitReply)]
+        {
             for pod_speaks in [true, false] {
                 let mut gateway = world.gateway();
                 let connection = Connection::open(&mut gateway, request);
@@ -271,13 +270,131 @@ fn rfc5961_s3_a_blind_reset_and_a_syn_after_it_break_no_connection() {
                 connection.to_pod(&mut gateway, SYN, [88_888, 0]);
                 connection.to_pod(&mut gateway, RST | ACK, [99_999, 88_888]);
                 assert_eq!(look(&gateway), (TcpReset, true, 200));
-                match pod_speaks {
-                    true => connection.to_client(&mut gateway, ACK, [POD + 2, 1001], b"challenge"),
-                    false => connection.to_pod(&mut gateway, ACK, [1001, POD + 2]),
+                // One side may not know yet; that both go on shows that nobody believes it.
+                for (pod_speaks, expected) in [
+                    (pod_speaks, (if pod_speaks { TcpResetReply } else { TcpResetOriginal }, true, 240)),
+                    (!pod_speaks, (TcpEstablished, true, 86_400)),
+                ] {
+                    for _ in 0..2 {
+                        match pod_speaks {
+                            true => connection.to_client(&mut gateway, ACK, [POD + 2, 1001], b"challenge"),
+                            false => connection.to_pod(&mut gateway, ACK, [1001, POD + 2]),
+                        }
+                        assert_eq!(look(&gateway), expected);
+                    }
                 }
-                assert_eq!(look(&gateway), (is, true, 86_400));
                 assert_eq!(gateway.counters.flows_created.get(), 1);
             }
+        }
+    });
+}
+
+#[test]
+fn what_was_on_its_way_when_a_connection_was_reset_does_not_revive_it() {
+    everywhere(|world, request| {
+        for from_pod in [true, false] {
+            let mut gateway = world.gateway();
+            let connection = Connection::open(&mut gateway, request);
+            match from_pod {
+                true => connection.to_client(&mut gateway, RST, [POD + 1, 1001], b""),
+                false => connection.to_pod(&mut gateway, RST, [1001, 0]),
+            }
+            // The other side's data, and its FIN, which nobody answers any more.
+            for flags in [ACK, FIN | ACK, ACK] {
+                match from_pod {
+                    true => connection.to_pod(&mut gateway, flags, [1001, POD + 1]),
+                    false => connection.to_client(&mut gateway, flags, [POD + 1, 1001], b""),
+                }
+                assert_eq!(look(&gateway), (if from_pod { TcpResetOriginal } else { TcpResetReply }, true, 240));
+            }
+            gateway.advance(Span::from_secs(241));
+            gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
+            assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
+        }
+    });
+}
+
+#[test]
+fn rfc7857_s2_1_blind_fins_shorten_nothing() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::open(&mut gateway, request);
+        for turn in 0..10 {
+            for number in [77_777, 88_888] {
+                connection.to_pod(&mut gateway, FIN | ACK, [number, 5]);
+                // The pod tells what it has and what it waits for, as it does with any number that is not that.
+                connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"");
+                connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"data");
+            }
+            connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
+            assert_eq!(look(&gateway), (TcpFinWaitOriginal, true, 86_400), "{turn}");
+            // Two keep-alives.
+            gateway.advance(Span::from_secs(7200));
+            connection.to_pod(&mut gateway, ACK, [1000, POD + 5]);
+            connection.to_client(&mut gateway, ACK, [POD + 5, 1001], b"");
+        }
+        // The FIN that is meant, at last.
+        connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 5]);
+        connection.to_client(&mut gateway, ACK, [POD + 5, 1002], b"");
+        assert_eq!(look(&gateway), (TcpCloseWaitOriginal, true, 3600));
+    });
+}
+
+#[test]
+fn blind_fins_and_a_syn_behind_them_move_no_connection() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::open(&mut gateway, request);
+        for number in [77_777, 77_777, 99_999] {
+            connection.to_pod(&mut gateway, FIN | ACK, [number, 5]);
+        }
+        connection.to_pod(&mut gateway, SYN, [88_888, 0]);
+        connection.to_pod(&mut gateway, ACK, [88_889, 5]);
+        connection.to_pod(&mut gateway, SYN, [88_888, 0]);
+        connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"data");
+        connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
+        assert_eq!(look(&gateway), (TcpFinWaitOriginal, true, 86_400));
+        let counters = gateway.counters;
+        assert_eq!((counters.flows_created.get(), counters.flows_reopened.get()), (1, 0));
+    });
+}
+
+#[test]
+fn a_connection_that_one_side_has_closed_goes_on_for_an_hour_of_silence_whatever_comes_again() {
+    everywhere(|world, request| {
+        for pod_closes in [true, false] {
+            let mut gateway = world.gateway();
+            let connection = Connection::open(&mut gateway, request);
+            let close = |gateway: &mut Gateway| match pod_closes {
+                true => connection.to_client(gateway, FIN | ACK, [POD + 1, 1001], b"bye"),
+                false => connection.to_pod(gateway, FIN | ACK, [1001, POD + 1]),
+            };
+            let go_on = |gateway: &mut Gateway| match pod_closes {
+                true => connection.to_pod(gateway, ACK, [1001, POD + 5]),
+                false => connection.to_client(gateway, ACK, [POD + 1, 1002], b""),
+            };
+            close(&mut gateway);
+            // Sent before the FIN was seen.
+            match pod_closes {
+                true => connection.to_pod(&mut gateway, ACK, [1001, POD + 1]),
+                false => connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b""),
+            }
+            close(&mut gateway);
+            assert_eq!(look(&gateway), (if pod_closes { TcpFinWaitReply } else { TcpFinWaitOriginal }, true, 86_400));
+            let expected = (if pod_closes { TcpCloseWaitReply } else { TcpCloseWaitOriginal }, true, 3600);
+            for _ in 0..3 {
+                go_on(&mut gateway);
+                assert_eq!(look(&gateway), expected);
+                gateway.advance(Span::from_secs(3599));
+                gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
+                close(&mut gateway);
+                assert_eq!(look(&gateway), expected);
+            }
+            match pod_closes {
+                true => connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 5]),
+                false => connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1002], b""),
+            }
+            assert_eq!(look(&gateway), (TcpLastAck, true, 30));
         }
     });
 }
@@ -327,6 +444,42 @@ fn a_reset_changes_nothing_of_what_is_half_open_or_closed_on_both_sides() {
         connection.to_pod(&mut gateway, ACK, [1002, POD + 2]);
         check(&mut gateway, TcpTimeWait);
     });
+}
+
+#[test]
+fn rfc9260_s8_5_a_blind_shutdown_ends_no_association() {
+    const COOKIE_ECHO: u8 = 10;
+    const COOKIE_ACK: u8 = 11;
+    const SHUTDOWN: u8 = 7;
+    // Of everything that ends one.
+    const ENDS: [(&str, u8); 5] =
+        [("SHUTDOWN", SHUTDOWN), ("SHUTDOWN ACK", 8), ("ABORT", 6), ("ERROR", 9), ("SHUTDOWN COMPLETE", 14)];
+    const POD_TAG: [u8; 4] = [0xac, 0, 0, 1];
+    for world in [World::new().with_sctp(), World::new().with_sctp().keeping(SIGNAL)] {
+        for init in [Packet::init(40_000, [0xc1, 0, 0, 1]), Packet::init_v6(40_000, [0xc1, 0, 0, 1])] {
+            let mut gateway = world.gateway();
+            let (node, inner) = to_pod(&mut gateway, &init);
+            let says =
+                |tag, kind, value: &[u8]| Packet { body: Body::Sctp(tag, chunk(kind, 0, value)), ..init.clone() };
+            let answers = |gateway: &mut Gateway, answer: Packet| {
+                let out = gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
+                assert_eq!(out.verdict, Verdict::Transmit(UPLINK));
+            };
+            answers(&mut gateway, inner.answer(0, b"cookie"));
+            to_pod(&mut gateway, &says(POD_TAG, COOKIE_ECHO, b"cookie"));
+            let acknowledged =
+                Packet { body: Body::Sctp([0xc1, 0, 0, 1], chunk(COOKIE_ACK, 0, b"")), ..inner.answer(0, b"") };
+            answers(&mut gateway, acknowledged);
+            gateway.advance(Span::from_secs(100));
+            assert_eq!(look(&gateway), (State::SctpEstablished, true, 110));
+            for (name, kind) in ENDS {
+                to_pod(&mut gateway, &says([0xac, 0, 0, 2], kind, &[0; 4]));
+                assert_eq!(look(&gateway), (State::SctpEstablished, true, 210), "{name}");
+            }
+            to_pod(&mut gateway, &says(POD_TAG, SHUTDOWN, &[0; 4]));
+            assert_eq!(state(&gateway), (State::SctpShutdownSent, true));
+        }
+    }
 }
 
 #[test]

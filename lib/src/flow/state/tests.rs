@@ -6,23 +6,24 @@ use super::transitions::OTHER_CHUNK;
 use super::*;
 
 /// What `conntrack` does with each kind of segment, state by state, as its own table has it (kernel,
-/// net/netfilter/nf_conntrack_proto_tcp.c), with these differences: a SYN after both sides' FINs
+/// net/netfilter/nf_conntrack_proto_tcp.c), with these differences: whose FIN it was is known (`FO`, `FR`, and `CO`,
+/// `CR` once it was acknowledged), so that one side's does not count for both; a SYN after both sides' FINs
 /// begins another connection, with a backend of its own (`NW`); a RST in place of any reply ends the flow
-/// (`DL`), while others are doubted, and RESET (`RS`) in place of CLOSE is left by whatever else comes; a reply
-/// may not open anew what has ended; `-` is invalid, `.` goes on and changes nothing.
+/// (`DL`), while others are doubted, and RESET (`RS`) in place of CLOSE is left when both sides (`RO`, `RR`: one of
+/// them) have spoken; a reply may not open anew what has ended; `-` is invalid, `.` goes on and changes nothing.
 const TCP: &str = "
-    orig  syn    SS .  SR .  ES .  FW .  CW .  LA NW TW NW RS .  S2 S2
-    orig  synack SS -  SR SR ES -  FW -  CW -  LA -  TW -  RS -  S2 SR
-    orig  fin    SS -  SR FW ES FW FW LA CW LA LA LA TW TW RS FW S2 -
-    orig  ack    SS -  SR ES ES ES FW CW CW CW LA TW TW TW RS ES S2 -
-    orig  rst    SS DL SR .  ES RS FW RS CW RS LA .  TW .  RS .  S2 .
-    orig  none   SS -  SR -  ES -  FW -  CW -  LA -  TW -  RS -  S2 -
-    reply syn    SS S2 SR -  ES -  FW -  CW -  LA -  TW -  RS -  S2 S2
-    reply synack SS SR SR .  ES .  FW .  CW .  LA .  TW .  RS .  S2 SR
-    reply fin    SS -  SR FW ES FW FW LA CW LA LA LA TW TW RS FW S2 -
-    reply ack    SS .  SR SR ES ES FW CW CW CW LA TW TW TW RS ES S2 .
-    reply rst    SS DL SR .  ES RS FW RS CW RS LA .  TW .  RS .  S2 .
-    reply none   SS -  SR -  ES -  FW -  CW -  LA -  TW -  RS -  S2 -";
+    orig  syn    SS .  SR .  ES .  FO .  FR .  CO .  CR .  LA NW TW NW RS .  RO .  RR .  S2 S2
+    orig  synack SS -  SR SR ES -  FO -  FR -  CO -  CR -  LA -  TW -  RS -  RO -  RR -  S2 SR
+    orig  fin    SS -  SR FO ES FO FO FO FR LA CO CO CR LA LA LA TW TW RS RO RO RO RR FO S2 -
+    orig  ack    SS -  SR ES ES ES FO FO FR CR CO CO CR CR LA TW TW TW RS RO RO RO RR ES S2 -
+    orig  rst    SS DL SR .  ES RS FO RS FR RS CO RS CR RS LA .  TW .  RS .  RO RS RR RS S2 .
+    orig  none   SS -  SR -  ES -  FO -  FR -  CO -  CR -  LA -  TW -  RS -  RO -  RR -  S2 -
+    reply syn    SS S2 SR -  ES -  FO -  FR -  CO -  CR -  LA -  TW -  RS -  RO -  RR -  S2 S2
+    reply synack SS SR SR .  ES .  FO .  FR .  CO .  CR .  LA .  TW .  RS RR RO RR RR RR S2 SR
+    reply fin    SS -  SR FR ES FR FO LA FR FR CO LA CR CR LA LA TW TW RS RR RO FR RR RR S2 -
+    reply ack    SS .  SR SR ES ES FO CO FR FR CO CO CR CR LA TW TW TW RS RR RO ES RR RR S2 .
+    reply rst    SS DL SR .  ES RS FO RS FR RS CO RS CR RS LA .  TW .  RS .  RO RS RR RS S2 .
+    reply none   SS -  SR -  ES -  FO -  FR -  CO -  CR -  LA -  TW -  RS -  RO -  RR -  S2 -";
 
 const SCTP: &str = "
     orig  init          CW CW CE CE ES ES SS SS SR SR SA SA CL NW
@@ -51,11 +52,15 @@ fn tcp_state(name: &str) -> Option<State> {
         "SS" => TcpSynSent,
         "SR" => TcpSynReceived,
         "ES" => TcpEstablished,
-        "FW" => TcpFinWait,
-        "CW" => TcpCloseWait,
+        "FO" => TcpFinWaitOriginal,
+        "FR" => TcpFinWaitReply,
+        "CO" => TcpCloseWaitOriginal,
+        "CR" => TcpCloseWaitReply,
         "LA" => TcpLastAck,
         "TW" => TcpTimeWait,
         "RS" => TcpReset,
+        "RO" => TcpResetOriginal,
+        "RR" => TcpResetReply,
         "S2" => TcpSynSent2,
         _ => return None,
     })
@@ -126,18 +131,24 @@ fn compare(table: &str, state_of: fn(&str) -> Option<State>, class_of: fn(u8) ->
                     if let Some(byte) = written {
                         let worth =
                             |byte: u8| State::from_number(byte & NUMBER).map(|it| it.worth(byte & ASSURED != 0));
-                        let has_syn = from.is_of(Protocol::TCP) && flags & Flags::SYN.0 != 0;
-                        let is_handshake = has_syn || from == TcpSynReceived;
-                        let is_plain = worth(byte) == worth(from as u8 | assured) && !is_handshake;
+                        // Where a segment's numbers tell something: of a handshake, of a FIN, of its acknowledgement.
+                        let [fin, syn] = [Flags::FIN, Flags::SYN].map(|flag| flags & flag.0 != 0);
+                        let has_number = from.is_of(Protocol::TCP) && syn
+                            || from == TcpSynReceived
+                            || fin && matches!(seen, Ok(TcpFinWaitOriginal | TcpFinWaitReply))
+                            || (from, direction) == (TcpFinWaitOriginal, Reply)
+                            || (from, direction) == (TcpFinWaitReply, Original);
+                        let is_plain = worth(byte) == worth(from as u8 | assured) && !has_number;
                         assert_eq!(got.plain().is_some(), is_plain, "{from:?} {flags:#x}");
                         let now = byte & ASSURED != 0;
                         let may = seen.expect("a state");
                         assert!(now || assured == 0, "{from:?} {direction:?} {flags:#x}: assured no more");
                         assert!(may.can_be(now), "{from:?} {direction:?} {flags:#x}: {may:?} assured: {now}");
-                        let acknowledges = (from, direction) == (TcpSynReceived, Original);
-                        let begins = matches!(may, TcpEstablished | TcpReset | SctpEstablished)
-                            || acknowledges && may == TcpFinWait;
-                        assert_eq!(now, begins || assured != 0, "{from:?} {direction:?} {flags:#x}");
+                        assert_eq!(
+                            now,
+                            may.can_be(true) && !may.can_be(false) || assured != 0,
+                            "{from:?} {direction:?} {flags:#x}"
+                        );
                     }
                     cells += 1;
                 }
@@ -149,8 +160,8 @@ fn compare(table: &str, state_of: fn(&str) -> Option<State>, class_of: fn(u8) ->
 
 #[test]
 fn every_tcp_state_direction_and_class() {
-    // Two directions, 64 flags, nine states, of which four may or may not be assured.
-    assert_eq!(compare(TCP, tcp_state, tcp_class), 2 * 64 * (9 + 4));
+    // Two directions, 64 flags, thirteen states, of which three may or may not be assured.
+    assert_eq!(compare(TCP, tcp_state, tcp_class), 2 * 64 * (13 + 3));
 }
 
 #[test]
@@ -194,7 +205,7 @@ fn no_byte_of_a_table_leads_out_of_the_states() {
     let known: Vec<u8> = (0..=255).filter(|number| State::from_number(*number).is_some()).collect();
     assert_eq!(known.len(), State::ALL.len());
     assert!(known.iter().all(|number| State::from_number(*number).map(|state| state as u8) == Some(*number)));
-    assert!(known.iter().all(|number| ![3, 11].contains(number) && *number < ASSURED), "{known:?}");
+    assert!(known.iter().all(|number| ![3, 7, 8, 11].contains(number) && *number < ASSURED), "{known:?}");
 }
 
 #[test]
@@ -210,6 +221,63 @@ fn only_the_clients_own_ack_assures_a_connection() {
     assert_eq!(step(answered, Original, Flags::ACK).state(), Some(TcpEstablished as u8 | ASSURED));
     let idle = idle_ticks(&Timeouts::default());
     assert!(idle[usize::from(answered)] <= idle[TcpSynSent as usize]);
+}
+
+/// Every state of a flow that packets of one side alone can bring about, whatever their flags and numbers, from
+/// this one on; and whether one of them would begin another flow in its place.
+fn alone(from: u8, side: Direction) -> (Vec<u8>, bool) {
+    let (mut reached, mut reopens, mut at) = (std::vec![from], false, 0);
+    while let Some(byte) = reached.get(at).copied() {
+        for next in (0..64).map(|flags| step(byte, side, Flags(flags))) {
+            reopens |= next == Step::REOPEN;
+            assert!(next != Step::DELETE || byte == TcpSynSent as u8, "{byte:#x}");
+            if let Some(next) = next.state().filter(|next| !reached.contains(next)) {
+                reached.push(next);
+            }
+        }
+        at += 1;
+    }
+    (reached, reopens)
+}
+
+#[test]
+fn rfc7857_s2_1_one_side_alone_neither_shortens_an_open_connections_time_nor_moves_it() {
+    let idle = idle_ticks(&Timeouts::default());
+    let left = |byte: u8| idle[usize::from(byte & NUMBER)];
+    for state in State::ALL.iter().filter(|state| state.is_of(Protocol::TCP) && state.can_be(true)) {
+        // What both sides have closed has ended.
+        if matches!(state, TcpLastAck | TcpTimeWait) {
+            continue;
+        }
+        for side in [Original, Reply] {
+            // The other side's FIN is its word.
+            let closed_by_other = match side {
+                Original => matches!(state, TcpFinWaitReply | TcpCloseWaitReply),
+                Reply => matches!(state, TcpFinWaitOriginal | TcpCloseWaitOriginal),
+            };
+            let (reached, reopens) = alone(*state as u8 | ASSURED, side);
+            assert_eq!(reopens, closed_by_other && side == Original, "{state:?} {side:?}");
+            for byte in reached {
+                let to = State::from_byte(byte).expect("a state");
+                // A reset is doubted for four minutes.
+                let is_doubt = matches!(to, TcpReset | TcpResetOriginal | TcpResetReply);
+                assert!(byte & ASSURED != 0, "{state:?} {side:?}: {to:?}");
+                assert!(left(byte) >= left(*state as u8) || is_doubt || closed_by_other, "{state:?} {side:?}: {to:?}");
+                assert!(!matches!(to, TcpLastAck | TcpTimeWait) || closed_by_other, "{state:?} {side:?}: {to:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_reset_one_side_alone_does_not_end_the_doubt() {
+    for side in [Original, Reply] {
+        let (reached, _) = alone(TcpReset as u8 | ASSURED, side);
+        assert!(
+            reached.iter().all(|byte| State::from_byte(*byte).is_some_and(|it| it.name() == "RESET")),
+            "{reached:?}"
+        );
+    }
 }
 
 #[test]
@@ -233,7 +301,7 @@ fn seconds(state: State) -> u64 {
 }
 
 #[test]
-fn timeouts_are_linuxs_but_where_an_rfc_asks_for_more() {
+fn timeouts_are_linuxs_but_where_kube_proxy_or_an_rfc_has_more() {
     let told: Vec<(State, u64)> = State::ALL.iter().map(|state| (*state, seconds(*state))).collect();
     let expected = [
         (TcpSynSent, 120),
@@ -241,8 +309,6 @@ fn timeouts_are_linuxs_but_where_an_rfc_asks_for_more() {
         (Udp, 120),
         (UdpStream, 300),
         (TcpSynReceived, 60),
-        (TcpFinWait, 120),
-        (TcpCloseWait, 60),
         (TcpLastAck, 30),
         (TcpTimeWait, 120),
         (TcpSynSent2, 120),
@@ -257,6 +323,12 @@ fn timeouts_are_linuxs_but_where_an_rfc_asks_for_more() {
         (SctpShutdownAckSent, 3),
         (SctpClosed, 10),
         (TcpReset, 240),
+        (TcpFinWaitOriginal, 86_400),
+        (TcpFinWaitReply, 86_400),
+        (TcpCloseWaitOriginal, 3600),
+        (TcpCloseWaitReply, 3600),
+        (TcpResetOriginal, 240),
+        (TcpResetReply, 240),
     ];
     assert_eq!(told, expected);
 }
@@ -284,6 +356,17 @@ fn no_timeout_outgrows_the_clock() {
 }
 
 #[test]
+fn a_fin_that_is_not_acknowledged_keeps_a_flow_no_longer_than_if_it_were_open() {
+    for (open, fin, expected) in [(7440, 86_400, 7440), (86_400, 600, 600)] {
+        let timeouts = Timeouts { tcp_established_seconds: open, tcp_fin_wait_seconds: fin, ..Timeouts::default() };
+        let idle = idle_ticks(&timeouts);
+        for state in [TcpFinWaitOriginal, TcpFinWaitReply] {
+            assert_eq!((u64::from(idle[state as usize]) << TICK_SHIFT).div_ceil(1_000_000_000), expected);
+        }
+    }
+}
+
+#[test]
 fn flows_give_way_in_this_order_and_assured_ones_never() {
     let of = |worth: Option<Worth>, assured: bool| -> std::string::String {
         let all = State::ALL.iter().filter(|state| state.can_be(assured) && state.worth(assured) == worth);
@@ -296,17 +379,20 @@ fn flows_give_way_in_this_order_and_assured_ones_never() {
     assert_eq!(of(Some(Worth::OneWay), false), "[Udp, IcmpEcho]");
     assert_eq!(
         of(Some(Worth::Closing), false),
-        "[TcpFinWait, TcpCloseWait, TcpLastAck, TcpTimeWait, SctpShutdownAckSent, SctpClosed]"
+        "[TcpLastAck, TcpTimeWait, SctpShutdownAckSent, SctpClosed, TcpFinWaitReply]"
     );
-    assert_eq!(of(Some(Worth::Closing), true), "[TcpTimeWait, SctpShutdownAckSent, SctpClosed, TcpReset]");
+    assert_eq!(
+        of(Some(Worth::Closing), true),
+        "[TcpTimeWait, SctpShutdownAckSent, SctpClosed, TcpReset, TcpResetOriginal, TcpResetReply]"
+    );
     assert_eq!(
         of(Some(Worth::Unassured), false),
         "[UdpAnswered, IcmpEchoAnswered, SctpShutdownSent, SctpShutdownReceived]"
     );
     assert_eq!(
         of(None, true),
-        "[TcpEstablished, TcpFinWait, TcpCloseWait, TcpLastAck, SctpEstablished, SctpShutdownSent, \
-         SctpShutdownReceived]"
+        "[TcpEstablished, TcpLastAck, SctpEstablished, SctpShutdownSent, SctpShutdownReceived, TcpFinWaitOriginal, \
+         TcpFinWaitReply, TcpCloseWaitOriginal, TcpCloseWaitReply]"
     );
     assert_eq!(of(Some(Worth::Stream), true), "[UdpStream]");
     assert_eq!(of(None, false), "[]");

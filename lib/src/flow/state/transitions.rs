@@ -31,9 +31,14 @@ impl Step {
     /// The packet goes on and changes nothing, not even how long the flow has idled.
     pub(crate) const IGNORE: Self = Self(0x43);
 
-    /// Beside a state to write, there is more to do: the flow is worth more, or less, than before, or the
-    /// segment is one of a handshake.
+    /// Beside a state to write, there is more to do: the flow is worth more, or less, than before, or a number of
+    /// the segment tells something.
     const BESIDE: u8 = 0x80;
+
+    /// The packet goes on, and the flow stays in this state.
+    pub(crate) const fn stay(byte: u8) -> Self {
+        Self(byte & (NUMBER | ASSURED) | Self::BESIDE)
+    }
 
     /// The state to write, where that is all.
     #[inline(always)]
@@ -101,49 +106,63 @@ const DL: u8 = Step::DELETE.0;
 const IG: u8 = Step::IGNORE.0;
 
 /// TCP's states in the order of the columns below.
-const TCP: [State; 9] = [
+const TCP: [State; 13] = [
     State::TcpSynSent,
     State::TcpSynReceived,
     State::TcpEstablished,
-    State::TcpFinWait,
-    State::TcpCloseWait,
+    State::TcpFinWaitOriginal,
+    State::TcpFinWaitReply,
+    State::TcpCloseWaitOriginal,
+    State::TcpCloseWaitReply,
     State::TcpLastAck,
     State::TcpTimeWait,
     State::TcpReset,
+    State::TcpResetOriginal,
+    State::TcpResetReply,
     State::TcpSynSent2,
 ];
 
 #[rustfmt::skip]
-const fn tcp(direction: Direction, class: Class) -> [u8; 9] {
+const fn tcp(direction: Direction, class: Class) -> [u8; 13] {
     use Class::{Ack, Fin, None, Rst, Syn, SynAck};
     use Direction::{Original, Reply};
     const SR: u8 = State::TcpSynReceived as u8;
     // Its client has acknowledged what was sent to its address: whether it has, its number tells
     // (`pipeline::handshake`).
     const ES: u8 = State::TcpEstablished as u8 | ASSURED;
-    const FW: u8 = State::TcpFinWait as u8;
-    const FA: u8 = FW | ASSURED;
-    const CW: u8 = State::TcpCloseWait as u8;
+    // A FIN of one side: it shortens nothing before the other side has acknowledged its number, which
+    // `pipeline::handshake` tells as well, or has sent its own (RFC 7857 §2.1, RFC 6146 §3.5.2.2).
+    const FO: u8 = State::TcpFinWaitOriginal as u8;
+    const FA: u8 = FO | ASSURED;
+    const FR: u8 = State::TcpFinWaitReply as u8;
+    const CO: u8 = State::TcpCloseWaitOriginal as u8;
+    const CR: u8 = State::TcpCloseWaitReply as u8;
+    const CA: u8 = CR | ASSURED;
     const LA: u8 = State::TcpLastAck as u8;
     const TW: u8 = State::TcpTimeWait as u8;
-    // As that: of a flow whose client is not known a reset makes nothing.
+    // As established: of a flow whose client is not known a reset makes nothing. What one side says after it
+    // may have been on its way; only both show that the connection goes on.
     const RS: u8 = State::TcpReset as u8 | ASSURED;
+    const RO: u8 = State::TcpResetOriginal as u8 | ASSURED;
+    const RR: u8 = State::TcpResetReply as u8 | ASSURED;
     const S2: u8 = State::TcpSynSent2 as u8;
     match (direction, class) {
-        //                   SS  SR  ES  FW  CW  LA  TW  RS  S2
+        //                   SS  SR  ES  FO  FR  CO  CR  LA  TW  RS  RO  RR  S2
         // After both sides' FINs a SYN is another connection's. After a reset it may be anybody's, as the
         // reset may: its receiver tells.
-        (Original, Syn) =>    [IG, IG, IG, IG, IG, NW, NW, IG, S2],
-        (Original, SynAck) => [IV, SR, IV, IV, IV, IV, IV, IV, SR],
-        (Original, Fin) =>    [IV, FA, FW, LA, LA, LA, TW, FW, IV],
-        (Original, Ack) =>    [IV, ES, ES, CW, CW, TW, TW, ES, IV],
-        (Original, Rst) =>    [DL, IG, RS, RS, RS, IG, IG, IG, IG],
-        (Reply, Syn) =>       [S2, IV, IV, IV, IV, IV, IV, IV, S2],
-        (Reply, SynAck) =>    [SR, IG, IG, IG, IG, IG, IG, IG, SR],
-        (Reply, Fin) =>       [IV, FW, FW, LA, LA, LA, TW, FW, IV],
-        (Reply, Ack) =>       [IG, SR, ES, CW, CW, TW, TW, ES, IG],
-        (Reply, Rst) =>       [DL, IG, RS, RS, RS, IG, IG, IG, IG],
-        (_, None) =>          [IV, IV, IV, IV, IV, IV, IV, IV, IV],
+        (Original, Syn) =>    [IG, IG, IG, IG, IG, IG, IG, NW, NW, IG, IG, IG, S2],
+        (Original, SynAck) => [IV, SR, IV, IV, IV, IV, IV, IV, IV, IV, IV, IV, SR],
+        (Original, Fin) =>    [IV, FA, FO, FO, LA, CO, LA, LA, TW, RO, RO, FO, IV],
+        (Original, Ack) =>    [IV, ES, ES, FO, CA, CO, CR, TW, TW, RO, RO, ES, IV],
+        (Original, Rst) =>    [DL, IG, RS, RS, RS, RS, RS, IG, IG, IG, RS, RS, IG],
+        (Reply, Syn) =>       [S2, IV, IV, IV, IV, IV, IV, IV, IV, IV, IV, IV, S2],
+        // After a reset it may be the answer to another connection's SYN: what its client said before that
+        // says nothing of this one.
+        (Reply, SynAck) =>    [SR, IG, IG, IG, IG, IG, IG, IG, IG, RR, RR, RR, SR],
+        (Reply, Fin) =>       [IV, FR, FR, LA, FR, LA, CR, LA, TW, RR, FR, RR, IV],
+        (Reply, Ack) =>       [IG, SR, ES, CO, FR, CO, CR, TW, TW, RR, ES, RR, IG],
+        (Reply, Rst) =>       [DL, IG, RS, RS, RS, RS, RS, IG, IG, IG, RS, RS, IG],
+        (_, None) =>          [IV; 13],
     }
 }
 
@@ -218,6 +237,22 @@ const fn transition(state: State, direction: Direction, flags: u8) -> u8 {
     datagram(state, direction)
 }
 
+/// Whether a number of this segment tells something of its flow, see `pipeline::handshake`.
+const fn has_number(state: State, direction: Direction, flags: u8) -> bool {
+    use Direction::{Original, Reply};
+    state.is_of(Protocol::TCP)
+        && match (state, direction) {
+            _ if flags & Flags::SYN.0 != 0 => true,
+            (State::TcpSynReceived | State::TcpFinWaitReply, Original) => true,
+            (State::TcpSynReceived | State::TcpFinWaitOriginal, Reply) => true,
+            (State::TcpEstablished | State::TcpFinWaitOriginal | State::TcpResetReply, Original)
+            | (State::TcpEstablished | State::TcpFinWaitReply | State::TcpResetOriginal, Reply) => {
+                flags & Flags::FIN.0 != 0
+            }
+            _ => false,
+        }
+}
+
 /// By the state's byte (number and assured bit), direction and six bits of flags.
 const STEPS: [u8; 64 * 2 * 64] = {
     let mut steps = [IV; 64 * 2 * 64];
@@ -231,9 +266,8 @@ const STEPS: [u8; 64 * 2 * 64] = {
                 // Once assured, always.
                 let next = next | byte & ASSURED;
                 let is_worth_the_same = Worth::index_of(byte) == Worth::index_of(next);
-                let is_syn = state.is_of(Protocol::TCP) && index as u8 & Flags::SYN.0 != 0;
-                let is_handshake = is_syn || matches!(state, State::TcpSynReceived);
-                if is_worth_the_same && !is_handshake { next } else { next | Step::BESIDE }
+                let has_number = has_number(state, direction, index as u8 & 0x3f);
+                if is_worth_the_same && !has_number { next } else { next | Step::BESIDE }
             } else {
                 next
             };

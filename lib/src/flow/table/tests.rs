@@ -218,7 +218,7 @@ const STATES: [u8; 6] = [
     State::TcpSynSent as u8,
     State::TcpSynReceived as u8,
     State::TcpReset as u8 | ASSURED,
-    State::TcpFinWait as u8,
+    State::TcpFinWaitReply as u8,
     State::TcpTimeWait as u8 | ASSURED,
     State::TcpEstablished as u8 | ASSURED,
 ];
@@ -249,7 +249,7 @@ impl Modelled {
     fn worth(&self) -> Option<Worth> {
         match State::from_number(self.state & !ASSURED).unwrap() {
             State::TcpSynSent | State::TcpSynReceived => Some(Worth::HalfOpen),
-            State::TcpReset | State::TcpTimeWait | State::TcpFinWait => Some(Worth::Closing),
+            State::TcpReset | State::TcpTimeWait | State::TcpFinWaitReply => Some(Worth::Closing),
             _ => None,
         }
     }

@@ -162,6 +162,7 @@ fn rfc7857_s2_2_a_reset_is_translated_and_its_flow_is_known_four_minutes_longer(
         assert_eq!(to_pod(&mut gateway, &with(SYN)).1.source, inner.source);
         if goes_on {
             to_client(&mut gateway, node, &inner.answer(ACK, b"not at all"));
+            to_pod(&mut gateway, &with(ACK));
             gateway.advance(Span::from_secs(7440));
             assert_eq!(to_pod(&mut gateway, &with(ACK)).1.source, inner.source);
         } else {

@@ -46,9 +46,9 @@ fn each_class_gives_way_before_the_next_and_assured_flows_are_left() {
         ESTABLISHED,
         State::UdpAnswered as u8,
         State::TcpTimeWait as u8 | ASSURED,
-        State::TcpCloseWait as u8 | ASSURED,
+        State::TcpCloseWaitReply as u8 | ASSURED,
         State::TcpSynReceived as u8,
-        State::TcpFinWait as u8 | ASSURED,
+        State::TcpFinWaitOriginal as u8 | ASSURED,
         State::UdpStream as u8 | ASSURED,
         State::SctpEstablished as u8 | ASSURED,
     ];
