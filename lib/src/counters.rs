@@ -153,9 +153,10 @@ pub struct Counters {
     pub pieces_cut: Counter,
     /// Flows that were created.
     pub flows_created: Counter,
-    /// Flows that were forgotten after their idle time.
+    /// Flows that were forgotten after their idle time, or whose own address is the gateway's no more.
     pub flows_expired: Counter,
-    /// Flows whose connection had ended, and that a new one of the same tuple took the place of.
+    /// Flows whose connection had ended, or whose backend was gone, and that a new one of the same tuple took the
+    /// place of.
     pub flows_reopened: Counter,
     /// Flows that ended with a reset before anybody had answered.
     pub flows_reset: Counter,

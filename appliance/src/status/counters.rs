@@ -126,12 +126,12 @@ pub const COUNTERS: &[Counter] = &[
     Counter { name: "flows-created", meaning: "Flows that were created.", source: Source::Core },
     Counter {
         name: "flows-expired",
-        meaning: "Flows that were forgotten after their idle time.",
+        meaning: "Flows that were forgotten after their idle time, or whose own address is the gateway's no more.",
         source: Source::Core,
     },
     Counter {
         name: "flows-reopened",
-        meaning: "Flows whose connection had ended, and that a new one between the same ports took the place of.",
+        meaning: "Flows whose connection had ended, or whose backend was gone, and that a new one between the same ports took the place of.",
         source: Source::Core,
     },
     Counter {

@@ -1,16 +1,15 @@
 //! Third pass: find the packet's flow, translate it, send it on.
 
 use super::error::{self, Kind};
+use super::standing::{self, Standing};
 use super::{Context, Item, Recorder, Way, Wire, bind, explain, handshake, icmp, place, pods, policy};
 use core::net::Ipv6Addr;
 
-use crate::flow::{
-    Direction, Entry, FlowTraffic, Found, Mode, NO_SERVICE, Place, State, Step, Table, Tuple, are_legal, step,
-};
+use crate::flow::{Direction, Entry, FlowTraffic, Found, Mode, Place, State, Step, Table, Tuple, are_legal, step};
 use crate::frame::Frame;
 use crate::net::{Endpoint, Mac, PortId, Protocol};
 use crate::overlay::Passage;
-use crate::snapshot::{HopRecord, NeighbourRecord, PortRecord, RouteRecord, SelectorRecord, Snapshot};
+use crate::snapshot::{HopRecord, NeighbourRecord, PortRecord, RouteRecord, Snapshot};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 use crate::wire::packet::Transport;
@@ -105,10 +104,10 @@ fn judge<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<
     }
 }
 
-/// A packet of a flow that has idled too long.
+/// A packet of a flow that has idled too long, or is over otherwise.
 #[cold]
 #[inline(never)]
-fn begin_again<A: Wire, R: Recorder>(
+pub(super) fn begin_again<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
@@ -118,16 +117,16 @@ fn begin_again<A: Wire, R: Recorder>(
     begin(cx, frame, item, None)
 }
 
-/// Forgets a flow that has idled too long, before ageing comes round to it.
+/// Forgets a flow that has idled too long, before ageing comes round to it, or cannot go on.
 pub(super) fn expire<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, index: u32) {
     A::flows(cx.worker).remove(index);
     cx.worker.counters.flows_expired.add(1);
 }
 
-/// A packet of no flow, or of one whose connection is `over` and that goes if another begins.
+/// A packet of no flow, or of one that is `over`, as its connection or its backend is, and goes if another begins.
 #[cold]
 #[inline(never)]
-fn begin<A: Wire, R: Recorder>(
+pub(super) fn begin<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
@@ -161,6 +160,12 @@ fn aside<A: Wire, R: Recorder>(
     found: Found,
     step: Step,
 ) -> Result<Verdict, DropReason> {
+    match standing::look(cx, found, item) {
+        Standing::GoesOn => {}
+        Standing::Fades => return pass(cx, frame, item, found),
+        Standing::Anew => return begin(cx, frame, item, Some(found.index)),
+        Standing::Over => return begin_again(cx, frame, item, found),
+    }
     let segment = handshake::Segment::read(frame, item);
     let step = match segment.zip(A::flows(cx.worker).get(found.index)) {
         Some((segment, entry)) => segment.judged(entry, found.direction, step),
@@ -193,16 +198,25 @@ fn aside<A: Wire, R: Recorder>(
 }
 
 /// Lets a packet go on that changes nothing about its flow, not even how long it has idled.
-fn pass<A: Wire, R: Recorder>(
+pub(super) fn pass<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     found: Found,
 ) -> Result<Verdict, DropReason> {
     policy::lower_mss(cx, frame, item, found);
+    unrefreshed::<A, R>(cx, found, |cx, hit| follow(cx, frame, item, hit))
+}
+
+/// Lets a packet go on by this way, and leaves its flow in its state and as long idle as before.
+pub(super) fn unrefreshed<'c, 'm, 's, A: Wire, R>(
+    cx: &mut Context<'c, 'm, 's, R>,
+    found: Found,
+    go_on: impl FnOnce(&mut Context<'c, 'm, 's, R>, Hit) -> Result<Verdict, DropReason>,
+) -> Result<Verdict, DropReason> {
     let seen = A::flows(cx.worker).get(found.index).map(|entry| entry.seen);
     let hit = unchanged(A::flows(cx.worker), found);
-    let verdict = follow(cx, frame, item, hit)?;
+    let verdict = go_on(cx, hit)?;
     if let Some((entry, seen)) = A::flows(cx.worker).get_mut(found.index).zip(seen) {
         entry.seen = seen;
     }
@@ -296,31 +310,26 @@ fn look_up_again<A: Wire, R: Recorder>(
     hit: Hit,
 ) -> Result<Verdict, DropReason> {
     let snapshot = cx.snapshot;
-    let entry = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
+    let entry = A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
     if entry.mode != Mode::Inward as u8 {
         return pods::follow(cx, frame, item, hit);
     }
+    match standing::look(cx, hit.found, item) {
+        Standing::GoesOn | Standing::Fades => {}
+        Standing::Anew => return begin(cx, frame, item, Some(hit.found.index)),
+        Standing::Over => return begin_again(cx, frame, item, hit.found),
+    }
+    let entry = A::flows(cx.worker).get_mut(hit.found.index).ok_or(DropReason::NoFlow)?;
     let to = entry.reply.inverted();
-    let selector = know_service(snapshot, entry);
+    let asked = entry.original;
+    let selector = snapshot.selector(asked.destination.mapped(), asked.destination_port, Protocol(entry.protocol));
     let index = A::overlay_hop(snapshot, to.destination).ok_or(DropReason::NoRoute)?;
     let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
-    entry.renew(snapshot.generation());
     entry.hop = if is_marked { Place::NONE } else { Place::at(index) };
     (entry.port, entry.link, entry.vlan) = (frame.port().0, item.station.0, item.vlan);
     let way = to_peer(snapshot, index)?;
     policy::mark(cx, frame, item, selector, way);
     finish(cx, frame, item, hit, &to, way)
-}
-
-/// The service of a client's flow, whose number it gets where the flow has been adopted: another process had
-/// another number for it.
-fn know_service<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &mut Entry<A>) -> Option<&'s SelectorRecord> {
-    let Tuple { destination, destination_port, .. } = entry.original;
-    let selector = snapshot.selector(destination.mapped(), destination_port, Protocol(entry.protocol));
-    if entry.service == NO_SERVICE {
-        entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
-    }
-    selector
 }
 
 /// From the backend: to the client, from the address that it wrote to. Looks the way up again where the flow's
@@ -355,13 +364,17 @@ fn find_station<A: Wire, R: Recorder>(
     item: &mut Item<A>,
     hit: Hit,
 ) -> Result<Verdict, DropReason> {
-    let snapshot = cx.snapshot;
+    let standing = standing::look(cx, hit.found, item);
+    if standing == Standing::Over {
+        return begin_again(cx, frame, item, hit.found);
+    }
     let entry = A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
     let (to, seen) = (entry.original.inverted(), Seen::of(entry));
     let (way, station) = to_station(cx, to.destination, seen)?;
+    if standing == Standing::Fades {
+        return unrefreshed::<A, R>(cx, hit.found, |cx, hit| finish(cx, frame, item, hit, &to, way));
+    }
     if let Some(entry) = A::flows(cx.worker).get_mut(hit.found.index) {
-        know_service(snapshot, entry);
-        entry.renew(snapshot.generation());
         entry.station = station;
     }
     finish(cx, frame, item, hit, &to, way)

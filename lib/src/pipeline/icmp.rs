@@ -3,6 +3,7 @@
 
 use super::act::{self, Seen};
 use super::bind::Bound;
+use super::standing::{self, Standing};
 use super::{Context, Item, Recorder, Step, Way, Wire, admit, bind, error, parts, place, pods, sctp};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
@@ -44,7 +45,10 @@ pub(super) fn echo<A: Wire, R: Recorder>(
     let is_request = item.packet.transport == Transport::EchoRequest;
     let found = A::flows(cx.worker).lookup(item.hash, &tuple, item.packet.protocol);
     let found = match found {
-        Some(found) if act::has_idled(cx.tick, cx.snapshot, A::flows(cx.worker), found.index) => {
+        Some(found)
+            if act::has_idled(cx.tick, cx.snapshot, A::flows(cx.worker), found.index)
+                || standing::look(cx, found, item) == Standing::Over =>
+        {
             act::expire::<A, R>(cx, found.index);
             None
         }
@@ -190,7 +194,10 @@ fn translate_error<A: Wire, R: Recorder>(
     let answer = quoted.inverted();
     let flows = A::flows(cx.worker);
     let found = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol);
-    let found = found.filter(|found| !act::has_idled(cx.tick, cx.snapshot, flows, found.index));
+    let found = found.filter(|found| {
+        !act::has_idled(cx.tick, cx.snapshot, flows, found.index)
+            && flows.get(found.index).is_some_and(|entry| standing::has_address(cx.snapshot, entry))
+    });
     let (entry, direction) = if let Some(found) = found {
         (*flows.get(found.index).ok_or(DropReason::IcmpUnmatched)?, found.direction)
     } else {

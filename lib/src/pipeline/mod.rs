@@ -27,6 +27,7 @@ mod pods;
 mod policy;
 mod sctp;
 mod sort;
+mod standing;
 mod translate;
 mod worker;
 

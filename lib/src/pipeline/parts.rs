@@ -12,6 +12,7 @@
 //! nothing goes round for ever; frames between two workers keep their order, so no later part
 //! overtakes its first.
 
+use super::standing::{self, Standing};
 use super::{Context, Item, Recorder, Sorted, Spares, Step, Way, Wire, act, conclude, cut, icmp, place, sctp, sort};
 use crate::fragment::{Clash, Fate, First, Key, Part};
 use crate::frame::Frame;
@@ -224,8 +225,12 @@ fn follow<A: Wire, R: Recorder>(
     item.hash = flows.hash(&tuple, item.packet.protocol);
     match flows.lookup(item.hash, &tuple, item.packet.protocol) {
         Some(found) if !act::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
+            // What another snapshot has taken from the flow, the first part did not know.
+            if matches!(standing::look(cx, found, item), Standing::Anew | Standing::Over) {
+                return Err(DropReason::FragmentRefused);
+            }
             // The first part has said what becomes of the flow's state.
-            let hit = act::unchanged(flows, found);
+            let hit = act::unchanged(A::flows(cx.worker), found);
             renumber(frame, item, first.id);
             act::follow(cx, frame, item, hit)
         }

@@ -8,6 +8,7 @@
 use super::act::{self, Hit, Leave, Seen};
 use super::admit::{admit, comes_from_pod};
 use super::bind::{self, Bound};
+use super::standing::{self, Standing};
 use super::{Context, Item, Recorder, Step, Way, Wire, place, policy};
 use crate::flow::{Address, Direction, Entry, Mode, NO_SERVICE};
 use crate::frame::Frame;
@@ -98,9 +99,10 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     };
     let reply = bind::allocate_for_pod(cx, item.hash, pool, peer, over, packet.source)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
-    let tick = cx.tick;
+    let (tick, generation) = (cx.tick, cx.snapshot.generation());
     let found = bind::enter(cx, (original, reply), packet.protocol, state, over, |entry| {
         entry.mode = Mode::Outward as u8;
+        entry.generation = generation;
         entry.port = UNSEEN.port;
         entry.seen = tick;
         entry.service = NO_SERVICE;
@@ -119,11 +121,21 @@ pub(super) fn follow<A: Wire, R: Recorder>(
     hit: Hit,
 ) -> Result<Verdict, DropReason> {
     let entry = *A::flows(cx.worker).get(hit.found.index).ok_or(DropReason::NoFlow)?;
+    if entry.mode == Mode::Inward as u8 {
+        return Err(DropReason::SpoofedSource);
+    }
+    if !standing::is_known(cx.snapshot, &entry) {
+        match standing::look(cx, hit.found, item) {
+            Standing::GoesOn => {}
+            Standing::Fades => {
+                return act::unrefreshed::<A, R>(cx, hit.found, |cx, hit| follow_hairpin(cx, frame, item, hit, &entry));
+            }
+            Standing::Anew => return act::begin(cx, frame, item, Some(hit.found.index)),
+            Standing::Over => return act::begin_again(cx, frame, item, hit.found),
+        }
+    }
     if entry.mode == Mode::Hairpin as u8 {
         return follow_hairpin(cx, frame, item, hit, &entry);
-    }
-    if entry.mode != Mode::Outward as u8 {
-        return Err(DropReason::SpoofedSource);
     }
     match (hit.found.direction, item.way) {
         (Direction::Original, way) if way == Way::Overlay || came_by_plain_route(cx, item) => {

@@ -7,6 +7,7 @@
 
 use super::act::{self, Hit};
 use super::bind::{self, Bound};
+use super::standing::{self, Standing};
 use super::{Context, Item, Recorder, Wire};
 use crate::flow::{Direction, State, Step, step};
 use crate::frame::Frame;
@@ -47,9 +48,21 @@ pub(super) fn act<A: Wire, R: Recorder>(
     let flows = A::flows(cx.worker);
     let mut over = None;
     if let Some(found) = flows.lookup(item.hash, &tuple, item.packet.protocol) {
-        if act::has_idled(cx.tick, cx.snapshot, flows, found.index) {
+        let has_idled = act::has_idled(cx.tick, cx.snapshot, flows, found.index);
+        let standing = if has_idled { Standing::Over } else { standing::look(cx, found, item) };
+        let flows = A::flows(cx.worker);
+        if standing == Standing::Over {
             act::expire::<A, R>(cx, found.index);
+        } else if standing == Standing::Anew {
+            over = Some(found.index);
+        } else if standing == Standing::Fades {
+            return act::pass(cx, frame, item, found);
         } else if let Some(entry) = flows.get(found.index) {
+            // Whether it begins an association anew, the pod's answer tells (RFC 9260 §5.2.2).
+            let is_open = !matches!(entry.state(), Some(State::SctpCookieWait | State::SctpClosed));
+            if is_open && chunks.clone().next().is_some_and(|chunk| chunk.kind == kind::INIT) {
+                return act::pass(cx, frame, item, found);
+            }
             match advance(entry.state, tags_of(entry.proof), found.direction, &header, chunks)? {
                 Next::Goes(state, tags) => {
                     let hit = Hit { found, state };

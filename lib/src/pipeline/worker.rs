@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use super::admit::Pacer;
 use super::error::Budget;
+use super::standing;
 use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
 use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
@@ -157,8 +158,8 @@ impl<'m> Worker<'m> {
     ///
     /// - `config`: as the tables were made, but for the secret.
     /// - `snapshot`: the one in force. Flows whose replies lead to another worker under it, as its ports or the
-    ///   selector's seed are not those that they began under, are [dropped](Adopted::strayed): that worker may
-    ///   give their ports to others.
+    ///   selector's seed are not those that they began under, or to an address that is not the gateway's, are
+    ///   [dropped](Adopted::strayed): somebody else may give their ports to others.
     /// - Work: linear in the capacities; see [`Table::attach`].
     ///
     /// # Errors
@@ -193,7 +194,9 @@ impl<'m> Worker<'m> {
         snapshot: &Snapshot<'_>,
         memory: &'m mut [u8],
     ) -> Result<(Table<'m, A>, Adopted), flow::AttachError> {
-        let is_ours = |entry: &Entry<A>| nat::reply_owner(snapshot, entry) == Some(config.id);
+        let is_ours = |entry: &Entry<A>| {
+            nat::reply_owner(snapshot, entry) == Some(config.id) && standing::has_address(snapshot, entry)
+        };
         Table::attach(capacity, config.owner(), memory, is_ours)
     }
 

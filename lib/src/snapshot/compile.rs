@@ -714,10 +714,7 @@ impl<'d, 'm> Writer<'d, 'm> {
         list.sort_unstable();
         let mut kept = 0;
         for index in 0..list.len() {
-            let repeats = index > 0 && {
-                let (this, last) = (list[index], list[kept - 1]);
-                (this.address, this.port) == (last.address, last.port)
-            };
+            let repeats = index > 0 && { list[index].endpoint() == list[kept - 1].endpoint() };
             if !repeats {
                 list[kept] = list[index];
                 kept += 1;

@@ -211,6 +211,12 @@ pub(crate) struct BackendRecord {
     pub(super) weight: u32,
 }
 
+impl BackendRecord {
+    pub(super) const fn endpoint(&self) -> ([u8; 16], [u8; 2]) {
+        (self.address, self.port)
+    }
+}
+
 /// A way to a peer.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -188,8 +188,19 @@ impl<'a> Snapshot<'a> {
     pub(crate) fn select(&self, selector: &SelectorRecord, hash: u64) -> Option<&'a BackendRecord> {
         let slots = self.slots.get(selector.slots_first as usize..)?.get(..selector.slots as usize)?;
         let member = slots.get(maglev::slot(hash, selector.slots) as usize)?;
-        let backends = self.backends.get(selector.backends_first as usize..)?.get(..selector.backends as usize)?;
-        backends.get(usize::from(*member))
+        self.backends_of(selector)?.get(usize::from(*member))
+    }
+
+    /// Whether this endpoint is one of the backends, whatever its weight.
+    pub(crate) fn is_backend(&self, selector: &SelectorRecord, address: [u8; 16], port: [u8; 2]) -> bool {
+        let found =
+            self.backends_of(selector).map(|it| it.binary_search_by_key(&(address, port), BackendRecord::endpoint));
+        matches!(found, Some(Ok(_)))
+    }
+
+    /// In the order of their endpoints.
+    fn backends_of(&self, selector: &SelectorRecord) -> Option<&'a [BackendRecord]> {
+        self.backends.get(selector.backends_first as usize..)?.get(..selector.backends as usize)
     }
 
     /// The neighbour with this address, if its link address is known, and its index.

@@ -8,6 +8,7 @@ mod kept;
 mod limits;
 mod masquerade;
 mod mtu;
+mod outlived;
 mod pipeline;
 mod placed;
 mod policy;

@@ -1,0 +1,443 @@
+//! A flow whose backend, service or own address is gone under a later snapshot.
+
+use std::net::IpAddr;
+
+use weirgate::flow::{Entry, State};
+use weirgate::net::WorkerId;
+use weirgate::pipeline::Worker;
+use weirgate::time::Span;
+use weirgate::verdict::{DropReason, Verdict};
+use weirgate_fixture::frames::{
+    ACK, Body, FROM_CLIENT, Packet, RST, SYN, chunk, framed, from_pod, init_chunk, to_node, tunnelled,
+};
+use weirgate_fixture::world::{self, DNS, SIGNAL, UNDERLAY, UPLINK, WEB, World};
+use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
+
+/// A client, or a pod that asks a service.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    is_pod: bool,
+    is_v6: bool,
+}
+
+impl Asker {
+    /// To the service at this node port.
+    fn asks(self, port: u16, body: Body) -> Packet {
+        let (client, pod, frontend): (IpAddr, IpAddr, IpAddr) = if self.is_v6 {
+            (world::CLIENT_V6.into(), world::pod_v6(0, 77).into(), world::NODE_PORT_ADDRESS_V6.into())
+        } else {
+            (world::CLIENT.into(), world::pod(0, 77).into(), world::NODE_PORT_ADDRESS.into())
+        };
+        Packet::new((if self.is_pod { pod } else { client }, 40_000).into(), (frontend, port).into(), body)
+    }
+
+    fn query(self) -> Packet {
+        self.asks(30_053, Body::Udp(b"query".to_vec()))
+    }
+
+    fn init(self, tag: u8) -> Packet {
+        self.asks(30_038, Body::Sctp([0; 4], init_chunk(1, [0xc1, 0, 0, tag], b"")))
+    }
+
+    fn segment(self, flags: u8) -> Packet {
+        self.asks(30_080, Body::Tcp(flags, vec![]))
+    }
+
+    fn sends(self, gateway: &mut Gateway, packet: &Packet) -> Out {
+        match self.is_pod {
+            true => gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())),
+            false => gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes())),
+        }
+    }
+
+    /// What the packet is to the backend that it reaches.
+    fn reaches(self, gateway: &mut Gateway, packet: &Packet) -> Packet {
+        let out = self.sends(gateway, packet);
+        assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{self:?} {packet:?}");
+        let seen = tunnelled(&out.bytes);
+        let inner = Packet::read(&seen.inner);
+        assert_eq!(seen.link, to_node(node_of(inner.destination.ip())));
+        inner
+    }
+
+    /// A backend's answer reaches whoever asked.
+    fn hears(self, gateway: &mut Gateway, answer: &Packet) {
+        let out = gateway.send(UNDERLAY, &from_pod(node_of(answer.source.ip()), &answer.bytes()));
+        assert_eq!(out.verdict, Verdict::Transmit(if self.is_pod { UNDERLAY } else { UPLINK }), "{self:?}");
+    }
+}
+
+fn node_of(pod: IpAddr) -> usize {
+    let is_first = match pod {
+        IpAddr::V4(pod) => pod.octets()[2] == 74,
+        IpAddr::V6(pod) => pod.segments()[3] == 0x74,
+    };
+    usize::from(!is_first)
+}
+
+/// Worlds in which backends see the gateway, and see their clients; and who asks there.
+fn everywhere(mut check: impl FnMut(&World, Asker)) {
+    let world = World::new().with_sctp();
+    for world in [world.clone(), world.keeping(WEB).keeping(DNS).keeping(SIGNAL)] {
+        for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
+            check(&world, Asker { is_pod, is_v6 });
+        }
+    }
+}
+
+/// The same world later, without this backend.
+fn without(world: &World, backend: &Packet) -> World {
+    let mut world = World { generation: world.generation + 1, ..world.clone() };
+    for backends in &mut world.backends {
+        backends.retain(|it| it.endpoint.address != backend.destination.ip());
+    }
+    world
+}
+
+/// The same world later, with this backend draining.
+fn draining(world: &World, backend: &Packet) -> World {
+    let mut world = World { generation: world.generation + 1, ..world.clone() };
+    for it in world.backends.iter_mut().flatten() {
+        it.weight = u32::from(it.endpoint.address != backend.destination.ip());
+    }
+    world
+}
+
+fn live(gateway: &Gateway) -> u32 {
+    gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len()
+}
+
+/// How many milliseconds the only flow may idle yet.
+fn left(gateway: &Gateway) -> u64 {
+    let snapshot = gateway.snapshot();
+    let v4 = gateway.worker.flows_v4().iter().map(|it| it.idle_left(&snapshot, gateway.now).0);
+    let v6 = gateway.worker.flows_v6().iter().map(|it| it.idle_left(&snapshot, gateway.now).0);
+    let all: Vec<u64> = v4.chain(v6).collect();
+    assert_eq!(all.len(), 1);
+    all[0] / 1_000_000
+}
+
+fn state(gateway: &Gateway) -> Option<State> {
+    let v4 = gateway.worker.flows_v4().iter().next().and_then(Entry::state);
+    v4.or_else(|| gateway.worker.flows_v6().iter().next().and_then(Entry::state))
+}
+
+#[test]
+fn datagrams_of_a_backend_that_is_gone_go_to_another_one() {
+    everywhere(|world, asker| {
+        // A flow that nobody has answered, one that was, and one that goes back and forth.
+        for spoken in 0..3 {
+            for answers_first in [false, true] {
+                let mut gateway = world.gateway();
+                let query = asker.query();
+                let first = asker.reaches(&mut gateway, &query);
+                for turn in 0..spoken {
+                    asker.hears(&mut gateway, &first.answer(0, b"answer"));
+                    if turn == 1 {
+                        assert_eq!(asker.reaches(&mut gateway, &query), first);
+                    }
+                }
+                gateway.apply(&without(world, &first));
+                gateway.advance(Span::from_secs(30));
+                let before = left(&gateway);
+                if answers_first {
+                    // It was on its way, and keeps nothing.
+                    for _ in 0..2 {
+                        asker.hears(&mut gateway, &first.answer(0, b"late"));
+                        assert_eq!(left(&gateway), before);
+                    }
+                }
+                let second = asker.reaches(&mut gateway, &query);
+                assert_ne!(second.destination, first.destination);
+                asker.hears(&mut gateway, &second.answer(0, b"answer"));
+                for _ in 0..3 {
+                    gateway.advance(Span::from_secs(60));
+                    assert_eq!(asker.reaches(&mut gateway, &query), second);
+                }
+                assert_eq!((live(&gateway), gateway.counters.flows_reopened.get()), (1, 1));
+                let late = from_pod(node_of(first.destination.ip()), &first.answer(0, b"late").bytes());
+                assert_ne!(gateway.send(UNDERLAY, &late).verdict, Verdict::Transmit(UPLINK));
+            }
+        }
+    });
+}
+
+#[test]
+fn datagrams_for_which_no_backend_or_no_service_is_left_are_told_so() {
+    everywhere(|world, asker| {
+        let mut gateway = world.gateway();
+        let query = asker.query();
+        let first = asker.reaches(&mut gateway, &query);
+        let mut later = World { generation: 2, ..world.clone() };
+        later.backends[1].clear();
+        gateway.apply(&later);
+        for sent in 1..=3 {
+            gateway.advance(Span::from_secs(30));
+            let out = asker.sends(&mut gateway, &query);
+            assert_eq!(out.verdict, Verdict::Transmit(if asker.is_pod { UNDERLAY } else { UPLINK }));
+            assert_eq!(gateway.counters.errors_sent.get(), sent);
+        }
+        later.generation = 3;
+        later.frontends.remove(1);
+        later.backends.remove(1);
+        gateway.apply(&later);
+        let out = asker.sends(&mut gateway, &query);
+        assert_eq!(out.verdict, if asker.is_pod { Verdict::Drop(DropReason::NoFlow) } else { Verdict::Host });
+        // Nothing has kept the flow.
+        gateway.advance(Span::from_secs(31));
+        gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
+        assert_eq!(live(&gateway), 0);
+        // The service comes back.
+        gateway.apply(&World { generation: 4, ..world.clone() });
+        assert_eq!(asker.reaches(&mut gateway, &query).destination, first.destination);
+    });
+}
+
+#[test]
+fn a_backend_that_drains_keeps_its_flows() {
+    everywhere(|world, asker| {
+        for request in [asker.query(), asker.segment(SYN), asker.init(1)] {
+            let mut gateway = world.gateway();
+            let first = asker.reaches(&mut gateway, &request);
+            gateway.apply(&draining(world, &first));
+            assert_eq!(asker.reaches(&mut gateway, &request), first);
+            asker.hears(&mut gateway, &first.answer(SYN | ACK, b"answer"));
+            assert_eq!(asker.reaches(&mut gateway, &request), first);
+            assert_eq!((live(&gateway), gateway.counters.flows_created.get()), (1, 1));
+        }
+    });
+}
+
+#[test]
+fn an_init_begins_an_association_with_a_backend_that_is_there() {
+    const POD: [u8; 4] = [0xac, 0, 0, 1];
+    everywhere(|world, asker| {
+        for is_open in [false, true] {
+            let mut gateway = world.gateway();
+            let init = asker.init(1);
+            let first = asker.reaches(&mut gateway, &init);
+            asker.hears(&mut gateway, &first.answer(0, b"cookie"));
+            let says = |kind: u8| asker.asks(30_038, Body::Sctp(POD, chunk(kind, 0, b"data")));
+            let answers = |kind: u8| Packet {
+                body: Body::Sctp([0xc1, 0, 0, 1], chunk(kind, 0, b"data")),
+                ..first.answer(0, b"")
+            };
+            if is_open {
+                asker.reaches(&mut gateway, &says(10));
+                asker.hears(&mut gateway, &answers(11));
+                assert_eq!(state(&gateway), Some(State::SctpEstablished));
+                gateway.advance(Span::from_secs(20));
+                // An INIT that nobody answers keeps nothing.
+                let before = left(&gateway);
+                assert_eq!(asker.reaches(&mut gateway, &asker.init(2)).destination, first.destination);
+                assert_eq!(left(&gateway), before);
+            }
+            gateway.apply(&without(world, &first));
+            let before = left(&gateway);
+            let heartbeat = asker.sends(&mut gateway, &says(4));
+            assert_eq!(heartbeat.verdict, Verdict::Drop(DropReason::NotSyn));
+            asker.hears(&mut gateway, &answers(4));
+            assert_eq!(left(&gateway), before);
+            let second = asker.reaches(&mut gateway, &asker.init(3));
+            assert_ne!(second.destination, first.destination);
+            asker.hears(&mut gateway, &second.answer(0, b"cookie"));
+            assert_eq!(live(&gateway), 1);
+        }
+    });
+}
+
+#[test]
+fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_does_not() {
+    everywhere(|world, asker| {
+        for no_service in [false, true] {
+            let mut gateway = world.gateway();
+            let syn = asker.segment(SYN);
+            let first = asker.reaches(&mut gateway, &syn);
+            asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+            asker.reaches(&mut gateway, &asker.segment(ACK));
+            let mut later = without(world, &first);
+            if no_service {
+                later.frontends.remove(0);
+                later.backends.remove(0);
+            }
+            gateway.apply(&later);
+            for _ in 0..3 {
+                gateway.advance(Span::from_secs(7200));
+                assert_eq!(asker.reaches(&mut gateway, &asker.segment(ACK)).destination, first.destination);
+                gateway.advance(Span::from_secs(7200));
+                asker.hears(&mut gateway, &first.answer(ACK, b"data"));
+                assert_eq!(state(&gateway), Some(State::TcpEstablished));
+                assert_eq!(left(&gateway) / 1000, 86_399);
+            }
+            let out = asker.sends(&mut gateway, &syn);
+            if no_service {
+                assert_eq!(out.verdict, if asker.is_pod { Verdict::Drop(DropReason::NoFlow) } else { Verdict::Host });
+                assert_eq!(asker.reaches(&mut gateway, &asker.segment(ACK)).destination, first.destination);
+                continue;
+            }
+            let second = Packet::read(&tunnelled(&out.bytes).inner);
+            assert_ne!(second.destination, first.destination);
+            asker.hears(&mut gateway, &second.answer(SYN | ACK, b""));
+            assert_eq!(asker.reaches(&mut gateway, &asker.segment(ACK)).destination, second.destination);
+            assert_eq!((live(&gateway), gateway.counters.flows_reopened.get()), (1, 1));
+        }
+    });
+}
+
+#[test]
+fn a_syn_for_a_connection_that_was_never_answered_or_was_reset_goes_to_a_backend_that_is_there() {
+    everywhere(|world, asker| {
+        for is_reset in [false, true] {
+            let mut gateway = world.gateway();
+            let syn = asker.segment(SYN);
+            let first = asker.reaches(&mut gateway, &syn);
+            if is_reset {
+                asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+                asker.reaches(&mut gateway, &asker.segment(ACK));
+                asker.hears(&mut gateway, &first.answer(RST, b""));
+            }
+            gateway.apply(&without(world, &first));
+            let second = asker.reaches(&mut gateway, &syn);
+            assert_ne!(second.destination, first.destination);
+            assert_eq!(live(&gateway), 1);
+        }
+    });
+}
+
+/// The same world later, with other subnets and addresses of the gateway's own.
+fn moved(world: &World) -> World {
+    let mut world = World { generation: world.generation + 1, ..world.clone() };
+    world.subnets = vec!["10.77.201.0/24".parse().unwrap(), "fd77:0:0:201::/64".parse().unwrap()];
+    world.pool = ["10.77.201.2", "fd77:0:0:201::2"].map(|text| text.parse().unwrap()).into();
+    world
+}
+
+#[test]
+fn no_flow_goes_on_from_a_pool_address_that_is_the_gateways_no_more() {
+    let world = World::new().with_sctp();
+    let later = moved(&world);
+    for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
+        let asker = Asker { is_pod, is_v6 };
+        for request in [asker.query(), asker.init(1), asker.segment(SYN)] {
+            let mut gateway = world.gateway();
+            let first = asker.reaches(&mut gateway, &request);
+            gateway.apply(&later);
+            let second = asker.reaches(&mut gateway, &request);
+            assert!(later.pool.contains(&second.source.ip()), "{second:?}");
+            assert_eq!(second.destination, first.destination);
+            asker.hears(&mut gateway, &second.answer(SYN | ACK, b"cookie"));
+            assert_eq!(live(&gateway), 1);
+            // What still comes to the old one is of no flow.
+            let late = from_pod(node_of(first.destination.ip()), &first.answer(SYN | ACK, b"late").bytes());
+            assert_eq!(gateway.send(UNDERLAY, &late).verdict, Verdict::Drop(DropReason::NoFlow));
+        }
+        // No other address would do for what is open.
+        for answers_first in [false, true] {
+            let mut gateway = world.gateway();
+            let first = asker.reaches(&mut gateway, &asker.segment(SYN));
+            asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+            asker.reaches(&mut gateway, &asker.segment(ACK));
+            gateway.apply(&later);
+            if answers_first {
+                let late = from_pod(node_of(first.destination.ip()), &first.answer(ACK, b"data").bytes());
+                assert_eq!(gateway.send(UNDERLAY, &late).verdict, Verdict::Drop(DropReason::NoFlow));
+            }
+            let out = asker.sends(&mut gateway, &asker.segment(ACK));
+            assert_eq!(out.verdict, Verdict::Drop(DropReason::NotSyn));
+            assert_eq!(live(&gateway), 0);
+        }
+    }
+}
+
+#[test]
+fn no_pods_flow_goes_on_from_an_address_that_does_not_stand_for_pods_any_more() {
+    let out = |last: u8| vec![IpAddr::from([198, 51, 100, last]), format!("2001:db8:7::{last}").parse().unwrap()];
+    let world = World { masquerade: out(7), ..World::new() };
+    for is_v6 in [false, true] {
+        let (pod, outside): (IpAddr, IpAddr) = match is_v6 {
+            true => (world::pod_v6(0, 10).into(), world::CLIENT_V6.into()),
+            false => (world::pod(0, 10).into(), world::CLIENT.into()),
+        };
+        let between = |body| Packet::new((pod, 40_000).into(), (outside, 443).into(), body);
+        let bodies = [Body::Tcp(SYN, vec![]), Body::Udp(vec![1]), Packet::ping(pod, outside, b"hello").body];
+        for body in bodies {
+            let request =
+                if matches!(body, Body::Icmp(..)) { Packet::ping(pod, outside, b"hello") } else { between(body) };
+            let mut gateway = world.gateway();
+            let ask = |gateway: &mut Gateway, packet: &Packet| {
+                let out = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes()));
+                assert_eq!(out.verdict, Verdict::Transmit(UPLINK), "{packet:?}");
+                Packet::read(&weirgate_fixture::frames::unframed(&out.bytes).1)
+            };
+            let first = ask(&mut gateway, &request);
+            gateway.apply(&World { generation: 2, masquerade: out(8), ..world.clone() });
+            let answer = gateway.send(UPLINK, &framed(FROM_CLIENT, &first.answer(SYN | ACK, b"late").bytes()));
+            assert_ne!(answer.verdict, Verdict::Transmit(UNDERLAY));
+            let second = ask(&mut gateway, &request);
+            assert!(out(8).contains(&second.source.ip()), "{second:?}");
+            let answer = gateway.send(UPLINK, &framed(FROM_CLIENT, &second.answer(SYN | ACK, b"").bytes()));
+            assert_eq!(answer.verdict, Verdict::Transmit(UNDERLAY));
+            // The same one again is kept.
+            gateway.apply(&World { generation: 3, masquerade: out(8), ..world.clone() });
+            assert_eq!(ask(&mut gateway, &request).source.ip(), second.source.ip());
+            assert_eq!(live(&gateway), 1);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_adopts_flows_asks_as_well_whatever_its_snapshots_number_is() {
+    everywhere(|world, asker| {
+        let start = |world: &World| {
+            let config = world.describe(|it| worker_config(it, WorkerId(0), 64));
+            let memory = leak_aligned(Worker::memory_bytes(&config));
+            let (base, len) = (memory.as_mut_ptr(), memory.len());
+            (config, world.describe(|it| Gateway::with_memory(it, &config, memory)), base, len)
+        };
+        let (config, mut gateway, base, len) = start(world);
+        let first = asker.reaches(&mut gateway, &asker.query());
+        drop(gateway);
+        // SAFETY: leaked above, and the worker that had it is gone.
+        let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
+        let later = World { generation: 1, ..without(world, &first) };
+        let (mut gateway, adopted) = later.describe(|it| Gateway::adopt(it, &config, memory));
+        assert_eq!(adopted.flows, 1);
+        let second = asker.reaches(&mut gateway, &asker.query());
+        assert_ne!(second.destination, first.destination);
+
+        // And of addresses.
+        let (config, mut gateway, base, len) = start(world);
+        let first = asker.reaches(&mut gateway, &asker.query());
+        drop(gateway);
+        // SAFETY: as above.
+        let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
+        let (_, adopted) = moved(world).describe(|it| Gateway::adopt(it, &config, memory));
+        let is_kept = !world.pool.contains(&first.source.ip());
+        assert_eq!((adopted.flows, adopted.strayed), if is_kept { (1, 0) } else { (0, 1) });
+    });
+}
+
+#[test]
+fn every_worker_asks_about_its_own_flows() {
+    for world in [World::new(), World::new().keeping(DNS)] {
+        let world = World { workers: 2, ..world };
+        let mut moved = 0;
+        for id in [0, 1] {
+            let mut gateway = world.describe(|it| Gateway::with_worker(it, WorkerId(id), 64));
+            for port in 1..=8 {
+                let query = Packet::dns(port, b"query");
+                let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &query.bytes()));
+                if let Verdict::Handover(_) = out.verdict {
+                    continue;
+                }
+                let first = Packet::read(&tunnelled(&out.bytes).inner);
+                gateway.apply(&without(&world, &first));
+                let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &query.bytes()));
+                assert_ne!(Packet::read(&tunnelled(&out.bytes).inner).destination, first.destination);
+                gateway.apply(&world);
+                moved += 1;
+            }
+        }
+        assert!(moved >= 8, "{moved}");
+    }
+}
