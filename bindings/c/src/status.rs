@@ -177,6 +177,7 @@ impl Status {
 impl From<InitError> for Status {
     fn from(error: InitError) -> Self {
         match error {
+            InitError::Id => Self::Workers,
             InitError::FlowsV4(error) | InitError::FlowsV6(error) => match error {
                 TableError::Capacity { .. } => Self::FlowCapacity,
                 TableError::Memory { .. } => Self::TooShort,

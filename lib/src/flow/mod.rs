@@ -256,7 +256,7 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub fn idle_left(&self, snapshot: &Snapshot<'_>, now: Instant) -> Span {
         let idle = snapshot.globals.idle_ticks.get(usize::from(self.state & !ASSURED)).copied().unwrap_or(0);
-        span(idle.saturating_sub(tick(now).wrapping_sub(self.seen)))
+        span(idle.saturating_sub(u32::try_from(self.idled(tick(now))).unwrap_or(0)))
     }
 }
 

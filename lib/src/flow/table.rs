@@ -532,11 +532,9 @@ impl<'m, A: Address> Table<'m, A> {
         for _ in 0..budget.min(self.capacity()) {
             let index = self.hand;
             self.hand = if index + 1 < self.capacity() { index + 1 } else { 0 };
-            if self
-                .entries
-                .get(index as usize)
-                .is_some_and(|entry| entry.state != 0 && entry.is_idle(age.tick, age.idle))
-            {
+            if self.entries.get(index as usize).is_some_and(|entry| {
+                entry.state != 0 && (entry.is_idle(age.tick, age.idle) || entry.is_ahead(age.tick))
+            }) {
                 self.remove(index);
                 expired += 1;
             }
@@ -545,11 +543,26 @@ impl<'m, A: Address> Table<'m, A> {
     }
 }
 
+/// How many ticks a clock may go back, a second: no flow is idle for that.
+const BACK_MAX: i32 = 1 << 10;
+
 impl<A: Address> Entry<A> {
     /// Whether the flow has idled longer than its state may.
     #[inline]
     pub(crate) fn is_idle(&self, tick: u32, idle: &[u32; State::COUNT]) -> bool {
-        tick.wrapping_sub(self.seen) > idle[usize::from(self.state) % State::COUNT]
+        self.idled(tick) > idle[usize::from(self.state) % State::COUNT].cast_signed()
+    }
+
+    /// Whether the last packet came at a time that the clock has not reached: such an entry is damaged, or the
+    /// difference has wrapped.
+    const fn is_ahead(&self, tick: u32) -> bool {
+        self.idled(tick) < -BACK_MAX
+    }
+
+    /// How many ticks ago the last packet came: less than none where the clock has gone back since.
+    #[inline(always)]
+    pub(crate) const fn idled(&self, tick: u32) -> i32 {
+        tick.wrapping_sub(self.seen).cast_signed()
     }
 }
 

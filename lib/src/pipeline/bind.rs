@@ -74,7 +74,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     let Some(selector) = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
     else {
         if pods::is_outward(cx, item) {
-            return pods::bind(cx, item, frame.handovers(), over);
+            return pods::bind(cx, frame, item, over);
         }
         if !A::masquerade(cx.snapshot).addresses.contains(&packet.destination) {
             return Ok(Bound::Verdict(Verdict::Host));
@@ -93,6 +93,10 @@ pub(super) fn bind<A: Wire, R: Recorder>(
     }
     if is_pod {
         cx.explain(Step::Hairpin);
+    }
+    // What goes no further begins nothing.
+    if packet.ttl <= 1 {
+        return error::answer(cx, frame, item, Kind::TimeExceeded).map(Bound::Verdict);
     }
     let original = item.tuple();
     let admitted = act::first_state(item).and_then(|state| admit(cx, packet.source, is_pod, state));
@@ -119,6 +123,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         }
     };
     let hop = A::overlay_hop(cx.snapshot, reply.source).ok_or(DropReason::NoRoute)?;
+    act::to_peer(cx.snapshot, hop)?;
     cx.explain(Step::Bound(act::endpoint(reply.destination, reply.destination_port)));
 
     let (tick, generation, way) = (cx.tick, cx.snapshot.generation(), item.way);

@@ -62,7 +62,7 @@ pub(super) fn echo<A: Wire, R: Recorder>(
         return act::requeueing::<A, R>(cx, found, |cx| pods::follow(cx, frame, item, hit));
     }
     if is_request && found.is_none() && pods::is_outward(cx, item) {
-        return match pods::bind(cx, item, frame.handovers(), None)? {
+        return match pods::bind(cx, frame, item, None)? {
             Bound::Flow(found) => {
                 let hit = act::hit(A::flows(cx.worker), found, item);
                 pods::follow(cx, frame, item, hit)

@@ -8,6 +8,7 @@
 use super::act::{self, Hit, Leave, Seen};
 use super::admit::{admit, comes_from_pod};
 use super::bind::{self, Bound};
+use super::error::{self, Kind};
 use super::standing::{self, Standing};
 use super::{Context, Item, Recorder, Step, Way, Wire, place, policy};
 use crate::flow::{Address, Direction, Entry, Mode, NO_SERVICE};
@@ -43,12 +44,11 @@ pub(super) fn is_outward<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>
 /// Makes a flow for the first packet from a pod to the outside. What is for an address of the gateway's own is the
 /// host's.
 ///
-/// - `handovers`: of the packet's frame.
 /// - `over`: as of [`bind::bind`].
 pub(super) fn bind<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
-    item: &Item<A>,
-    handovers: u8,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
     over: Option<u32>,
 ) -> Result<Bound<A>, DropReason> {
     let packet = &item.packet;
@@ -61,7 +61,7 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         Transport::Tcp => is_syn,
         _ => packet.fragment.is_some(),
     };
-    if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol, handovers, begins) {
+    if let Some(elsewhere) = bind::inside_elsewhere(cx, &original, packet.protocol, frame.handovers(), begins) {
         return Ok(Bound::Verdict(elsewhere));
     }
     let snapshot = cx.snapshot;
@@ -90,6 +90,9 @@ pub(super) fn bind<A: Wire, R: Recorder>(
         return Err(DropReason::NotMasqueraded);
     }
     A::route(snapshot, packet.destination).ok_or(DropReason::NoRoute)?;
+    if packet.ttl <= 1 {
+        return error::answer(cx, frame, item, Kind::TimeExceeded).map(Bound::Verdict);
+    }
     let state = admit(cx, packet.source, true, first_state?)?;
     let is_echo = packet.transport == Transport::EchoRequest;
     let peer = nat::Peer {

@@ -51,6 +51,8 @@ impl WorkerConfig {
 /// Why a worker cannot be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InitError {
+    /// The worker's number is none of so many workers'.
+    Id,
     /// The table of IPv4 flows.
     FlowsV4(TableError),
     /// The table of IPv6 flows.
@@ -124,13 +126,16 @@ impl<'m> Worker<'m> {
     /// - `services`: counters by a service's number; a service past the end goes uncounted.
     ///
     /// # Errors
-    /// [`InitError`] where a table's capacity is out of range or the memory does not hold it.
+    /// [`InitError`] where the worker's number or a table's capacity is out of range, or the memory does not hold it.
     pub fn new(
         config: &WorkerConfig,
         memory: &'m mut [u8],
         counters: &'m Counters,
         services: &'m [ServiceCounters],
     ) -> Result<Self, InitError> {
+        if config.id.0 >= config.workers {
+            return Err(InitError::Id);
+        }
         let (memory_v4, memory_v6, rest) = Self::split(config, memory);
         let v4 = Table::with_owner(config.flows_v4, config.owner(), config.secret, memory_v4);
         let v6 = Table::with_owner(config.flows_v6, config.owner(), config.secret, memory_v6);

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use weirgate::flow::{Entry, State};
 use weirgate::net::WorkerId;
-use weirgate::pipeline::Worker;
-use weirgate::time::Span;
+use weirgate::pipeline::{InitError, Worker, WorkerConfig};
+use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Packet, RST, SYN, chunk, framed, from_pod, init_chunk, to_node, tunnelled,
@@ -440,4 +440,73 @@ fn every_worker_asks_about_its_own_flows() {
         }
         assert!(moved >= 8, "{moved}");
     }
+}
+
+#[test]
+fn a_packet_that_goes_no_further_begins_no_flow() {
+    let world = World { masquerade: vec![[198, 51, 100, 7].into()], ..World::new().with_sctp() };
+    let outward = |body| Packet::new((world::pod(0, 10), 40_000).into(), (world::CLIENT, 443).into(), body);
+    let ping = Packet::ping(world::pod(0, 10).into(), world::CLIENT.into(), b"hello");
+    let by_pods = [outward(Body::Tcp(SYN, vec![])), outward(Body::Udp(vec![1])), ping];
+    for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
+        let asker = Asker { is_pod, is_v6 };
+        let mut requests = vec![asker.query(), asker.segment(SYN), asker.init(1)];
+        if is_pod && !is_v6 {
+            requests.extend(by_pods.clone());
+        }
+        for request in requests {
+            let mut gateway = world.gateway();
+            let back = Verdict::Transmit(if is_pod { UNDERLAY } else { UPLINK });
+            let out = asker.sends(&mut gateway, &Packet { ttl: 1, ..request.clone() });
+            assert_eq!((out.verdict, gateway.counters.errors_sent.get()), (back, 1), "{request:?}");
+            assert_eq!((live(&gateway), gateway.counters.flows_created.get()), (0, 0), "{request:?}");
+            assert!(matches!(asker.sends(&mut gateway, &request).verdict, Verdict::Transmit(_)));
+            assert_eq!(live(&gateway), 1);
+        }
+    }
+}
+
+#[test]
+fn a_packet_whose_way_is_not_known_yet_begins_no_flow() {
+    let mut world = World::new().with_sctp();
+    world.peers.iter_mut().for_each(|peer| peer.next_hop = None);
+    let mut gateway = world.gateway();
+    for asker in [false, true].map(|is_v6| Asker { is_pod: false, is_v6 }) {
+        for request in [asker.query(), asker.segment(SYN), asker.init(1)] {
+            let out = asker.sends(&mut gateway, &request);
+            assert_eq!(out.verdict, Verdict::Drop(DropReason::NeighbourUnresolved));
+            assert_eq!(live(&gateway), 0);
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_a_tick_makes_no_flow_idle() {
+    everywhere(|world, asker| {
+        let mut gateway = world.gateway();
+        let first = asker.reaches(&mut gateway, &asker.query());
+        let full = left(&gateway);
+        gateway.now = Instant(gateway.now.0 - (1 << 20));
+        assert_eq!(left(&gateway), full);
+        gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
+        assert_eq!(live(&gateway), 1);
+        asker.hears(&mut gateway, &first.answer(0, b"answer"));
+        assert_eq!((live(&gateway), gateway.counters.flows_ended()), (1, 0));
+    });
+}
+
+#[test]
+fn a_worker_has_a_number_below_that_of_workers() {
+    let world = World { workers: 2, ..World::new() };
+    world.describe(|description| {
+        for (id, workers, is_one) in
+            [(0, 1, true), (1, 2, true), (1, 1, false), (2, 2, false), (255, 2, false), (0, 0, false)]
+        {
+            let config = WorkerConfig { workers, ..worker_config(description, WorkerId(id), 16) };
+            let memory = leak_aligned(Worker::memory_bytes(&config));
+            let (counters, services) = (Box::leak(Box::default()), &[]);
+            let made = Worker::new(&config, memory, counters, services);
+            assert_eq!(made.err(), (!is_one).then_some(InitError::Id), "{id} of {workers}");
+        }
+    });
 }

@@ -150,7 +150,7 @@ impl<A: Address> Table<'_, A> {
             let entry = self.get(index)?;
             let worth = entry.worth();
             let is_idle = entry.is_idle(age.tick, age.idle);
-            let idled = age.tick.wrapping_sub(entry.seen);
+            let idled = entry.idled(age.tick);
             (is_idle || worth.is_some()).then_some((!is_idle, worth, core::cmp::Reverse(idled), index))
         });
         ranked.min().map(|(.., index)| index)

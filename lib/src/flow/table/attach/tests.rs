@@ -190,7 +190,7 @@ proptest! {
         }
         // It is a table like any other.
         let idle = [0; State::COUNT];
-        for tick in [0, 1] {
+        for tick in [0, 1 << 16] {
             second.age(Age { tick, idle: &idle }, CAPACITY);
         }
         prop_assert!(second.is_empty());
