@@ -396,8 +396,7 @@ fn a_process_that_adopts_flows_asks_as_well_whatever_its_snapshots_number_is() {
         };
         let (config, mut gateway, base, len) = start(world);
         let first = asker.reaches(&mut gateway, &asker.query());
-        drop(gateway);
-        // SAFETY: leaked above, and the worker that had it is gone.
+        // SAFETY: leaked above; nothing uses the first gateway after this.
         let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
         let later = World { generation: 1, ..without(world, &first) };
         let (mut gateway, adopted) = later.describe(|it| Gateway::adopt(it, &config, memory));
@@ -408,7 +407,6 @@ fn a_process_that_adopts_flows_asks_as_well_whatever_its_snapshots_number_is() {
         // And of addresses.
         let (config, mut gateway, base, len) = start(world);
         let first = asker.reaches(&mut gateway, &asker.query());
-        drop(gateway);
         // SAFETY: as above.
         let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
         let (_, adopted) = moved(world).describe(|it| Gateway::adopt(it, &config, memory));
