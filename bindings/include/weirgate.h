@@ -16,7 +16,7 @@
 
 // The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
 // call, or what one of them means changes.
-#define WEIRGATE_ABI_VERSION 4
+#define WEIRGATE_ABI_VERSION 5
 
 // The most frames, and the most spares, of one burst.
 #define WEIRGATE_BURST_FRAMES_MAX 64
@@ -99,8 +99,10 @@
 // The frame leaves on port `detail`, as it now stands.
 #define WEIRGATE_VERDICT_TRANSMIT 1
 
-// The frame belongs to the host: hand it to the kernel. What a pod sends to an address of the gateway's own is still
-// in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
+// The frame belongs to the host: hand it to the kernel. Of frames that are none of the gateway's only TCP, UDP, SCTP and
+// what is not IP are told so; keep the host's ARP, ICMP and other protocols from the worker. What a pod sends to an
+// address of the gateway's own is still in VXLAN: a kernel with a device for that network opens it, for others the
+// caller has to.
 #define WEIRGATE_VERDICT_HOST 2
 
 // The frame goes no further, for reason `detail`, which has been counted.
@@ -189,6 +191,8 @@ enum weirgate_status
     WEIRGATE_STATUS_DSCP = 33,
     // The memory holds no worker of this configuration and version.
     WEIRGATE_STATUS_NOT_ADOPTED = 34,
+    // An address of a service's in one of the gateway's own subnets.
+    WEIRGATE_STATUS_FRONTEND_ADDRESS = 35,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -271,10 +271,9 @@ impl From<CompileError> for Problem {
                 Status::FrontendAddress,
                 format!("{address} is in one of the gateway's own subnets, where no service can listen"),
             ),
-            CompileError::MappedAddress(address) => (
-                Status::AddressFamily,
-                format!("{address} is an IPv4 address written as IPv6; give it the family 4"),
-            ),
+            CompileError::MappedAddress(address) => {
+                (Status::AddressFamily, format!("{address} is an IPv4 address written as IPv6; give it the family 4"))
+            }
             CompileError::TooManyPoolAddresses(count) => {
                 (Status::PoolAddress, format!("{count} pool addresses of one family are too many, {POOL_MAX} the most"))
             }

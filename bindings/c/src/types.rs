@@ -3,7 +3,7 @@
 
 /// The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
 /// call, or what one of them means changes.
-pub const WEIRGATE_ABI_VERSION: u32 = 4;
+pub const WEIRGATE_ABI_VERSION: u32 = 5;
 
 /// The most frames, and the most spares, of one burst.
 pub const WEIRGATE_BURST_FRAMES_MAX: usize = 64;

@@ -181,7 +181,11 @@ fn to_own(world: &World, destinations: [&str; 2], source: Option<&str>) -> Vec<O
 #[test]
 fn a_pods_packet_to_an_address_of_the_gateways_own_is_the_hosts() {
     let routed = |world: World| {
-        let way = |prefix: &str| Route { prefix: prefix.parse().expect("a prefix"), target: RouteTarget::Link(UPLINK) };
+        let way = |prefix: &str| Route {
+            prefix: prefix.parse().expect("a prefix"),
+            target: RouteTarget::Link(UPLINK),
+            mtu: None,
+        };
         let routes = world.routes.iter().copied().chain([way("0.0.0.0/0"), way("::/0")]).collect();
         World { routes, echo: Echo { services: false, ..Echo::default() }, ..world.with_external() }
     };

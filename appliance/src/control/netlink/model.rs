@@ -280,7 +280,8 @@ impl Model {
     pub fn replace_routes(&mut self, routes: &[KernelRoute]) -> bool {
         let mut best: BTreeMap<IpNet, ((bool, u32), Option<Route>)> = BTreeMap::new();
         for route in routes {
-            let through_port = |&(ifindex, via): &(u32, _)| Some(Route { port: self.port(ifindex)?, via, mtu: route.mtu });
+            let through_port =
+                |&(ifindex, via): &(u32, _)| Some(Route { port: self.port(ifindex)?, via, mtu: route.mtu });
             let found = route.hops.iter().find_map(through_port);
             let leads_elsewhere = found.is_none() && !route.hops.is_empty();
             let rank = (leads_elsewhere, route.metric);
@@ -444,8 +445,14 @@ mod tests {
         ];
         assert!(model.replace_routes(&routes));
         assert!(!model.replace_routes(&routes));
-        assert_eq!(leads(&model, "0.0.0.0/0"), Some(Route { port: PortId(0), via: Some(address("192.0.2.254")), mtu: None }));
-        assert_eq!(leads(&model, "203.0.113.0/24"), Some(Route { port: PortId(1), via: Some(address("10.99.0.2")), mtu: None }));
+        assert_eq!(
+            leads(&model, "0.0.0.0/0"),
+            Some(Route { port: PortId(0), via: Some(address("192.0.2.254")), mtu: None })
+        );
+        assert_eq!(
+            leads(&model, "203.0.113.0/24"),
+            Some(Route { port: PortId(1), via: Some(address("10.99.0.2")), mtu: None })
+        );
         let needed: Vec<_> = model.stations_needed().collect();
         assert_eq!(needed, [(PortId(0), address("192.0.2.254")), (PortId(1), address("10.99.0.2"))]);
     }
