@@ -59,7 +59,7 @@ fn kernel(config: &Config) -> Model {
     let mut model = Model::new(&[&config.uplink, &config.underlay], &links).expect("the host has these interfaces");
     let nodes = ["10.99.0.11", "10.99.0.12", "10.99.0.13", "fd99::11", "fd99::13"];
     let nodes = nodes.map(|node| node.parse::<IpAddr>().expect("an address"));
-    model.replace_ways(nodes.map(|node| (node, Way { port: PortId(1), station: node })).into());
+    model.replace_ways(nodes.map(|node| (node, Way { port: PortId(1), station: node, mtu: None })).into());
     for node in nodes {
         for (ifindex, _) in &links {
             let station = Station::Known(Mac([2, 0, 0, 0, 1, 1]));
