@@ -104,7 +104,7 @@ fn measure(settings: &Settings) -> ExitCode {
     if settings.paths.iter().any(|path| matches!(path, Path::Busy | Path::Adaptive)) {
         let _ = build_gateway();
     }
-    let world = match World::new(Options { servers: false, ..Options::default() }) {
+    let world = match World::new(Options { servers: false, alone: true, ..Options::default() }) {
         Ok(world) => world,
         Err(error) => {
             eprintln!("latency: {error}");

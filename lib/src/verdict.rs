@@ -11,7 +11,7 @@ pub enum Verdict {
     /// Belongs to the host: hand it to the kernel unchanged. Only of what the gateway is to see can this be said,
     /// see [`process`](crate::pipeline::process): TCP, UDP and SCTP to where no service listens, and other
     /// protocols than IP in frames to the port's own link address. What a pod sends to an address of the gateway's
-    /// own is still in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
+    /// own, unanswered pings among it, is still in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
     Host,
     /// Goes no further; the reason has been counted.
     Drop(DropReason),

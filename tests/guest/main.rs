@@ -157,7 +157,8 @@ fn forwards(kernel: Kernel, cards: [Driver; 2], transfer: &str) {
 
     machine.guest.shell("for port in up0 un0; do ip link set $port down; sleep 0.5; ip link set $port up; done");
     let deadline = Instant::now() + Duration::from_secs(15);
-    let again = "for try in $(seq 10); do curl -gsSf --max-time 1 http://192.0.2.1:30080/ && exit; done; exit 1";
+    let again =
+        "for try in $(seq 10); do curl -gsSf --max-time 1 http://192.0.2.1:30080/ && exit; sleep 0.5; done; exit 1";
     let ran = world.run(Host::Client, &["sh", "-c", again]);
     assert!(ran.status.success() && Instant::now() < deadline, "{ran:?}\n{}", machine.log());
     machine.connect();
@@ -176,7 +177,9 @@ fn forwards(kernel: Kernel, cards: [Driver; 2], transfer: &str) {
     println!("{}", machine.log());
     let left = machine.guest.shell("ip -d link show up0; ip -d link show un0");
     assert!(!left.contains("prog/xdp"), "{left}");
-    let complaints = machine.guest.shell("dmesg | grep -A 30 -E 'WARNING:|BUG:|Oops|blocked for more' || true");
+    let complaints = machine
+        .guest
+        .shell("dmesg >dmesg.log && { grep -A 30 -E 'WARNING:|BUG:|Oops|blocked for more' dmesg.log || true; }");
     assert!(complaints.is_empty(), "the kernel complains:\n{complaints}");
 }
 

@@ -52,7 +52,6 @@ fn handed_over(world: &World) -> u64 {
     status(world)["counters"]["handovers"].as_u64().expect("a number")
 }
 
-/// What the running gateway tells programs.
 #[test]
 fn a_killed_gateway_resets_nobody_and_the_next_one_takes_over() {
     kill_and_replace(&world(Options::default()));

@@ -23,7 +23,7 @@ use crate::control::compile::SteerTable;
 use crate::control::follow::{Control, DataPath};
 use crate::status::{Predecessor, Server};
 use crate::worker::{self, Lane, Pages, Stats, Workers};
-use crate::xdp::{Attach, Interface, StartError, Steering};
+use crate::xdp::{Attach, Interface, StartError, Steering, ring};
 
 /// The parts that forward, as the control side and status see them.
 pub struct Forwarding {
@@ -244,6 +244,9 @@ fn attach(
     let running = match serve_all_queues(control, &mut steering, running, &mut counters, adopt) {
         Ok(running) => running,
         Err(error) => {
+            // Rings that were open already are given back first: see `Workers::stop`.
+            let ports: Vec<_> = steering.ports().iter().map(|port| (port.name.clone(), port.queues())).collect();
+            ring::wait_until_free(&ports);
             steering.give_back();
             return Err(error);
         }

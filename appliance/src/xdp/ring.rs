@@ -405,9 +405,11 @@ impl Shape<'_> {
 /// Waits for a while until queues whose sockets were closed can be had again, which is when the driver has been told.
 pub(crate) fn wait_until_free(ports: &[(String, u32)]) {
     const FEW: u32 = 64;
-    let ports: Vec<_> = ports.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-    if let Err(cause) = (Shape { ports: &ports, workers: 1, ring: FEW, chunk_bytes: 2048 }).open(false) {
-        tracing::debug!(%cause, "it is not known whether the queues have been given back");
+    for (name, count) in ports {
+        let shape = Shape { ports: &[(name.as_str(), *count)], workers: 1, ring: FEW, chunk_bytes: 2048 };
+        if let Err(cause) = shape.open(false) {
+            tracing::warn!(interface = name, %cause, "it is not known whether the driver has given back the queues");
+        }
     }
 }
 

@@ -325,7 +325,9 @@ fn look_up_again<A: Wire, R: Recorder>(
     let selector = snapshot.selector(asked.destination.mapped(), asked.destination_port, Protocol(entry.protocol));
     let index = A::overlay_hop(snapshot, to.destination).ok_or(DropReason::NoRoute)?;
     let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
-    entry.hop = if is_marked { Place::NONE } else { Place::at(index) };
+    // What is remembered is of the entry's generation.
+    let is_remembered = standing::is_known(snapshot, entry) && !is_marked;
+    entry.hop = if is_remembered { Place::at(index) } else { Place::NONE };
     (entry.port, entry.link, entry.vlan) = (frame.port().0, item.station.0, item.vlan);
     let way = to_peer(snapshot, index)?;
     policy::mark(cx, frame, item, selector, way);
@@ -374,7 +376,9 @@ fn find_station<A: Wire, R: Recorder>(
     if standing == Standing::Fades {
         return unrefreshed::<A, R>(cx, hit.found, |cx, hit| finish(cx, frame, item, hit, &to, way));
     }
-    if let Some(entry) = A::flows(cx.worker).get_mut(hit.found.index) {
+    if let Some(entry) = A::flows(cx.worker).get_mut(hit.found.index)
+        && standing::is_known(cx.snapshot, entry)
+    {
         entry.station = station;
     }
     finish(cx, frame, item, hit, &to, way)

@@ -79,7 +79,7 @@ impl Segment {
             return;
         }
         let is_syn = self.flags.contains(Flags::SYN);
-        let next = self.sequence.wrapping_add(is_syn.into());
+        let next = if is_syn { self.sequence.wrapping_add(1) } else { self.sequence };
         if is_syn || !is_due(entry.proof, next) {
             entry.proof = next;
         }

@@ -49,11 +49,10 @@ pub(super) fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, it
     }
 }
 
-/// Whether this has been asked under this snapshot. The generation that an adopted flow has was another process's;
-/// it has no service before it is asked about.
+/// Whether this has been asked under this snapshot, and the flow was found as it was.
 #[inline(always)]
 pub(super) const fn is_known<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
-    entry.generation == snapshot.generation() && (entry.service != NO_SERVICE || entry.mode == Mode::Outward as u8)
+    entry.generation == snapshot.generation()
 }
 
 /// Whether what stands for whoever began the flow is an address of the gateway's, or of his own.

@@ -202,7 +202,9 @@ impl<'m> Worker<'m> {
         let is_ours = |entry: &Entry<A>| {
             nat::reply_owner(snapshot, entry) == Some(config.id) && standing::has_address(snapshot, entry)
         };
-        Table::attach(capacity, config.owner(), memory, is_ours)
+        // The snapshots to come count up from this one's number.
+        let earlier = snapshot.generation().wrapping_sub(1);
+        Table::attach(capacity, config.owner(), memory, earlier, is_ours)
     }
 
     /// The memory of the IPv4 flows, of the IPv6 flows, and the rest.

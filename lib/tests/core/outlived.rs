@@ -400,6 +400,8 @@ fn a_process_that_adopts_flows_asks_as_well_whatever_its_snapshots_number_is() {
         let later = World { generation: 1, ..without(world, &first) };
         let (mut gateway, adopted) = later.describe(|it| Gateway::adopt(it, &config, memory));
         assert_eq!(adopted.flows, 1);
+        // A late answer does not pass for having asked.
+        asker.hears(&mut gateway, &first.answer(0, b"late"));
         let second = asker.reaches(&mut gateway, &asker.query());
         assert_ne!(second.destination, first.destination);
 

@@ -12,8 +12,7 @@ use crate::topology::{EXTERNAL_V4, EXTERNAL_V6, GATEWAY, UNDERLAY_V4, UNDERLAY_V
 use crate::{Backend, Host, NODES, Process, Waited, World, WorldError};
 use crate::{DNS_NODE_PORT, ECHO_NODE_PORT, SCTP_NODE_PORT, SCTP_PORT, WEB_NODE_PORT};
 
-/// How long a gateway may take to come up. Where several worlds came and went at once on two cores, with thirty threads to
-/// run, 20 seconds passed before the first line of its log.
+/// How long a gateway may take to come up: long, since a busy machine may take 20 seconds to run its first line.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 impl World {

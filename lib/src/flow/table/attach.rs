@@ -176,6 +176,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// - `capacity`, `owner`: as the table was made.
     /// - The hash's secret is the one that lies with the table.
     /// - What flows remember of a snapshot is forgotten and looked up again with their next packet.
+    /// - `generation`: one that no later snapshot has: the earlier process's numbers say nothing about this one's.
     /// - `is_ours`: whether a flow still is this table's, asked of each that is sound.
     /// - Work: reads every entry once, and writes the whole index: linear in the capacity.
     ///
@@ -185,6 +186,7 @@ impl<'m, A: Address> Table<'m, A> {
         capacity: u32,
         owner: Owner,
         memory: &'m mut [u8],
+        generation: u32,
         is_ours: impl Fn(&Entry<A>) -> bool,
     ) -> Result<(Self, Adopted), AttachError> {
         let Parts { header, buckets, clients, entries } = Self::split(capacity, memory).map_err(AttachError::Table)?;
@@ -204,7 +206,7 @@ impl<'m, A: Address> Table<'m, A> {
             }
             for (index, hashes) in (begin..end).zip(hashes).rev() {
                 if table.get(index).is_some_and(|entry| entry.state != 0) {
-                    match table.adopt(index, hashes, &is_ours) {
+                    match table.adopt(index, hashes, generation, &is_ours) {
                         Ok(()) => {
                             table.live += 1;
                             table.enqueue_first(index);
@@ -246,6 +248,7 @@ impl<'m, A: Address> Table<'m, A> {
         &mut self,
         index: u32,
         [original_hash, reply_hash]: [u64; 2],
+        generation: u32,
         is_ours: impl Fn(&Entry<A>) -> bool,
     ) -> Result<(), Dropped> {
         let entry = self.entries.get_mut(index as usize).filter(|entry| entry.is_sane()).ok_or(Dropped::Damaged)?;
@@ -253,7 +256,7 @@ impl<'m, A: Address> Table<'m, A> {
             return Err(Dropped::Strayed);
         }
         // Of a snapshot that is no more.
-        (entry.hop, entry.station) = (Place::NONE, Place::NONE);
+        (entry.hop, entry.station, entry.generation) = (Place::NONE, Place::NONE, generation);
         entry.service = NO_SERVICE;
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         if self.lookup(original_hash, &original, protocol).is_some()

@@ -347,7 +347,7 @@ proptest! {
                 Operation::Attach => {
                     let flows = table.len();
                     let (adopted, counts) =
-                        Table::attach(CAPACITY, Owner::NOBODY, memory.aligned(bytes), |_| true).unwrap();
+                        Table::attach(CAPACITY, Owner::NOBODY, memory.aligned(bytes), 0, |_| true).unwrap();
                     prop_assert_eq!(counts, Adopted { flows, ..Adopted::default() });
                     table = adopted;
                     for (client, flow) in &mut model {

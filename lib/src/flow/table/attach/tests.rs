@@ -19,11 +19,11 @@ fn attach(capacity: u32, memory: &mut Memory) -> Result<(Table<'_, V4>, Adopted)
     let memory = memory.aligned(Table::<V4>::memory_bytes(capacity));
     assert_eq!(Table::<V4>::check(capacity, OWNER, memory).err(), {
         let copy = memory.to_vec();
-        let error = Table::<V4>::attach(capacity, OWNER, memory, |_| true).err();
+        let error = Table::<V4>::attach(capacity, OWNER, memory, 0, |_| true).err();
         assert!(error.is_none() || copy == memory, "a refusal changes nothing");
         error
     });
-    Table::attach(capacity, OWNER, memory, |_| true)
+    Table::attach(capacity, OWNER, memory, 0, |_| true)
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn what_differs_is_named() {
 
     let memory = memory.aligned(bytes);
     let other = Owner { worker: WorkerId(1), workers: 2 };
-    let refused = Table::<V4>::attach(64, other, memory, |_| true).unwrap_err();
+    let refused = Table::<V4>::attach(64, other, memory, 0, |_| true).unwrap_err();
     assert_eq!(std::format!("{refused}"), "it is of worker 1 among 4, not of worker 1 among 2");
-    let refused = Table::<V4>::attach(63, OWNER, memory, |_| true).unwrap_err();
+    let refused = Table::<V4>::attach(63, OWNER, memory, 0, |_| true).unwrap_err();
     assert_eq!(std::format!("{refused}"), "it is for 64 flows, not 63");
-    let refused = Table::<V4>::attach(64, OWNER, &mut memory[..bytes - 64], |_| true).unwrap_err();
+    let refused = Table::<V4>::attach(64, OWNER, &mut memory[..bytes - 64], 0, |_| true).unwrap_err();
     assert_eq!(refused, AttachError::Table(TableError::Memory { have: bytes - 64, need: bytes }));
     assert_eq!(Table::<V4>::check(64, OWNER, &memory[..bytes - 64]), Err(refused));
     assert_eq!(Table::<V4>::check(64, OWNER, &memory[1..]).unwrap_err(), {
@@ -87,11 +87,11 @@ fn what_differs_is_named() {
     });
     // Where the version lies.
     memory[8] = 1;
-    let refused = Table::<V4>::attach(64, OWNER, memory, |_| true).unwrap_err();
+    let refused = Table::<V4>::attach(64, OWNER, memory, 0, |_| true).unwrap_err();
     assert_eq!(refused, AttachError::Version { found: 1, expected: VERSION });
     memory[8] = VERSION as u8;
     memory[12] ^= 1;
-    let refused = Table::<V4>::attach(64, OWNER, memory, |_| true).unwrap_err();
+    let refused = Table::<V4>::attach(64, OWNER, memory, 0, |_| true).unwrap_err();
     assert!(matches!(refused, AttachError::Layout { expected, .. } if expected == layout::<V4>()));
     assert_ne!(layout::<V4>(), layout::<[u8; 16]>());
 }
@@ -114,7 +114,7 @@ fn two_entries_with_one_tuple_are_not_both_adopted() {
     let copied = *first.get(a).unwrap();
     first.get_mut(b).unwrap().reply = copied.reply;
     let bytes = Table::<V4>::memory_bytes(16);
-    let (second, adopted) = Table::<V4>::attach(16, OWNER, memory.aligned(bytes), |_| true).unwrap();
+    let (second, adopted) = Table::<V4>::attach(16, OWNER, memory.aligned(bytes), 0, |_| true).unwrap();
     assert_eq!(adopted, Adopted { flows: 1, damaged: 1, strayed: 0 });
     assert_whole(&second);
 }
@@ -138,7 +138,7 @@ fn an_entry_that_no_bucket_has_a_place_for_is_dropped() {
         (entry.protocol, entry.state) = (Protocol::TCP.0, State::TcpSynSent as u8);
     }
     let bytes = Table::<V4>::memory_bytes(capacity);
-    let (second, adopted) = Table::<V4>::attach(capacity, OWNER, memory.aligned(bytes), |_| true).unwrap();
+    let (second, adopted) = Table::<V4>::attach(capacity, OWNER, memory.aligned(bytes), 0, |_| true).unwrap();
     assert_eq!(adopted.flows + adopted.damaged, capacity);
     assert!(adopted.damaged >= capacity - 2 * SLOTS as u32 && adopted.flows > 0, "{adopted:?}");
     assert_whole(&second);
@@ -180,7 +180,7 @@ proptest! {
         for (place, byte) in bytes[index].iter_mut().zip(index_noise.iter().cycle()) {
             *place = *byte;
         }
-        let (mut second, adopted) = Table::<V4>::attach(CAPACITY, OWNER, bytes, |_| true).unwrap();
+        let (mut second, adopted) = Table::<V4>::attach(CAPACITY, OWNER, bytes, 0, |_| true).unwrap();
         assert_whole(&second);
         prop_assert!(adopted.flows as usize >= intact.len());
         prop_assert!(adopted.flows + adopted.damaged <= CAPACITY);
@@ -209,7 +209,7 @@ fn a_flows_state_and_protocol_agree() {
         let index = insert(&mut first, 1, 1).unwrap();
         first.get_mut(index).unwrap().state = number;
         let bytes = Table::<V4>::memory_bytes(256);
-        let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes), |_| true).unwrap();
+        let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes), 0, |_| true).unwrap();
         let (state, assured) = (State::from_number(number & !0x20), number & 0x20 != 0);
         let is_tcp = state.is_some_and(|state| state.is_of(Protocol::TCP) && state.can_be(assured));
         assert_eq!(adopted.flows, u32::from(is_tcp), "state {number}");
@@ -235,7 +235,7 @@ fn an_entry_that_no_process_writes_is_dropped() {
         let [harmed, other] = [1, 2].map(|n| insert(&mut first, n, n).unwrap());
         do_harm(first.get_mut(harmed).unwrap());
         let bytes = Table::<V4>::memory_bytes(256);
-        let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes), |_| true).unwrap();
+        let (second, adopted) = Table::<V4>::attach(256, OWNER, memory.aligned(bytes), 0, |_| true).unwrap();
         assert_eq!(adopted, Adopted { flows: 1, damaged: 1, strayed: 0 }, "{harm}");
         assert_eq!(find(&second, &tuple(2, 7)).map(|found| found.index), Some(other), "{harm}");
         assert_whole(&second);
