@@ -53,7 +53,7 @@ pub struct Gateway<'a> {
     pub pool: &'a [IpAddr],
     /// The first and last port that a translation may use on a pool address.
     pub pool_ports: (u16, u16),
-    /// The first and last node port: kept out of a translation on addresses that stand for pods and at which a
+    /// The first and last node port: kept out of masquerade on addresses at which a
     /// service listens, whose clients could not be told from answers. Kubernetes has [`NODE_PORTS`].
     pub node_ports: (u16, u16),
     /// Pods' own connections to the outside.

@@ -104,7 +104,7 @@ pub(crate) struct Globals {
     /// Key of the frontends table, and of the backends that see their clients: only who configures the gateway
     /// chooses what is in them.
     pub(crate) index: HashKey,
-    /// By place, the addresses that services listen at, of those of IPv4 and IPv6 that stand for pods.
+    /// By place, the masquerade addresses, of IPv4 and IPv6, that services listen at.
     pub(crate) listening: [u64; 2],
     pub(crate) idle_ticks: [u32; State::COUNT],
     /// The most half-open flows of a client; 0 for no limit.
@@ -123,7 +123,7 @@ pub(crate) struct Globals {
     pub(crate) has_v4: u8,
     pub(crate) has_v6: u8,
     pub(crate) pool_ports: PortRange,
-    /// Ports that are kept out on addresses that stand for pods and that services listen at.
+    /// Ports that are kept out on masquerade addresses that services listen at.
     pub(crate) node_ports: PortRange,
     pub(crate) masquerade_ports: PortRange,
     /// The most that a maximum segment size may be.

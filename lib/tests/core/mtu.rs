@@ -1,4 +1,4 @@
-//! A route may take less than its link: what goes by it is told of, cut and lowered by that.
+//! A route may take less than its link: errors, fragments and segment sizes go by that.
 
 use weirgate::snapshot::{CompileError, MssLimit, bytes_required, compile};
 use weirgate::verdict::Verdict;
@@ -40,7 +40,7 @@ fn told(ip: &[u8]) -> u16 {
     }
 }
 
-/// That packets to a pod pass up to this size, and larger ones are told of it.
+/// That packets to a pod pass up to this size, and larger ones get an error.
 fn assert_to_pods(gateway: &mut Gateway, request: &Packet, most: u16) {
     let mut send = |len| gateway.send(UPLINK, &framed(FROM_CLIENT, &of_len(request, len).bytes()));
     for _ in 0..2 {

@@ -301,7 +301,7 @@ fn the_owner_alone_places_and_the_others_hand_over() {
     assert_eq!((created, placed), (4, 2 * (199 - 4)));
 }
 
-/// RFC 1122 §3.2.1.3: a group is nobody's client. Without a flow nothing but the packet itself says who is.
+/// RFC 1122 §3.2.1.3: a group is no client. Without a flow nothing but the packet itself says who is.
 #[test]
 fn rfc1122_s3_2_1_3_nothing_is_placed_for_who_cannot_be_a_client() {
     let mut world = placing();

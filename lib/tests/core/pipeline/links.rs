@@ -60,7 +60,7 @@ fn sources_that_others_call_reserved_are_served() {
         let (node, inner) = to_pod(&mut gateway, &request);
         let back = to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
         assert_eq!(back.destination, request.source);
-        // They are told of errors as well.
+        // They get errors as well.
         let out = from_client(&mut gateway, &Packet { ttl: 1, ..request });
         transmitted(&out, UPLINK);
     }
