@@ -31,6 +31,9 @@ pub(crate) trait Family: Address {
     /// Writes addresses, and what checksum of them the IP header has.
     fn write_addresses(ip: &mut [u8], tuple: &Tuple<Self>);
 
+    /// Writes the checksum of the outer datagram of an answer, where its family asks for one.
+    fn seal_outer(frame: &mut [u8]);
+
     /// The flows of this family.
     fn table<'w>(worker: &'w Worker<'static>) -> &'w Table<'static, Self>;
 
@@ -93,6 +96,8 @@ impl Family for [u8; 4] {
         ip[10..12].copy_from_slice(&sum);
     }
 
+    fn seal_outer(_: &mut [u8]) {}
+
     fn table<'w>(worker: &'w Worker<'static>) -> &'w Table<'static, Self> {
         worker.flows_v4()
     }
@@ -134,6 +139,17 @@ impl Family for [u8; 16] {
     fn write_addresses(ip: &mut [u8], tuple: &Tuple<Self>) {
         ip[8..24].copy_from_slice(&tuple.source);
         ip[24..40].copy_from_slice(&tuple.destination);
+    }
+
+    fn seal_outer(frame: &mut [u8]) {
+        const IP: usize = 14;
+        const UDP: usize = IP + 40;
+        frame[UDP + 6..UDP + 8].fill(0);
+        let length = [frame[UDP + 4], frame[UDP + 5]];
+        let end = UDP + usize::from(u16::from_be_bytes(length));
+        // RFC 8200 §8.1: the pseudo-header, then the datagram.
+        let summed = [&frame[IP + 8..UDP], &[0, 0], &length, &[0, 0, 0, 17], &frame[UDP..end]].concat();
+        frame[UDP + 6..UDP + 8].copy_from_slice(&weirgate::wire::checksum::of(&summed));
     }
 
     fn table<'w>(worker: &'w Worker<'static>) -> &'w Table<'static, Self> {

@@ -224,6 +224,7 @@ impl<A: Family> Bench<A> {
         frame.copy_from_slice(answer);
         frame[A::ANSWER_AT + A::HEADER_LEN + TCP_FLAGS] = flags;
         A::write_tuple(&mut frame[A::ANSWER_AT..], tuple);
+        A::seal_outer(frame);
         answer.len()
     }
 
