@@ -555,8 +555,8 @@ pub const TIMEOUTS: Section = Section {
         field(
             "tcp_fin_wait",
             SECONDS,
-            Default("`86400`"),
-            "86400",
+            Default("`7440`"),
+            "7440",
             "TCP after one side's FIN, until the other acknowledges it: never longer than `tcp_established`.",
         ),
         field(

@@ -170,6 +170,8 @@ impl State {
             | Self::TcpFinWaitOriginal
             | Self::TcpCloseWaitOriginal
             | Self::TcpCloseWaitReply
+            | Self::TcpLastAck
+            | Self::TcpTimeWait
             | Self::TcpReset
             | Self::TcpResetOriginal
             | Self::TcpResetReply
@@ -211,7 +213,7 @@ impl State {
             | Self::SctpShutdownAckSent
             | Self::SctpClosed => Worth::Closing,
             _ if assured => return None,
-            Self::TcpFinWaitReply | Self::TcpLastAck => Worth::Closing,
+            Self::TcpFinWaitReply => Worth::Closing,
             _ => Worth::Unassured,
         })
     }

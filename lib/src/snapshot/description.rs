@@ -225,7 +225,7 @@ pub struct Timeouts {
     /// TCP while open (RFC 5382 REQ-5: 7440 or more).
     pub tcp_established_seconds: u32,
     /// TCP after one side's FIN, until the other acknowledges it; never longer than while open (RFC 6146 §3.5.2.2:
-    /// as long).
+    /// no less than the 7440 that a NAT owes an open connection).
     pub tcp_fin_wait_seconds: u32,
     /// TCP after one side's FIN was acknowledged: the other may go on sending.
     pub tcp_close_wait_seconds: u32,
@@ -273,7 +273,7 @@ impl Default for Timeouts {
             tcp_syn_sent_seconds: 120,
             tcp_syn_received_seconds: 60,
             tcp_established_seconds: 86_400,
-            tcp_fin_wait_seconds: 86_400,
+            tcp_fin_wait_seconds: 7440,
             tcp_close_wait_seconds: 3600,
             tcp_last_ack_seconds: 30,
             tcp_time_wait_seconds: 120,

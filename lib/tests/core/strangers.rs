@@ -315,7 +315,7 @@ fn what_was_on_its_way_when_a_connection_was_reset_does_not_revive_it() {
 }
 
 #[test]
-fn rfc7857_s2_1_blind_fins_shorten_nothing() {
+fn rfc7857_s2_1_blind_fins_shorten_nothing_below_what_a_nat_owes() {
     everywhere(|world, request| {
         let mut gateway = world.gateway();
         let connection = Connection::open(&mut gateway, request);
@@ -327,7 +327,7 @@ fn rfc7857_s2_1_blind_fins_shorten_nothing() {
                 connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"data");
             }
             connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
-            assert_eq!(look(&gateway), (TcpFinWaitOriginal, true, 86_400), "{turn}");
+            assert_eq!(look(&gateway), (TcpFinWaitOriginal, true, 7440), "{turn}");
             // Two keep-alives.
             gateway.advance(Span::from_secs(7200));
             connection.to_pod(&mut gateway, ACK, [1000, POD + 5]);
@@ -353,7 +353,7 @@ fn blind_fins_and_a_syn_behind_them_move_no_connection() {
         connection.to_pod(&mut gateway, SYN, [88_888, 0]);
         connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"data");
         connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
-        assert_eq!(look(&gateway), (TcpFinWaitOriginal, true, 86_400));
+        assert_eq!(look(&gateway), (TcpFinWaitOriginal, true, 7440));
         let counters = gateway.counters;
         assert_eq!((counters.flows_created.get(), counters.flows_reopened.get()), (1, 0));
     });
@@ -380,7 +380,7 @@ fn a_connection_that_one_side_has_closed_goes_on_for_an_hour_of_silence_whatever
                 false => connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b""),
             }
             close(&mut gateway);
-            assert_eq!(look(&gateway), (if pod_closes { TcpFinWaitReply } else { TcpFinWaitOriginal }, true, 86_400));
+            assert_eq!(look(&gateway), (if pod_closes { TcpFinWaitReply } else { TcpFinWaitOriginal }, true, 7440));
             let expected = (if pod_closes { TcpCloseWaitReply } else { TcpCloseWaitOriginal }, true, 3600);
             for _ in 0..3 {
                 go_on(&mut gateway);
@@ -396,6 +396,115 @@ fn a_connection_that_one_side_has_closed_goes_on_for_an_hour_of_silence_whatever
             }
             assert_eq!(look(&gateway), (TcpLastAck, true, 30));
         }
+    });
+}
+
+#[test]
+fn rfc7857_s2_1_a_blind_fin_ends_no_connection_that_is_half_closed() {
+    everywhere(|world, request| {
+        for acknowledged in [false, true] {
+            let mut gateway = world.gateway();
+            let connection = Connection::open(&mut gateway, request);
+            connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1001], b"bye");
+            if acknowledged {
+                connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
+            }
+            let expected = if acknowledged { (TcpCloseWaitReply, 3600) } else { (TcpFinWaitReply, 7440) };
+            for number in [77_777, 1001, 88_888] {
+                for acknowledgement in [5, POD + 4, POD + 6, (POD + 5) ^ 1 << 31] {
+                    connection.to_pod(&mut gateway, FIN | ACK, [number, acknowledgement]);
+                    assert_eq!(look(&gateway), (expected.0, true, expected.1), "{number} {acknowledgement:#x}");
+                }
+            }
+            // Another connection would begin with it after both FINs.
+            connection.to_pod(&mut gateway, SYN, [88_888, 0]);
+            connection.to_client(&mut gateway, ACK, [POD + 5, 1001], b"");
+            // The client goes on, and closes with data, once lost behind the gateway.
+            connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
+            assert_eq!(look(&gateway), (TcpCloseWaitReply, true, 3600));
+            for _ in 0..2 {
+                connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 5]);
+                assert_eq!(look(&gateway), (TcpLastAck, true, 30));
+            }
+            connection.to_client(&mut gateway, ACK, [POD + 5, 1002], b"");
+            assert_eq!(look(&gateway), (TcpTimeWait, true, 120));
+            assert_eq!(gateway.counters.flows_created.get(), 1);
+        }
+    });
+}
+
+#[test]
+fn rfc9293_s3_6_who_has_closed_is_closed_behind_by_the_pod_that_has_seen_it() {
+    everywhere(|world, request| {
+        let mut gateway = world.gateway();
+        let connection = Connection::open(&mut gateway, request);
+        connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 1]);
+        // Its last data and its FIN in one segment, which acknowledges the client's.
+        connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1002], b"bye");
+        assert_eq!(look(&gateway), (TcpLastAck, true, 30));
+        connection.to_pod(&mut gateway, ACK, [1002, POD + 5]);
+        assert_eq!(look(&gateway), (TcpTimeWait, true, 120));
+    });
+}
+
+#[test]
+fn rfc9293_s3_6_both_ends_that_close_at_once_are_half_closed_for_an_hour_at_most() {
+    everywhere(|world, request| {
+        for pod_is_first in [false, true] {
+            let mut gateway = world.gateway();
+            let connection = Connection::open(&mut gateway, request);
+            // Neither FIN has seen the other.
+            for is_pod in [pod_is_first, !pod_is_first] {
+                match is_pod {
+                    true => connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1001], b""),
+                    false => connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 1]),
+                }
+            }
+            connection.to_pod(&mut gateway, ACK, [1002, POD + 2]);
+            connection.to_client(&mut gateway, ACK, [POD + 2, 1002], b"");
+            let expected = if pod_is_first { TcpCloseWaitReply } else { TcpCloseWaitOriginal };
+            assert_eq!(look(&gateway), (expected, true, 3600));
+            // One of the acknowledgements was lost, and the FIN comes again.
+            match pod_is_first {
+                true => connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 2]),
+                false => connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1002], b""),
+            }
+            assert_eq!(look(&gateway), (TcpLastAck, true, 30));
+        }
+    });
+}
+
+#[test]
+fn a_server_that_closes_before_its_client_is_known_is_closed_behind_like_any_other() {
+    everywhere(|world, request| {
+        let begin = || {
+            let mut gateway = world.gateway();
+            let connection = Connection::begin(&mut gateway, request);
+            connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
+            // It answers a SYN with data at once (RFC 7413 §4.2).
+            connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1001], b"bye");
+            (gateway, connection)
+        };
+        let (mut gateway, connection) = begin();
+        for blind in [POD + 6, POD - 65_531, 70_000] {
+            for flags in [ACK, FIN | ACK] {
+                connection.to_pod(&mut gateway, flags, [1001, blind]);
+                assert_eq!(state(&gateway), (TcpFinWaitReply, false), "{blind:#x}");
+            }
+        }
+        // The client has the server's SYN, and not its FIN.
+        connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
+        connection.to_pod(&mut gateway, ACK, [1001, POD + 1]);
+        assert_eq!(look(&gateway), (TcpFinWaitReply, true, 7440));
+        connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1001], b"bye");
+        connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
+        assert_eq!(look(&gateway), (TcpCloseWaitReply, true, 3600));
+        connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 5]);
+        assert_eq!(look(&gateway), (TcpLastAck, true, 30));
+
+        let (mut gateway, connection) = begin();
+        connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 5]);
+        assert_eq!(look(&gateway), (TcpLastAck, true, 30));
     });
 }
 

@@ -138,7 +138,9 @@ const fn tcp(direction: Direction, class: Class) -> [u8; 13] {
     const CO: u8 = State::TcpCloseWaitOriginal as u8;
     const CR: u8 = State::TcpCloseWaitReply as u8;
     const CA: u8 = CR | ASSURED;
+    // Both sides' FINs: the second counts where it acknowledges the first, which `pipeline::handshake` tells.
     const LA: u8 = State::TcpLastAck as u8;
+    const LB: u8 = LA | ASSURED;
     const TW: u8 = State::TcpTimeWait as u8;
     // As established: of a flow whose client is not known a reset makes nothing. What one side says after it
     // may have been on its way; only both show that the connection goes on.
@@ -152,7 +154,7 @@ const fn tcp(direction: Direction, class: Class) -> [u8; 13] {
         // reset may: its receiver tells.
         (Original, Syn) =>    [IG, IG, IG, IG, IG, IG, IG, NW, NW, IG, IG, IG, S2],
         (Original, SynAck) => [IV, SR, IV, IV, IV, IV, IV, IV, IV, IV, IV, IV, SR],
-        (Original, Fin) =>    [IV, FA, FO, FO, LA, CO, LA, LA, TW, RO, RO, FO, IV],
+        (Original, Fin) =>    [IV, FA, FO, FO, LB, CO, LA, LA, TW, RO, RO, FO, IV],
         (Original, Ack) =>    [IV, ES, ES, FO, CA, CO, CR, TW, TW, RO, RO, ES, IV],
         (Original, Rst) =>    [DL, IG, RS, RS, RS, RS, RS, IG, IG, IG, RS, RS, IG],
         (Reply, Syn) =>       [S2, IV, IV, IV, IV, IV, IV, IV, IV, IV, IV, IV, S2],
@@ -245,10 +247,14 @@ const fn has_number(state: State, direction: Direction, flags: u8) -> bool {
             _ if flags & Flags::SYN.0 != 0 => true,
             (State::TcpSynReceived | State::TcpFinWaitReply, Original) => true,
             (State::TcpSynReceived | State::TcpFinWaitOriginal, Reply) => true,
-            (State::TcpEstablished | State::TcpFinWaitOriginal | State::TcpResetReply, Original)
-            | (State::TcpEstablished | State::TcpFinWaitReply | State::TcpResetOriginal, Reply) => {
-                flags & Flags::FIN.0 != 0
-            }
+            (
+                State::TcpEstablished | State::TcpFinWaitOriginal | State::TcpCloseWaitReply | State::TcpResetReply,
+                Original,
+            )
+            | (
+                State::TcpEstablished | State::TcpFinWaitReply | State::TcpCloseWaitOriginal | State::TcpResetOriginal,
+                Reply,
+            ) => flags & Flags::FIN.0 != 0,
             _ => false,
         }
 }
@@ -266,7 +272,9 @@ const STEPS: [u8; 64 * 2 * 64] = {
                 // Once assured, always.
                 let next = next | byte & ASSURED;
                 let is_worth_the_same = Worth::index_of(byte) == Worth::index_of(next);
-                let has_number = has_number(state, direction, index as u8 & 0x3f);
+                // That a client is known its number shows.
+                let is_known = next & ASSURED == byte & ASSURED;
+                let has_number = !is_known || has_number(state, direction, index as u8 & 0x3f);
                 if is_worth_the_same && !has_number { next } else { next | Step::BESIDE }
             } else {
                 next

@@ -223,7 +223,7 @@ fn where_buckets_are_full_one_of_theirs_gives_way_the_longest_idle_first() {
 
 #[test]
 fn a_flow_whose_place_no_other_takes_is_as_it_was() {
-    for state in [State::TcpTimeWait as u8, State::TcpReset as u8 | ASSURED, State::TcpLastAck as u8 | ASSURED] {
+    for state in [State::TcpFinWaitReply as u8, State::TcpReset as u8 | ASSURED, State::TcpLastAck as u8 | ASSURED] {
         let mut memory = memory(64);
         let mut table = full(64, &mut memory, &[ESTABLISHED]);
         let index = find(&table, &tuple(40, 7)).unwrap().index;
