@@ -212,6 +212,14 @@ impl<A> Peer<A> {
     }
 }
 
+impl<A: Family> Peer<A> {
+    /// Whether this flow's replies come from the peer.
+    pub(crate) fn answers(self, entry: &Entry<A>) -> bool {
+        let Tuple { source, source_port, .. } = entry.reply;
+        (source, entry.protocol) == (self.address, self.protocol.0) && self.port.is_none_or(|port| port == source_port)
+    }
+}
+
 /// Reply tuples at random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a
 /// random one on, and whether a service listens there. At most [`TRIES`].
 pub(crate) fn draw<A: Family>(
@@ -251,6 +259,9 @@ pub(crate) fn drawn<A: Family>(
 /// by each attempt with the probability of [`SEARCH`] in the number of ports.
 ///
 /// Work: at most [`SEARCH`] lookups, so ask seldom.
+///
+/// # Errors
+/// [`Searched`], where it has found none.
 #[cold]
 #[inline(never)]
 pub(crate) fn search<A: Family>(
@@ -260,26 +271,38 @@ pub(crate) fn search<A: Family>(
     (worker, asker): (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
-) -> Option<Tuple<A>> {
+) -> Result<Tuple<A>, Searched> {
     let addresses = pool.addresses.len() as u32;
-    let mut left = SEARCH;
+    let (mut left, mut searched) = (SEARCH, Searched::All);
     let first = reduce(random.next() as u32, addresses);
     for place in (first..addresses).chain(0..first) {
-        let address = *pool.addresses.get(place as usize)?;
+        let Some(address) = pool.addresses.get(place as usize).copied() else { continue };
         let share = pool.share(place, worker, asker);
         let start = reduce(random.next() as u32, share.count);
         let count = share.count.min(left);
         left -= count;
+        if count < share.count {
+            searched = Searched::Some;
+        }
         let ports = (start..share.count).chain(0..start).take(count as usize).map(|number| share.port(number));
         let free = ports.filter(|port| !share.listens(snapshot, address, *port, peer.protocol)).find_map(|port| {
             let reply = peer.reply_to(address, port);
             (!taken.has(&reply, peer.protocol)).then_some(reply)
         });
-        if free.is_some() {
-            return free;
+        if let Some(free) = free {
+            return Ok(free);
         }
     }
-    None
+    Err(searched)
+}
+
+/// Which ports a search has looked at that has found none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Searched {
+    /// All that there are: none is free.
+    All,
+    /// As many as one search may: another may find one.
+    Some,
 }
 
 /// How long it is remembered that a search has found nothing.

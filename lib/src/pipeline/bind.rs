@@ -242,15 +242,15 @@ fn search<A: Wire, R>(
     }
     let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
     let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
-    if found.is_none() {
+    if found == Err(nat::Searched::All) {
         let hash = who_asks_whom(cx.worker, pool, peer, asker);
         cx.worker.exhausted.note(hash, now);
     }
-    found.ok_or(DropReason::PortsExhausted)
+    found.map_err(|_| DropReason::PortsExhausted)
 }
 
-/// Whether a search has just found nothing for those like the asker. The port of a flow that is `over` is not looked
-/// at by others, and free for this one.
+/// Whether a search has just found nothing for those like the asker. The port of a flow that is `over` towards the
+/// same peer is free for this one.
 #[cold]
 #[inline(never)]
 fn is_exhausted<A: Wire>(
@@ -260,7 +260,9 @@ fn is_exhausted<A: Wire>(
     over: Option<u32>,
     asker: impl Asker,
 ) -> bool {
-    over.is_none() && worker.exhausted.has(who_asks_whom(worker, pool, peer, asker), worker.now)
+    let over = over.and_then(|over| A::flows_of(worker).get(over));
+    !over.is_some_and(|over| peer.answers(over))
+        && worker.exhausted.has(who_asks_whom(worker, pool, peer, asker), worker.now)
 }
 
 /// A hash of this peer and of those whose ports towards it are used up together.

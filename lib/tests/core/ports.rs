@@ -174,6 +174,80 @@ fn used_up_ports_are_remembered_for_a_moment() {
     }
 }
 
+/// A search looks at half of these ports: what one has not found, the next one may.
+#[test]
+fn a_search_that_has_not_looked_everywhere_is_not_taken_for_the_last_word() {
+    let mut world = World { pool: World::new().pool, ..narrow((2000, 10_191)) };
+    world.pool.retain(IpAddr::is_ipv4);
+    world.pool.push("10.77.200.3".parse().unwrap());
+    world.pool.truncate(2);
+    let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 32_768));
+    let client =
+        |number: u32| -> SocketAddr { ([192, 0, 2, 30 + (number >> 14) as u8], 1 + number as u16 % 16_384).into() };
+    let mut next = 0..;
+    while gateway.worker.flows_v4().len() < 16_384 {
+        gateway.advance(Span::from_millis(20));
+        let _ = begin(&mut gateway, client(next.next().unwrap()));
+        assert!(next.start < 40_000);
+    }
+    let found = (0..20_u32).filter(|turn| {
+        gateway.worker.forget_v4(turn * 700);
+        // Nobody has looked for a while; now four do at once, as many as may.
+        gateway.advance(Span::from_secs(1));
+        let found = (0..4).any(|_| begin(&mut gateway, client(next.next().unwrap())).is_ok());
+        while gateway.worker.flows_v4().len() < 16_384 {
+            gateway.advance(Span::from_millis(120));
+            let _ = begin(&mut gateway, client(next.next().unwrap()));
+        }
+        found
+    });
+    // But for one of sixteen.
+    assert!(found.count() >= 17);
+}
+
+/// What is remembered of a peer holds for a flow that begins in another one's place, unless that has a port there.
+#[test]
+fn used_up_ports_are_remembered_for_a_flow_whose_backend_is_gone() {
+    const PORTS: u16 = 64;
+    for is_gone in [true, false] {
+        let mut world = narrow((2000, 1999 + PORTS));
+        world.backends = World::new().backends;
+        world.backends[1].retain(|it| it.endpoint.address.is_ipv4());
+        let query = |port: u16| Packet { source: (world::CLIENT, port).into(), ..Packet::dns(1, b"query") };
+        let send = |gateway: &mut Gateway, port: u16| {
+            let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &query(port).bytes()));
+            match out.verdict {
+                Verdict::Transmit(UNDERLAY) => Ok(Packet::read(&tunnelled(&out.bytes).inner).destination.ip()),
+                Verdict::Drop(reason) => Err(reason),
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut gateway = world.gateway();
+        let gone = send(&mut gateway, 1).unwrap();
+        let mut later = World { generation: 2, ..world.clone() };
+        later.backends[1].retain(|it| (it.endpoint.address == gone) != is_gone);
+        later.backends[1].truncate(1);
+        gateway.apply(&later);
+        // The only backend's ports, all but one of which the first flow may have.
+        for port in 2..2 + PORTS - u16::from(!is_gone) {
+            gateway.advance(Span::from_millis(20));
+            assert!(send(&mut gateway, port).is_ok());
+        }
+        gateway.advance(Span::from_secs(1));
+        assert_eq!(send(&mut gateway, 1000), Err(DropReason::PortsExhausted));
+        let first = |entry: &weirgate::flow::Entry<[u8; 4]>| entry.original.source_port == 1_u16.to_be_bytes();
+        for index in 0..1024 {
+            if gateway.worker.flows_v4().get(index).is_some_and(|entry| !first(entry)) {
+                gateway.worker.forget_v4(index);
+            }
+        }
+        let expected = if is_gone { Err(DropReason::PortsExhausted) } else { Ok(gone) };
+        assert_eq!(send(&mut gateway, 1), expected);
+        gateway.advance(Span::from_millis(100));
+        assert!(send(&mut gateway, 1).is_ok());
+    }
+}
+
 #[test]
 fn workers_never_choose_the_same_port() {
     let world = World { workers: 3, ..narrow((2000, 2098)) };
