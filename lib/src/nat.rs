@@ -7,10 +7,9 @@
 //! Ports are dealt to workers in turn: port `first + n` belongs to worker `n` modulo the number of
 //! workers, so that each has its share of whatever part of the range an address may use.
 
-use crate::flow::{Entry, Mode, Table, Tuple};
-use crate::hash::{Stream, reduce};
-use crate::net::{Protocol, WorkerId};
-use crate::snapshot::{Family, Globals, PortRange, Snapshot};
+use crate::flow::{Address, Table, Tuple};
+use crate::hash::{HashKey, Stream, reduce};
+use crate::net::{PortRange, Protocol, WorkerId};
 use crate::time::{Instant, Span};
 
 /// The most ports that are tried at random for a new flow.
@@ -143,37 +142,36 @@ impl<T: Asker> Share<T> {
     }
 
     /// Whether a service is asked at this port of the share's address.
-    fn listens<A: Family>(&self, snapshot: &Snapshot<'_>, address: A, port: [u8; 2], protocol: Protocol) -> bool {
-        self.is_listening && snapshot.selector(address.mapped(), port, protocol).is_some()
+    fn listens<A>(&self, services: &impl Services<A>, address: A, port: [u8; 2], protocol: Protocol) -> bool {
+        self.is_listening && services.listen_at(address, port, protocol)
     }
 }
 
 /// The worker that owns the flows of an endpoint whose address is kept. Both directions carry that
-/// endpoint and nothing else that all workers could agree on, so it alone decides, by the hash that
+/// endpoint and nothing else that all workers could agree on, so it alone decides, by a hash that
 /// all gateways share: whoever chooses the endpoint can choose the worker, as with the hash of a
 /// network card.
-pub(crate) fn owner_of<A: Family>(globals: &Globals, address: A, port: [u8; 2]) -> WorkerId {
+///
+/// - `key`: of the hash that all share; `workers`: how many there are.
+/// - `port`: in wire order.
+#[must_use]
+pub fn owner_of<A: Address>(key: &HashKey, workers: u8, address: A, port: [u8; 2]) -> WorkerId {
     let endpoint = Tuple { source: address, destination: address, source_port: port, destination_port: port };
-    let hash = A::hash(&globals.selector, &endpoint, Protocol(0));
     // Fewer than 256.
-    WorkerId(reduce((hash >> 32) as u32, u32::from(globals.workers)) as u8)
+    WorkerId(reduce((A::hash(key, &endpoint, Protocol(0)) >> 32) as u32, u32::from(workers)) as u8)
 }
 
-/// The worker that the replies of a flow lead to: the one that may give the flow its port, or that owns the
-/// client's endpoint where that is kept. `None` where they do not come to the gateway any more, since the
-/// address stands for pods no longer.
-///
-/// Two flows that share a reply tuple would both be this worker's, and it alone keeps them apart.
-pub(crate) fn reply_owner<A: Family>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> Option<WorkerId> {
-    let Tuple { destination, destination_port, .. } = entry.reply;
-    if destination == entry.original.source {
-        return Some(owner_of(snapshot.globals, destination, destination_port));
+/// Where services listen on addresses of a pool: a port there stands for nobody else.
+pub trait Services<A> {
+    /// Whether one listens at this port, in wire order, of this address.
+    fn listen_at(&self, address: A, port: [u8; 2], protocol: Protocol) -> bool;
+}
+
+/// None listens anywhere.
+impl<A> Services<A> for () {
+    fn listen_at(&self, _: A, _: [u8; 2], _: Protocol) -> bool {
+        false
     }
-    if entry.mode != Mode::Outward as u8 {
-        return Some(A::pool(snapshot).owner(destination_port));
-    }
-    let pool = A::masquerade(snapshot);
-    pool.addresses.contains(&destination).then(|| pool.owner(destination_port))
 }
 
 /// Who answers, in what.
@@ -186,13 +184,13 @@ pub(crate) struct Peer<A> {
 }
 
 /// The reply tuples that flows have.
-pub(crate) struct Taken<'t, 'm, A: Family> {
+pub(crate) struct Taken<'t, 'm, A: Address> {
     pub(crate) flows: &'t Table<'m, A>,
     /// A flow whose tuple is free all the same, since it ends when the new one begins.
     pub(crate) over: Option<u32>,
 }
 
-impl<A: Family> Taken<'_, '_, A> {
+impl<A: Address> Taken<'_, '_, A> {
     /// As [`has`](Self::has), but `true` also of some that no flow has. Reads no entry.
     fn may_have(&self, reply: &Tuple<A>, protocol: Protocol) -> bool {
         self.flows.may_have(self.flows.hash(reply, protocol))
@@ -222,8 +220,8 @@ impl<A: Family> Peer<A> {
 
 /// Reply tuples at random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a
 /// random one on, and whether a service listens there. At most [`TRIES`].
-pub(crate) fn draw<A: Family>(
-    snapshot: &Snapshot<'_>,
+pub(crate) fn draw<A: Address>(
+    services: &impl Services<A>,
     pool: Pool<'_, A>,
     (worker, asker): (WorkerId, impl Asker),
     peer: Peer<A>,
@@ -234,22 +232,22 @@ pub(crate) fn draw<A: Family>(
     places.filter_map(move |(place, address)| {
         let share = pool.share(place, worker, asker);
         let port = share.port((share.count != 0).then(|| reduce(random.next() as u32, share.count))?);
-        Some((peer.reply_to(*address, port), share.listens(snapshot, *address, port, peer.protocol)))
+        Some((peer.reply_to(*address, port), share.listens(services, *address, port, peer.protocol)))
     })
 }
 
 /// The first of the reply tuples that [`draw`] gives that no flow has.
 #[inline]
-pub(crate) fn drawn<A: Family>(
+pub(crate) fn drawn<A: Address>(
     taken: &Taken<'_, '_, A>,
-    snapshot: &Snapshot<'_>,
+    services: &impl Services<A>,
     pool: Pool<'_, A>,
     worker: (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Option<Tuple<A>> {
     // Of ports at random there are enough to pass by some that only look taken.
-    draw(snapshot, pool, worker, peer, random)
+    draw(services, pool, worker, peer, random)
         .find(|(reply, listens)| !listens && !taken.may_have(reply, peer.protocol))
         .map(|(reply, _)| reply)
 }
@@ -264,9 +262,9 @@ pub(crate) fn drawn<A: Family>(
 /// [`Searched`], where it has found none.
 #[cold]
 #[inline(never)]
-pub(crate) fn search<A: Family>(
+pub(crate) fn search<A: Address>(
     taken: &Taken<'_, '_, A>,
-    snapshot: &Snapshot<'_>,
+    services: &impl Services<A>,
     pool: Pool<'_, A>,
     (worker, asker): (WorkerId, impl Asker),
     peer: Peer<A>,
@@ -285,7 +283,7 @@ pub(crate) fn search<A: Family>(
             searched = Searched::Some;
         }
         let ports = (start..share.count).chain(0..start).take(count as usize).map(|number| share.port(number));
-        let free = ports.filter(|port| !share.listens(snapshot, address, *port, peer.protocol)).find_map(|port| {
+        let free = ports.filter(|port| !share.listens(services, address, *port, peer.protocol)).find_map(|port| {
             let reply = peer.reply_to(address, port);
             (!taken.has(&reply, peer.protocol)).then_some(reply)
         });

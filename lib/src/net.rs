@@ -149,6 +149,16 @@ impl fmt::Debug for Protocol {
     }
 }
 
+/// Ports from the first to the last, both included. Empty where the last is below the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
 /// A transport address: where a service listens or a backend answers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Endpoint {

@@ -59,3 +59,27 @@ impl Sub for Instant {
         Span(self.0.saturating_sub(earlier.0))
     }
 }
+
+/// The flow clock's tick, in nanoseconds as a power of two: 2²⁰, about a millisecond.
+const TICK_SHIFT: u32 = 20;
+
+/// The tick of a point in time. Ticks wrap after 52 days; only differences matter.
+#[must_use]
+#[inline]
+pub(crate) const fn tick(now: Instant) -> u32 {
+    (now.0 >> TICK_SHIFT) as u32
+}
+
+/// How many ticks so many seconds are, at most half the clock's range: so a wrapped difference is never taken for a
+/// small one.
+#[must_use]
+pub(crate) const fn ticks(seconds: u32) -> u32 {
+    let ticks = (seconds as u64 * 1_000_000_000) >> TICK_SHIFT;
+    if ticks > (u32::MAX / 2) as u64 { u32::MAX / 2 } else { ticks as u32 }
+}
+
+/// How long so many ticks are.
+#[must_use]
+pub(crate) const fn span(ticks: u32) -> Span {
+    Span((ticks as u64) << TICK_SHIFT)
+}

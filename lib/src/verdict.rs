@@ -1,6 +1,7 @@
 //! What becomes of a frame, and the names of everything that can be wrong with one.
 
 use crate::net::{PortId, WorkerId};
+use crate::wire::ParseError;
 
 /// The pipeline's answer for one frame.
 #[must_use]
@@ -9,7 +10,7 @@ pub enum Verdict {
     /// Leaves on this port, as the frame now stands.
     Transmit(PortId),
     /// Belongs to the host: hand it to the kernel unchanged. Only of what the gateway is to see can this be said,
-    /// see [`process`](crate::pipeline::process): TCP, UDP and SCTP to where no service listens, and other
+    /// see `pipeline::process`: TCP, UDP and SCTP to where no service listens, and other
     /// protocols than IP in frames to the port's own link address. What a pod sends to an address of the gateway's
     /// own, unanswered pings among it, is still in VXLAN: a kernel with a device for that network opens it, for others the caller has to.
     Host,
@@ -152,4 +153,21 @@ drop_reasons! {
 impl DropReason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
+}
+
+impl From<ParseError> for DropReason {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Truncated { .. } => Self::Truncated,
+            ParseError::BadVersion { .. }
+            | ParseError::BadLength { .. }
+            | ParseError::BadFragment { .. }
+            | ParseError::UdpChecksumMissing { .. } => Self::Malformed,
+            ParseError::TinyFragment { .. } => Self::FragmentTiny,
+            ParseError::BadIpChecksum => Self::BadIpChecksum,
+            ParseError::NestedVlan => Self::NotIp,
+            ParseError::ExtensionHeader { .. } | ParseError::RoutingHeader { .. } => Self::ExtensionHeader,
+            ParseError::VniFlagClear => Self::VxlanFlags,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! recordings of real nodes, inputs that once broke something.
 
 mod arrows;
+mod layers;
 mod performance;
 mod recordings;
 mod regressions;

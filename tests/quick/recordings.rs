@@ -7,8 +7,9 @@ use std::path::Path;
 
 use weirgate::frame::{Frame, HEADROOM_MAX};
 use weirgate::net::{Mac, PortId, Vni};
-use weirgate::overlay::{self, Headers, Link, Passage, Tunnel};
 use weirgate::snapshot::{OuterDscp, Vtep};
+use weirgate::tunnel::vxlan::{Opened, decapsulate};
+use weirgate::tunnel::{Headers, Link, Passage, Tunnel};
 use weirgate::wire::checksum::Sum;
 use weirgate::wire::packet::{self, Ip, Transport};
 use weirgate::wire::{Ecn, ethernet, ipv4, ipv6, udp, vxlan};
@@ -116,10 +117,10 @@ impl Recorded {
         }
     }
 
-    fn opened(&self, overlay: &Overlay) -> overlay::Opened {
+    fn opened(&self, overlay: &Overlay) -> Opened {
         let (_, destination) = self.outer_addresses();
         let vni = Vni::new(overlay.vni).unwrap();
-        overlay::decapsulate(&self.frame[self.data_at..], vni, &overlay.vtep(destination)).expect("a frame of ours")
+        decapsulate(&self.frame[self.data_at..], vni, &overlay.vtep(destination)).expect("a frame of ours")
     }
 
     /// Where the inner packet begins in the frame.
@@ -245,13 +246,13 @@ fn a_recorded_frame_of_another_network_or_station_is_not_taken() {
             let (_, destination) = recorded.outer_addresses();
             let (vni, vtep) = (Vni::new(overlay.vni).unwrap(), overlay.vtep(destination));
             let other = Vni::new(overlay.vni + 1).unwrap();
-            assert_eq!(overlay::decapsulate(data, other, &vtep), Err(DropReason::VxlanVni));
-            assert_eq!(overlay::decapsulate(data, vni, &Mac::BROADCAST), Err(DropReason::VxlanInnerAddress));
+            assert_eq!(decapsulate(data, other, &vtep), Err(DropReason::VxlanVni));
+            assert_eq!(decapsulate(data, vni, &Mac::BROADCAST), Err(DropReason::VxlanInnerAddress));
             let mut unflagged = data.to_vec();
             unflagged[0] &= !0x08;
-            assert_eq!(overlay::decapsulate(&unflagged, vni, &vtep), Err(DropReason::VxlanFlags));
+            assert_eq!(decapsulate(&unflagged, vni, &vtep), Err(DropReason::VxlanFlags));
             for len in 0..vxlan::HEADER_LEN + ethernet::HEADER_LEN {
-                assert_eq!(overlay::decapsulate(&data[..len], vni, &vtep), Err(DropReason::Truncated));
+                assert_eq!(decapsulate(&data[..len], vni, &vtep), Err(DropReason::Truncated));
             }
         }
     }

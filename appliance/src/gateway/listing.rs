@@ -188,7 +188,8 @@ impl Listed {
                 protocol: entry.protocol,
                 state,
                 is_assured: entry.is_assured(),
-                timeout_seconds: u32::try_from(entry.idle_left(snapshot, now).as_secs()).unwrap_or(u32::MAX),
+                timeout_seconds: u32::try_from(entry.idle_left(snapshot.idle_ticks(), now).as_secs())
+                    .unwrap_or(u32::MAX),
                 original: Sides::of(&entry.original),
                 reply: Sides::of(&entry.reply),
                 traffic: entry.traffic,

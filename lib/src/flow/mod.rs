@@ -3,18 +3,20 @@
 pub(crate) mod raw;
 mod state;
 mod table;
+mod timeouts;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::hash::HashKey;
 use crate::net::Protocol;
-use crate::snapshot::Snapshot;
-use crate::time::{Instant, Span};
+use crate::time::{Instant, Span, span};
 
-pub(crate) use state::{ASSURED, Step, Worth, are_legal, idle_ticks, span, step, tick};
-pub use state::{Direction, State};
+pub(crate) use crate::time::tick;
+pub(crate) use state::{ASSURED, Step, Worth, are_legal, step};
+pub use state::{Direction, IdleTicks, State, idle_ticks};
 pub use table::{Adopted, AttachError, CAPACITY_MAX, Found, InsertError, Owner, Table, TableError};
 pub(crate) use table::{Age, Gone, NONE as NO_ENTRY};
+pub use timeouts::Timeouts;
 
 mod sealed {
     pub trait Sealed {}
@@ -36,6 +38,12 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
     /// What stands for whoever has the address outside: itself, or the first of its /64.
     #[must_use]
     fn site(self) -> Self;
+
+    /// The address in sixteen bytes, IPv4 in mapped form (RFC 4291 §2.5.5.2).
+    fn mapped(self) -> [u8; 16];
+
+    /// The address from such bytes.
+    fn unmapped(bytes: [u8; 16]) -> Self;
 }
 
 impl Address for [u8; 4] {
@@ -52,6 +60,18 @@ impl Address for [u8; 4] {
 
     fn site(self) -> Self {
         self
+    }
+
+    #[inline]
+    fn mapped(self) -> [u8; 16] {
+        let [a, b, c, d] = self;
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    }
+
+    #[inline]
+    fn unmapped(bytes: [u8; 16]) -> Self {
+        let [.., a, b, c, d] = bytes;
+        [a, b, c, d]
     }
 }
 
@@ -70,6 +90,16 @@ impl Address for [u8; 16] {
     fn site(self) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = self;
         [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
+    }
+
+    #[inline]
+    fn mapped(self) -> [u8; 16] {
+        self
+    }
+
+    #[inline]
+    fn unmapped(bytes: [u8; 16]) -> Self {
+        bytes
     }
 }
 
@@ -254,8 +284,8 @@ impl<A: Address> Entry<A> {
 
     /// How long the flow is still remembered if no packet comes.
     #[must_use]
-    pub fn idle_left(&self, snapshot: &Snapshot<'_>, now: Instant) -> Span {
-        let idle = snapshot.globals.idle_ticks.get(usize::from(self.state & !ASSURED)).copied().unwrap_or(0);
+    pub fn idle_left(&self, idle: &IdleTicks, now: Instant) -> Span {
+        let idle = idle.get(usize::from(self.state & !ASSURED)).copied().unwrap_or(0);
         span(idle.saturating_sub(u32::try_from(self.idled(tick(now))).unwrap_or(0)))
     }
 }

@@ -2,9 +2,9 @@
 
 mod transitions;
 
+use super::Timeouts;
 use crate::net::Protocol;
-use crate::snapshot::Timeouts;
-use crate::time::Span;
+use crate::time::ticks;
 use crate::wire::tcp::Flags;
 
 pub(crate) use transitions::{Step, are_legal, step};
@@ -276,24 +276,12 @@ impl Flags {
     }
 }
 
-/// One tick of a flow's clock, in nanoseconds: 2²⁰, about a millisecond.
-const TICK_SHIFT: u32 = 20;
+/// How long a flow may idle, in ticks of 2²⁰ nanoseconds, by its state's number.
+pub type IdleTicks = [u32; State::COUNT];
 
-/// The tick of a point in time. Ticks wrap after 52 days; only differences matter.
+/// Idle times in ticks.
 #[must_use]
-#[inline]
-pub(crate) const fn tick(now: crate::time::Instant) -> u32 {
-    (now.0 >> TICK_SHIFT) as u32
-}
-
-/// How long so many ticks are.
-#[must_use]
-pub(crate) const fn span(ticks: u32) -> Span {
-    Span((ticks as u64) << TICK_SHIFT)
-}
-
-/// Idle times in ticks, by the state's number.
-pub(crate) const fn idle_ticks(timeouts: &Timeouts) -> [u32; State::COUNT] {
+pub const fn idle_ticks(timeouts: &Timeouts) -> IdleTicks {
     let mut idle = [0; State::COUNT];
     let mut index = 0;
     while index < State::ALL.len() {
@@ -319,9 +307,7 @@ pub(crate) const fn idle_ticks(timeouts: &Timeouts) -> [u32; State::COUNT] {
             State::SctpShutdownAckSent => timeouts.sctp_shutdown_ack_sent_seconds,
             State::SctpClosed => timeouts.sctp_closed_seconds,
         };
-        let ticks = (seconds as u64 * 1_000_000_000) >> TICK_SHIFT;
-        // Half the clock's range, so that a wrapped difference is never taken for a small one.
-        idle[state as usize] = if ticks > (u32::MAX / 2) as u64 { u32::MAX / 2 } else { ticks as u32 };
+        idle[state as usize] = ticks(seconds);
         index += 1;
     }
     idle

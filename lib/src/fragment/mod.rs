@@ -21,10 +21,9 @@ mod tests;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::flow::tick;
 use crate::hash::{HashKey, reduce};
 use crate::net::PortId;
-use crate::time::{Instant, Span};
+use crate::time::{Instant, Span, tick};
 use cover::{Coverage, Seen};
 use log::{GRAIN, Log, NONE, Room};
 

@@ -326,7 +326,7 @@ pub(super) fn endpoint_elsewhere<A: Wire, R>(
     address: A,
     port: [u8; 2],
 ) -> Option<Verdict> {
-    let owner = nat::owner_of(cx.snapshot.globals, address, port);
+    let owner = cx.snapshot.owner_of(address, port);
     (owner != cx.worker.id).then_some(Verdict::Handover(owner))
 }
 

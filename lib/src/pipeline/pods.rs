@@ -15,7 +15,7 @@ use crate::flow::{Address, Direction, Entry, Mode, NO_SERVICE};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::{Mac, PORTS_MAX, PortId, Protocol};
-use crate::overlay::Carrier;
+use crate::tunnel::Carrier;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::Transport;
 

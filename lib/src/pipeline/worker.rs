@@ -11,7 +11,7 @@ use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tup
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
-use crate::nat::{self, Exhausted};
+use crate::nat::Exhausted;
 use crate::net::{POOL_MAX, PortId, Protocol, WorkerId};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
@@ -199,9 +199,8 @@ impl<'m> Worker<'m> {
         snapshot: &Snapshot<'_>,
         memory: &'m mut [u8],
     ) -> Result<(Table<'m, A>, Adopted), flow::AttachError> {
-        let is_ours = |entry: &Entry<A>| {
-            nat::reply_owner(snapshot, entry) == Some(config.id) && standing::has_address(snapshot, entry)
-        };
+        let is_ours =
+            |entry: &Entry<A>| snapshot.reply_owner(entry) == Some(config.id) && standing::has_address(snapshot, entry);
         // The snapshots to come count up from this one's number.
         let earlier = snapshot.generation().wrapping_sub(1);
         Table::attach(capacity, config.owner(), memory, earlier, is_ours)

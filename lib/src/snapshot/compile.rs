@@ -5,20 +5,19 @@ use core::net::IpAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::description::{
-    ClientAddress, Description, Encapsulation, Gateway, MssLimit, PastLimit, Peer, Port, RouteTarget, Service, Vtep,
+    ClientAddress, Description, Encapsulation, Gateway, MssLimit, PastLimit, Peer, Port, RouteTarget, Service,
 };
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, KEEP_DSCP, MAGIC, NONE,
-    NeighbourRecord, PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, SEVERAL, Section, SelectorRecord,
-    VERSION,
+    NeighbourRecord, PortRecord, RangeV4, RangeV6, RouteRecord, SECTIONS, SEVERAL, Section, SelectorRecord, VERSION,
 };
 use super::ranges::{Prefix, Range, flatten, ranges_max};
 use super::view::{frontend_place, mapped};
 use crate::flow::idle_ticks;
 use crate::hash::HashKey;
 use crate::maglev::{self, FillError, Member};
-use crate::net::{self, Endpoint, Mac, POOL_MAX, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
-use crate::overlay::{Carrier, Headers, Link, Tunnel};
+use crate::net::{self, Endpoint, Mac, POOL_MAX, PORTS_MAX, PortId, PortRange, Protocol, WORKERS_MAX};
+use crate::tunnel::{Carrier, Headers, Link, Tunnel, Vtep};
 use crate::wire::ethernet::EtherType;
 use crate::wire::{Dscp, tcp};
 

@@ -5,7 +5,9 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::flow::Timeouts;
 use crate::net::{Endpoint, Mac, PortId, Prefix, Protocol, Vni};
+use crate::tunnel::{OuterDscp, Vtep};
 use crate::wire::Dscp;
 
 /// Everything that a snapshot is compiled from.
@@ -35,7 +37,7 @@ pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 pub struct Gateway<'a> {
     /// How many workers share the flows. The ports from the first of `pool_ports` and of the masquerade's on are
     /// dealt to them in turn, and endpoints outside that are kept by the hash of `selector_seed`: while flows live,
-    /// all four stay, or the flows are [attached](crate::pipeline::Worker::attach) anew.
+    /// all four stay, or the flows are attached anew (`pipeline::Worker::attach`).
     pub workers: u8,
     /// The VXLAN network, where the backend is VXLAN.
     pub vni: Vni,
@@ -186,111 +188,6 @@ pub enum MssLimit {
     Path,
     /// To this many bytes: 536 or more.
     Bytes(u16),
-}
-
-/// The differentiated services codepoint of VXLAN's outer headers. On the way out of VXLAN, the inner
-/// one stays as it is (RFC 2983 §3.1, pipe model).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OuterDscp {
-    /// This one, whatever is inside.
-    Fixed(Dscp),
-    /// That of the packet inside.
-    Copy,
-}
-
-impl Default for OuterDscp {
-    fn default() -> Self {
-        Self::Fixed(Dscp::DEFAULT)
-    }
-}
-
-/// One end of a VXLAN overlay.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Vtep<A> {
-    /// The underlay address that peers send to.
-    pub public: A,
-    /// The inner link address that peers send to.
-    pub mac: Mac,
-}
-
-/// Idle times, in whole seconds. The defaults are Linux's, but for TCP while open and closed from one side (as
-/// kube-proxy sets them), after one FIN (RFC 7857 §2.1), after a reset, UDP (RFC 4787 REQ-5), and ICMP (RFC 5508
-/// REQ-2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts {
-    /// TCP after the client's SYN.
-    pub tcp_syn_sent_seconds: u32,
-    /// TCP after the answer to it, until the client acknowledges that.
-    pub tcp_syn_received_seconds: u32,
-    /// TCP while open (RFC 5382 REQ-5: 7440 or more).
-    pub tcp_established_seconds: u32,
-    /// TCP after one side's FIN, until the other acknowledges it; never longer than while open (RFC 6146 §3.5.2.2:
-    /// no less than the 7440 that a NAT owes an open connection).
-    pub tcp_fin_wait_seconds: u32,
-    /// TCP after one side's FIN was acknowledged: the other may go on sending.
-    pub tcp_close_wait_seconds: u32,
-    /// TCP after both sides' FINs.
-    pub tcp_last_ack_seconds: u32,
-    /// TCP after the last acknowledgement.
-    pub tcp_time_wait_seconds: u32,
-    /// TCP after a reset, until both sides show that it goes on (RFC 7857 §2.2: 240).
-    pub tcp_reset_seconds: u32,
-    /// TCP after a SYN of both sides.
-    pub tcp_syn_sent2_seconds: u32,
-    /// UDP until the client has answered an answer (RFC 4787 REQ-5: 120 or more).
-    pub udp_seconds: u32,
-    /// UDP from then on.
-    pub udp_stream_seconds: u32,
-    /// Echo requests and their answers (RFC 5508 REQ-2: 60 or more).
-    pub icmp_seconds: u32,
-    /// SCTP after the client's INIT.
-    pub sctp_cookie_wait_seconds: u32,
-    /// SCTP after the client's cookie.
-    pub sctp_cookie_echoed_seconds: u32,
-    /// SCTP while open.
-    pub sctp_established_seconds: u32,
-    /// SCTP that the client shuts down.
-    pub sctp_shutdown_sent_seconds: u32,
-    /// SCTP that the server shuts down.
-    pub sctp_shutdown_received_seconds: u32,
-    /// SCTP whose shutdown was acknowledged.
-    pub sctp_shutdown_ack_sent_seconds: u32,
-    /// SCTP after its end.
-    pub sctp_closed_seconds: u32,
-}
-
-impl Timeouts {
-    /// TCP after one side's FIN, until the other acknowledges it.
-    pub(crate) const fn fin_wait_seconds(&self) -> u32 {
-        let (fin_wait, open) = (self.tcp_fin_wait_seconds, self.tcp_established_seconds);
-        if fin_wait < open { fin_wait } else { open }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            tcp_syn_sent_seconds: 120,
-            tcp_syn_received_seconds: 60,
-            tcp_established_seconds: 86_400,
-            tcp_fin_wait_seconds: 7440,
-            tcp_close_wait_seconds: 3600,
-            tcp_last_ack_seconds: 30,
-            tcp_time_wait_seconds: 120,
-            tcp_reset_seconds: 240,
-            tcp_syn_sent2_seconds: 120,
-            udp_seconds: 120,
-            udp_stream_seconds: 300,
-            icmp_seconds: 60,
-            sctp_cookie_wait_seconds: 3,
-            sctp_cookie_echoed_seconds: 3,
-            sctp_established_seconds: 210,
-            sctp_shutdown_sent_seconds: 3,
-            sctp_shutdown_received_seconds: 3,
-            sctp_shutdown_ack_sent_seconds: 3,
-            sctp_closed_seconds: 10,
-        }
-    }
 }
 
 /// One of the gateway's links.

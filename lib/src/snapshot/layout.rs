@@ -14,8 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::flow::State;
 use crate::hash::HashKey;
-use crate::net::{Mac, Vni};
-use crate::overlay::Headers;
+use crate::net::{Mac, PortRange, Vni};
+use crate::tunnel::Headers;
 use crate::wire::Dscp;
 
 /// The first eight bytes of a snapshot.
@@ -135,14 +135,6 @@ pub(crate) struct Globals {
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],
-}
-
-/// Ports from the first to the last, both included.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct PortRange {
-    pub(crate) first: u16,
-    pub(crate) last: u16,
 }
 
 impl Globals {

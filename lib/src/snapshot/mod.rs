@@ -7,13 +7,13 @@ mod layout;
 mod ranges;
 mod view;
 
+pub use crate::flow::Timeouts;
+pub use crate::tunnel::{OuterDscp, Vtep};
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
     Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
-    Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Timeouts, Vtep,
+    Neighbour, NextHop, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service,
 };
-pub(crate) use layout::{
-    BackendRecord, Globals, HopRecord, NeighbourRecord, PortRange, PortRecord, RouteRecord, SelectorRecord,
-};
+pub(crate) use layout::{BackendRecord, HopRecord, NeighbourRecord, PortRecord, RouteRecord, SelectorRecord};
 pub(crate) use view::Family;
 pub use view::{AttachError, Snapshot};

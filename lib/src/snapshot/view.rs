@@ -6,14 +6,14 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::layout::{
     ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
-    PortRange, PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
+    PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
 };
 use super::ranges;
-use crate::flow::{Address, Place};
+use crate::flow::{Address, Entry, IdleTicks, Mode, Place, Tuple};
 use crate::hash::{HashKey, reduce};
 use crate::maglev;
-use crate::nat::Pool;
-use crate::net::{PortId, Protocol};
+use crate::nat::{self, Pool};
+use crate::net::{PortId, PortRange, Protocol, WorkerId};
 use crate::wire::ethernet::EtherType;
 
 /// A compiled description, borrowed from the bytes that hold it. Cheap to copy.
@@ -124,6 +124,34 @@ impl<'a> Snapshot<'a> {
         self.generation
     }
 
+    /// How long flows may idle.
+    #[must_use]
+    pub const fn idle_ticks(&self) -> &'a IdleTicks {
+        &self.globals.idle_ticks
+    }
+
+    /// The worker that owns the flows of an endpoint whose address is kept: see [`nat::owner_of`].
+    pub(crate) fn owner_of<A: Address>(&self, address: A, port: [u8; 2]) -> WorkerId {
+        nat::owner_of(&self.globals.selector, self.globals.workers, address, port)
+    }
+
+    /// The worker that the replies of a flow lead to: the one that may give the flow its port, or that owns the
+    /// client's endpoint where that is kept. `None` where they do not come to the gateway any more, since the
+    /// address stands for pods no longer.
+    ///
+    /// Two flows that share a reply tuple would both be this worker's, and it alone keeps them apart.
+    pub(crate) fn reply_owner<A: Family>(&self, entry: &Entry<A>) -> Option<WorkerId> {
+        let Tuple { destination, destination_port, .. } = entry.reply;
+        if destination == entry.original.source {
+            return Some(self.owner_of(destination, destination_port));
+        }
+        if entry.mode != Mode::Outward as u8 {
+            return Some(A::pool(self).owner(destination_port));
+        }
+        let pool = A::masquerade(self);
+        pool.addresses.contains(&destination).then(|| pool.owner(destination_port))
+    }
+
     #[inline]
     pub(crate) fn port(&self, port: PortId) -> Option<&'a PortRecord> {
         self.ports.get(usize::from(port.0))
@@ -222,6 +250,12 @@ impl<'a> Snapshot<'a> {
     }
 }
 
+impl<A: Family> nat::Services<A> for Snapshot<'_> {
+    fn listen_at(&self, address: A, port: [u8; 2], protocol: Protocol) -> bool {
+        self.selector(address.mapped(), port, protocol).is_some()
+    }
+}
+
 /// What is looked up by address, for both families.
 pub(crate) trait Family: Address {
     /// The index of the overlay hop to a pod.
@@ -243,10 +277,6 @@ pub(crate) trait Family: Address {
     fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// Whether an address is in one of the gateway's own overlay subnets.
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool;
-    /// The address in sixteen bytes, IPv4 in mapped form.
-    fn mapped(self) -> [u8; 16];
-    /// The address from such bytes.
-    fn unmapped(bytes: [u8; 16]) -> Self;
     /// What announces this family in an Ethernet header.
     const ETHERTYPE: EtherType;
 }
@@ -293,18 +323,6 @@ impl Family for [u8; 4] {
         ranges::find(snapshot.subnets_v4, u128::from(u32::from_be_bytes(address))).is_some()
     }
 
-    #[inline]
-    fn mapped(self) -> [u8; 16] {
-        let [a, b, c, d] = self;
-        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-    }
-
-    #[inline]
-    fn unmapped(bytes: [u8; 16]) -> Self {
-        let [.., a, b, c, d] = bytes;
-        [a, b, c, d]
-    }
-
     const ETHERTYPE: EtherType = EtherType::IPV4;
 }
 
@@ -348,16 +366,6 @@ impl Family for [u8; 16] {
     #[inline]
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool {
         ranges::find(snapshot.subnets_v6, u128::from_be_bytes(address)).is_some()
-    }
-
-    #[inline]
-    fn mapped(self) -> [u8; 16] {
-        self
-    }
-
-    #[inline]
-    fn unmapped(bytes: [u8; 16]) -> Self {
-        bytes
     }
 
     const ETHERTYPE: EtherType = EtherType::IPV6;

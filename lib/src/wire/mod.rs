@@ -17,8 +17,6 @@ pub mod tcp;
 pub mod udp;
 pub mod vxlan;
 
-use crate::verdict::DropReason;
-
 /// The header that was being read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
@@ -126,23 +124,6 @@ impl ParseError {
 
 const fn saturate(count: usize) -> u16 {
     if count > 0xffff { 0xffff } else { count as u16 }
-}
-
-impl From<ParseError> for DropReason {
-    fn from(error: ParseError) -> Self {
-        match error {
-            ParseError::Truncated { .. } => Self::Truncated,
-            ParseError::BadVersion { .. }
-            | ParseError::BadLength { .. }
-            | ParseError::BadFragment { .. }
-            | ParseError::UdpChecksumMissing { .. } => Self::Malformed,
-            ParseError::TinyFragment { .. } => Self::FragmentTiny,
-            ParseError::BadIpChecksum => Self::BadIpChecksum,
-            ParseError::NestedVlan => Self::NotIp,
-            ParseError::ExtensionHeader { .. } | ParseError::RoutingHeader { .. } => Self::ExtensionHeader,
-            ParseError::VniFlagClear => Self::VxlanFlags,
-        }
-    }
 }
 
 /// The `N` bytes at `AT`. That they are there is checked when this is compiled, and they are read at

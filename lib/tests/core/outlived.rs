@@ -110,8 +110,8 @@ fn live(gateway: &Gateway) -> u32 {
 /// How many milliseconds the only flow may idle yet.
 fn left(gateway: &Gateway) -> u64 {
     let snapshot = gateway.snapshot();
-    let v4 = gateway.worker.flows_v4().iter().map(|it| it.idle_left(&snapshot, gateway.now).0);
-    let v6 = gateway.worker.flows_v6().iter().map(|it| it.idle_left(&snapshot, gateway.now).0);
+    let v4 = gateway.worker.flows_v4().iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
+    let v6 = gateway.worker.flows_v6().iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
     let all: Vec<u64> = v4.chain(v6).collect();
     assert_eq!(all.len(), 1);
     all[0] / 1_000_000

@@ -76,7 +76,7 @@ fn look(gateway: &Gateway) -> (State, bool, u64) {
     fn only<A: Address>(gateway: &Gateway, flows: &Table<'_, A>) -> Option<(State, bool, u64)> {
         assert!(flows.len() <= 1);
         let tell = |entry: &Entry<A>| {
-            let left = entry.idle_left(&gateway.snapshot(), gateway.now);
+            let left = entry.idle_left(gateway.snapshot().idle_ticks(), gateway.now);
             (entry.state().expect("a state"), entry.is_assured(), (left.0 + 500_000_000) / 1_000_000_000)
         };
         flows.iter().next().map(tell)

@@ -4,6 +4,7 @@ use super::Direction::{Original, Reply};
 use super::State::*;
 use super::transitions::OTHER_CHUNK;
 use super::*;
+use crate::time::span;
 
 /// What `conntrack` does with each kind of segment, state by state, as its own table has it (kernel,
 /// net/netfilter/nf_conntrack_proto_tcp.c), with these differences: whose FIN it was is known (`FO`, `FR`, and `CO`,
@@ -268,7 +269,7 @@ fn rfc9293_s3_5_only_a_bare_syn_begins_a_flow() {
 
 /// The seconds that a flow in this state may idle by default.
 fn seconds(state: State) -> u64 {
-    (u64::from(idle_ticks(&Timeouts::default())[state as usize]) << TICK_SHIFT).div_ceil(1_000_000_000)
+    span(idle_ticks(&Timeouts::default())[state as usize]).0.div_ceil(1_000_000_000)
 }
 
 #[test]
@@ -332,7 +333,7 @@ fn a_fin_that_is_not_acknowledged_keeps_a_flow_no_longer_than_if_it_were_open() 
         let timeouts = Timeouts { tcp_established_seconds: open, tcp_fin_wait_seconds: fin, ..Timeouts::default() };
         let idle = idle_ticks(&timeouts);
         for state in [TcpFinWaitOriginal, TcpFinWaitReply] {
-            assert_eq!((u64::from(idle[state as usize]) << TICK_SHIFT).div_ceil(1_000_000_000), expected);
+            assert_eq!(span(idle[state as usize]).0.div_ceil(1_000_000_000), expected);
         }
     }
 }
