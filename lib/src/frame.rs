@@ -91,9 +91,11 @@ impl<'a> Frame<'a> {
     }
 
     /// Bytes of the first two cache lines that the frame has, where its headers lie. The second may be the
-    /// buffer's alone.
+    /// buffer's alone; of a buffer that ends before it, none.
+    #[inline(always)]
     pub(crate) fn lines(&self) -> impl Iterator<Item = &u8> {
-        [self.buffer.get(self.start), self.buffer.get(self.start + 64)].into_iter().flatten()
+        let lines = self.buffer.get(self.start..).and_then(<[u8]>::first_chunk::<65>);
+        lines.map(|lines| [&lines[0], &lines[64]]).into_iter().flatten()
     }
 
     /// Where the bytes begin in the buffer.
@@ -168,6 +170,20 @@ impl<'a> Frame<'a> {
         let bytes = self.buffer.get_mut(start..end)?;
         (self.start, self.end) = (start, end);
         Some(bytes)
+    }
+
+    /// As [`rebuild`](Self::rebuild) with room for `ROOM` bytes, and gives those alone.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn rebuild_behind<const ROOM: usize>(&mut self, at: usize, len: usize) -> Option<&mut [u8; ROOM]> {
+        let packet = self.start + at;
+        let (before, from) = self.buffer.split_at_mut_checked(packet)?;
+        let room = before.last_chunk_mut::<ROOM>()?;
+        if len > from.len() {
+            return None;
+        }
+        (self.start, self.end) = (packet - ROOM, packet + len);
+        Some(room)
     }
 
     /// Sets the length by moving the end. `false`, and nothing changed, where the buffer is shorter.

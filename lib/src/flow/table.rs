@@ -394,9 +394,17 @@ impl<'m, A: Address> Table<'m, A> {
     pub(crate) fn lookup_likely(&self, likely: u32, hash: u64, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
         // No two flows have a tuple in common: a flow that has it is the one, whatever came about since.
         match self.found_at(likely, tuple, protocol) {
-            None => self.lookup(hash, tuple, protocol),
+            None => self.lookup_elsewhere(hash, *tuple, protocol),
             found => found,
         }
+    }
+
+    /// As [`lookup`](Self::lookup). The tuple comes by value: for one by reference, every packet's would have to be
+    /// in memory.
+    #[cold]
+    #[inline(never)]
+    fn lookup_elsewhere(&self, hash: u64, tuple: Tuple<A>, protocol: Protocol) -> Option<Found> {
+        self.lookup(hash, &tuple, protocol)
     }
 
     /// Finds the flow of a packet with this tuple, whose hash is `hash`.

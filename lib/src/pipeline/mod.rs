@@ -96,42 +96,46 @@ pub fn process_explained<R: Recorder>(
         spares_left: usize::MAX,
         recorder,
     };
-    for (chunk, frames) in frames.chunks_mut(CHUNK).enumerate() {
+    for frames in frames.chunks_mut(CHUNK) {
         cx.worker.renew_random();
         for frame in frames.iter() {
             frame.lines().for_each(raw::prefetch);
         }
+        cx.worker.count_received(frames);
         // Made one by one: a constant would be copied whole, and most of an item is not there yet.
         let mut items: [_; CHUNK] = core::array::from_fn(|_| Sorted::Decided(Verdict::Host));
         for (items, frames) in items.chunks_mut(BUCKETS).zip(frames.chunks_mut(BUCKETS)) {
             for (item, frame) in items.iter_mut().zip(frames.iter_mut()) {
-                cx.worker.count_received(frame);
                 if let Err(reason) = sort::sort(cx.worker, snapshot, frame, item) {
                     *item = Sorted::Decided(Verdict::Drop(reason));
                 }
             }
             items.iter().for_each(|item| ask_for_bucket(cx.worker, item));
         }
-        let count = frames.len();
-        for item in items.iter_mut().take(count.min(AHEAD)) {
+        for item in items.iter_mut().take(frames.len().min(AHEAD)) {
             ask(cx.worker, snapshot, item);
         }
-        for (index, frame) in frames.iter_mut().enumerate() {
-            if index % ENTRIES == 0 {
-                for item in items.iter_mut().take(count).skip(index + AHEAD).take(ENTRIES) {
-                    ask(cx.worker, snapshot, item);
-                }
+        let mut left = items.as_mut_slice();
+        for frames in frames.chunks_mut(ENTRIES) {
+            let Some((items, later)) = left.split_at_mut_checked(ENTRIES) else { break };
+            // Behind the last packet there is nothing to ask for.
+            for item in later.iter_mut().skip(AHEAD - ENTRIES).take(ENTRIES) {
+                ask(cx.worker, snapshot, item);
             }
-            let Some(item) = items.get_mut(index) else { break };
-            cx.frame_index = chunk * CHUNK + index;
-            let verdict = match item {
-                Sorted::V4(item) => act::act(&mut cx, frame, item),
-                Sorted::V6(item) => act::act(&mut cx, frame, item),
-                Sorted::Decided(verdict) => Ok(*verdict),
-            };
-            let verdict = verdict.unwrap_or_else(|reason| cut::or_drop(&mut cx, frame, item, reason, &mut spares));
-            conclude(&mut cx, frame, verdict);
+            for (frame, item) in frames.iter_mut().zip(items) {
+                let verdict = match item {
+                    Sorted::V4(item) => act::act(&mut cx, frame, item),
+                    Sorted::V6(item) => act::act(&mut cx, frame, item),
+                    Sorted::Decided(verdict) => Ok(*verdict),
+                };
+                let verdict = verdict.unwrap_or_else(|reason| cut::or_drop(&mut cx, frame, item, reason, &mut spares));
+                cx.explain(Step::Decided(verdict));
+                frame.decide(verdict);
+                cx.frame_index += 1;
+            }
+            left = later;
         }
+        cx.worker.count_verdicts(frames);
     }
     if cx.worker.has_waiting_frames() {
         parts::release(&mut cx, &mut spares);
@@ -167,12 +171,11 @@ fn ask_for<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Ite
     }
 }
 
-/// Counts a verdict, tells it, and gives it to the frame.
-#[inline(always)]
+/// Counts the verdict of a frame of the worker's own, tells it, and gives it to the frame.
 fn conclude<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, frame: &mut Frame<'_>, verdict: Verdict) {
-    cx.worker.count_verdict(frame, verdict);
     cx.explain(Step::Decided(verdict));
     frame.decide(verdict);
+    cx.worker.count_verdicts(core::slice::from_ref(frame));
 }
 
 /// The empty frames that a burst has left.

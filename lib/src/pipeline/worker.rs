@@ -352,21 +352,49 @@ impl<'m> Worker<'m> {
         }
     }
 
-    #[inline]
-    pub(super) fn count_received(&self, frame: &Frame<'_>) {
-        if let Some(port) = self.counters.port(frame.port()) {
-            port.received.count(1, frame.len() as u64);
+    /// Counts frames that have come in, by their port.
+    #[inline(always)]
+    pub(super) fn count_received(&self, frames: &[Frame<'_>]) {
+        let mut sum = PortSum::NONE;
+        for frame in frames {
+            if sum.port != frame.port() {
+                self.add_received(sum);
+                sum = PortSum { port: frame.port(), ..PortSum::NONE };
+            }
+            sum.add(frame);
+        }
+        self.add_received(sum);
+    }
+
+    /// Counts what has become of frames.
+    #[inline(always)]
+    pub(super) fn count_verdicts(&self, frames: &[Frame<'_>]) {
+        let mut sum = PortSum::NONE;
+        for frame in frames {
+            match frame.verdict() {
+                Some(Verdict::Transmit(port)) => {
+                    if sum.port != port {
+                        self.add_transmitted(sum);
+                        sum = PortSum { port, ..PortSum::NONE };
+                    }
+                    sum.add(frame);
+                }
+                Some(verdict) => self.count_unsent(verdict),
+                None => {}
+            }
+        }
+        self.add_transmitted(sum);
+    }
+
+    fn add_received(&self, sum: PortSum) {
+        if let Some(port) = self.counters.port(sum.port) {
+            port.received.count(sum.packets, sum.bytes);
         }
     }
 
-    #[inline]
-    pub(super) fn count_verdict(&self, frame: &Frame<'_>, verdict: Verdict) {
-        if let Verdict::Transmit(port) = verdict {
-            if let Some(port) = self.counters.port(port) {
-                port.transmitted.count(1, frame.len() as u64);
-            }
-        } else {
-            self.count_unsent(verdict);
+    fn add_transmitted(&self, sum: PortSum) {
+        if let Some(port) = self.counters.port(sum.port) {
+            port.transmitted.count(sum.packets, sum.bytes);
         }
     }
 
@@ -379,6 +407,24 @@ impl<'m> Worker<'m> {
             Verdict::Handover(_) => self.counters.handovers.add(1),
             Verdict::Held => self.counters.fragments_held.add(1),
         }
+    }
+}
+
+/// Frames of one port that follow each other, to be counted at once.
+#[derive(Clone, Copy)]
+struct PortSum {
+    port: PortId,
+    packets: u64,
+    bytes: u64,
+}
+
+impl PortSum {
+    const NONE: Self = Self { port: PortId(0), packets: 0, bytes: 0 };
+
+    #[inline(always)]
+    const fn add(&mut self, frame: &Frame<'_>) {
+        self.packets += 1;
+        self.bytes += frame.len() as u64;
     }
 }
 

@@ -2,6 +2,7 @@
 //! to open.
 
 use super::{Carrier, Headers, Link, Writer};
+use crate::frame::Frame;
 use crate::verdict::DropReason;
 use crate::wire::ethernet::{self, EtherType};
 
@@ -14,14 +15,10 @@ impl Headers {
         writer.headers
     }
 
-    /// Writes the headers to the front of `bytes`.
+    /// Puts the headers before the packet.
     #[inline(always)]
-    pub(super) fn write_direct(&self, bytes: &mut [u8]) -> Result<(), DropReason> {
-        const LEN: usize = ethernet::HEADER_LEN;
-        let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
-            return Err(DropReason::NoRoom);
-        };
-        *place = *own;
+    pub(super) fn write_direct(&self, frame: &mut Frame<'_>, at: usize, len: u16) -> Result<(), DropReason> {
+        self.put::<{ ethernet::HEADER_LEN }>(frame, at, len)?;
         Ok(())
     }
 }

@@ -141,16 +141,14 @@ impl Headers {
     /// [`DropReason::TooBig`] past 65535 bytes. The packet itself is untouched.
     #[inline(always)]
     pub fn encapsulate(&self, frame: &mut Frame<'_>, at: usize, len: u16, passage: Passage) -> Result<(), DropReason> {
-        let outer_len = len.checked_add(self.overhead()).ok_or(DropReason::TooBig)?;
-        let bytes = frame.rebuild(at, usize::from(len), usize::from(self.len)).ok_or(DropReason::NoRoom)?;
         match self.carrier {
-            1 => self.write_vxlan_v4(bytes, outer_len, passage),
-            2 => self.write_vxlan_v6(bytes, outer_len, passage),
+            1 => self.write_vxlan_v4(frame, at, len, passage),
+            2 => self.write_vxlan_v6(frame, at, len, passage),
             3.. => {
                 let Passage { entropy, identification, tos } = passage;
-                self.write_marked(bytes, outer_len, entropy, identification, tos)
+                self.write_marked(frame, at, len, entropy, identification, tos)
             }
-            0 => self.write_direct(bytes),
+            0 => self.write_direct(frame, at, len),
         }
     }
 
@@ -160,8 +158,9 @@ impl Headers {
     #[inline(never)]
     fn write_marked(
         &self,
-        bytes: &mut [u8],
-        outer_len: u16,
+        frame: &mut Frame<'_>,
+        at: usize,
+        len: u16,
         entropy: u64,
         identification: u16,
         tos: u8,
@@ -170,14 +169,29 @@ impl Headers {
         let dscp = Dscp::new(self.dscp).unwrap_or(Dscp::of(passage.tos));
         match self.carrier() {
             Carrier::VxlanV6 => {
-                self.write_vxlan_v6(bytes, outer_len, passage)?;
-                vxlan_v6::mark(bytes, dscp)
+                self.write_vxlan_v6(frame, at, len, passage)?;
+                vxlan_v6::mark(frame.bytes_mut(), dscp)
             }
             _ => {
-                self.write_vxlan_v4(bytes, outer_len, passage)?;
-                vxlan_v4::mark(bytes, dscp)
+                self.write_vxlan_v4(frame, at, len, passage)?;
+                vxlan_v4::mark(frame.bytes_mut(), dscp)
             }
         }
+    }
+
+    /// Puts headers of `LEN` bytes before the packet, as they are here, and returns them.
+    #[inline(always)]
+    fn put<'f, const LEN: usize>(
+        &self,
+        frame: &'f mut Frame<'_>,
+        at: usize,
+        len: u16,
+    ) -> Result<&'f mut [u8; LEN], DropReason> {
+        let place = frame.rebuild_behind(at, usize::from(len)).ok_or(DropReason::NoRoom)?;
+        if let Some(own) = self.bytes.first_chunk() {
+            *place = *own;
+        }
+        Ok(place)
     }
 }
 

@@ -4,9 +4,9 @@ use core::net::Ipv4Addr;
 
 use super::vxlan::{TUNNEL_LEN, Tunnel, Vtep, source_port};
 use super::{Carrier, Headers, Link, OUTER, OUTER_TTL, Passage, Writer};
+use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::verdict::DropReason;
-use crate::wire::checksum::Delta;
 use crate::wire::ethernet::EtherType;
 use crate::wire::{Dscp, Ecn, ipv4};
 
@@ -35,25 +35,32 @@ impl Headers {
         writer.headers
     }
 
-    /// Writes the headers to the front of `bytes`, completed for a packet that makes the outer one `outer_len` bytes long.
+    /// Puts the headers before the packet, completed for its length.
     #[inline(always)]
-    pub(super) fn write_vxlan_v4(&self, bytes: &mut [u8], outer_len: u16, passage: Passage) -> Result<(), DropReason> {
+    pub(super) fn write_vxlan_v4(
+        &self,
+        frame: &mut Frame<'_>,
+        at: usize,
+        len: u16,
+        passage: Passage,
+    ) -> Result<(), DropReason> {
         const LEN: usize = OUTER + ipv4::HEADER_LEN + TUNNEL_LEN;
-        let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
-            return Err(DropReason::NoRoom);
-        };
-        *place = *own;
+        let total = len.checked_add((LEN - OUTER) as u16).ok_or(DropReason::TooBig)?;
+        let place = self.put::<LEN>(frame, at, len)?;
         let tos = Ecn::of(passage.tos).mark(0);
-        let id = passage.identification.to_be_bytes();
-        let total = outer_len.to_be_bytes();
-        let delta = Delta::NONE.replace4([0x45, 0, 0, 0], [0x45, tos, total[0], total[1]]).replace2([0; 2], id);
+        // What stands there has zeroes for these three.
+        let sum = u32::from(!u16::from_be_bytes(self.checksum))
+            + u32::from(tos)
+            + u32::from(total)
+            + u32::from(passage.identification);
+        let checksum = !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
         place[OUTER + 1] = tos;
-        [place[OUTER + 2], place[OUTER + 3]] = total;
-        [place[OUTER + 4], place[OUTER + 5]] = id;
-        [place[OUTER + 10], place[OUTER + 11]] = delta.apply(self.checksum);
+        [place[OUTER + 2], place[OUTER + 3]] = total.to_be_bytes();
+        [place[OUTER + 4], place[OUTER + 5]] = passage.identification.to_be_bytes();
+        [place[OUTER + 10], place[OUTER + 11]] = checksum.to_be_bytes();
         const UDP: usize = OUTER + ipv4::HEADER_LEN;
         [place[UDP], place[UDP + 1]] = source_port(passage.entropy);
-        [place[UDP + 4], place[UDP + 5]] = (outer_len - ipv4::HEADER_LEN as u16).to_be_bytes();
+        [place[UDP + 4], place[UDP + 5]] = (total - ipv4::HEADER_LEN as u16).to_be_bytes();
         Ok(())
     }
 }

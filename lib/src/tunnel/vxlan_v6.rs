@@ -4,6 +4,7 @@ use core::net::Ipv6Addr;
 
 use super::vxlan::{TUNNEL_LEN, Tunnel, Vtep, source_port};
 use super::{Carrier, Headers, Link, OUTER, OUTER_TTL, Passage, Writer};
+use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
@@ -30,22 +31,26 @@ impl Headers {
         writer.headers
     }
 
-    /// Writes the headers to the front of `bytes`, completed for a packet that makes the outer one `outer_len` bytes long.
+    /// Puts the headers before the packet, completed for its length and with its checksum.
     #[inline(always)]
-    pub(super) fn write_vxlan_v6(&self, bytes: &mut [u8], outer_len: u16, passage: Passage) -> Result<(), DropReason> {
+    pub(super) fn write_vxlan_v6(
+        &self,
+        frame: &mut Frame<'_>,
+        at: usize,
+        len: u16,
+        passage: Passage,
+    ) -> Result<(), DropReason> {
         const LEN: usize = OUTER + ipv6::HEADER_LEN + TUNNEL_LEN;
-        let (Some(place), Some(own)) = (bytes.first_chunk_mut::<LEN>(), self.bytes.first_chunk()) else {
-            return Err(DropReason::NoRoom);
-        };
-        *place = *own;
-        let payload = outer_len - ipv6::HEADER_LEN as u16;
+        let total = len.checked_add((LEN - OUTER) as u16).ok_or(DropReason::TooBig)?;
+        let place = self.put::<LEN>(frame, at, len)?;
+        let payload = total - ipv6::HEADER_LEN as u16;
         // The low two bits of the traffic class are the middle of the second byte.
         place[OUTER + 1] = Ecn::of(passage.tos).mark(0) << 4;
         [place[OUTER + 4], place[OUTER + 5]] = payload.to_be_bytes();
         const UDP: usize = OUTER + ipv6::HEADER_LEN;
         [place[UDP], place[UDP + 1]] = source_port(passage.entropy);
         [place[UDP + 4], place[UDP + 5]] = payload.to_be_bytes();
-        fill_checksum(bytes, payload);
+        fill_checksum(frame.bytes_mut(), payload);
         Ok(())
     }
 }
