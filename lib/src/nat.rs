@@ -7,7 +7,7 @@
 //! Ports are dealt to workers in turn: port `first + n` belongs to worker `n` modulo the number of
 //! workers, so that each has its share of whatever part of the range an address may use.
 
-use crate::flow::{Address, Table, Tuple};
+use crate::flow::{Address, Entry, Table, Tuple};
 use crate::hash::{HashKey, Stream, reduce};
 use crate::net::{PortRange, Protocol, WorkerId};
 use crate::time::{Instant, Span};
@@ -210,7 +210,7 @@ impl<A> Peer<A> {
     }
 }
 
-impl<A: Family> Peer<A> {
+impl<A: Address> Peer<A> {
     /// Whether this flow's replies come from the peer.
     pub(crate) fn answers(self, entry: &Entry<A>) -> bool {
         let Tuple { source, source_port, .. } = entry.reply;
