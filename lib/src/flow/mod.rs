@@ -176,9 +176,9 @@ pub struct Entry<A: Address> {
     /// The service's number.
     pub(crate) service: u32,
     /// The overlay hop to the backend, as of `generation`.
-    pub(crate) hop: Place,
+    pub(crate) hop: SnapshotIndex,
     /// The next station towards the client, as of `generation`.
-    pub(crate) station: Place,
+    pub(crate) station: SnapshotIndex,
     /// The snapshot that `hop` and `station` belong to.
     pub(crate) generation: u32,
     /// In a flow that may have to give way, the one before it and the one behind it in its queue.
@@ -203,12 +203,23 @@ pub(crate) enum Mode {
     Hairpin = 2,
 }
 
+impl Mode {
+    /// The mode with this number; every other number is that of the first.
+    const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Outward,
+            2 => Self::Hairpin,
+            _ => Self::Inward,
+        }
+    }
+}
+
 /// Where a record lies in a section of a snapshot, for a flow to remember.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
-pub(crate) struct Place(u16);
+pub(crate) struct SnapshotIndex(u16);
 
-impl Place {
+impl SnapshotIndex {
     /// Of a record that has to be looked up.
     pub(crate) const NONE: Self = Self(0);
 
@@ -246,8 +257,8 @@ impl<A: Address> Entry<A> {
             link: [0; 6],
             vlan: [0; 2],
             service: 0,
-            hop: Place::NONE,
-            station: Place::NONE,
+            hop: SnapshotIndex::NONE,
+            station: SnapshotIndex::NONE,
             generation: 0,
             queued: [0; 2],
             proof: 0,
@@ -269,6 +280,11 @@ impl<A: Address> Entry<A> {
         self.state & ASSURED != 0
     }
 
+    /// Who began the flow, for whom.
+    pub(crate) const fn mode(&self) -> Mode {
+        Mode::from_number(self.mode)
+    }
+
     /// The service's number.
     #[must_use]
     pub const fn service(&self) -> u32 {
@@ -278,7 +294,7 @@ impl<A: Address> Entry<A> {
     /// Forgets what is remembered of another snapshot than this one.
     pub(crate) fn renew(&mut self, generation: u32) {
         if self.generation != generation {
-            (self.hop, self.station, self.generation) = (Place::NONE, Place::NONE, generation);
+            (self.hop, self.station, self.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
         }
     }
 
@@ -297,11 +313,11 @@ mod tests {
     #[test]
     fn a_place_is_the_index_or_in_no_section() {
         for index in [0, 1, 65_533, 65_534] {
-            assert_eq!(Place::at(index).index(), index as usize);
+            assert_eq!(SnapshotIndex::at(index).index(), index as usize);
         }
         for index in [65_535, 65_536, u32::MAX] {
-            assert_eq!(Place::at(index), Place::NONE);
+            assert_eq!(SnapshotIndex::at(index), SnapshotIndex::NONE);
         }
-        assert_eq!(Place::NONE.index(), usize::MAX);
+        assert_eq!(SnapshotIndex::NONE.index(), usize::MAX);
     }
 }

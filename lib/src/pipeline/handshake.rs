@@ -6,7 +6,8 @@
 //! and would be that in 65 535 of 65 536 cases (RFC 5961 §1.3 counts such odds). And an end acknowledges a FIN
 //! only where its number is the next that it waits for.
 
-use super::{Item, Wire};
+use super::family::Wire;
+use super::item::Item;
 use crate::flow::{ASSURED, Direction, Entry, State, Step};
 use crate::frame::Frame;
 use crate::net::Protocol;

@@ -16,30 +16,44 @@
 mod act;
 mod admit;
 mod bind;
-mod cut;
+mod carry_out;
+mod context;
+mod decide;
+mod decision;
+mod echo;
+mod egress;
 mod error;
 mod explain;
+mod family;
+mod follow;
+mod fragmentation;
+mod fragments;
 mod handshake;
-mod icmp;
-mod parts;
-mod place;
-mod pods;
+mod held;
+mod icmp_error;
+mod item;
+mod limits;
+mod masquerade;
+mod owner;
 mod policy;
+mod ports;
+mod revalidate;
 mod sctp;
 mod sort;
-mod standing;
+mod stateless;
+mod track;
 mod translate;
+mod transmit;
 mod worker;
 
-use crate::flow::{NO_ENTRY, Table, Tuple, raw, tick};
-use crate::frame::{Burst, Frame};
-use crate::net::Mac;
-use crate::snapshot::{Family, Snapshot};
+use crate::flow::{NO_ENTRY, raw, tick};
+use crate::frame::Burst;
+use crate::snapshot::Snapshot;
 use crate::time::Instant;
-use crate::verdict::{DropReason, Verdict};
-use crate::wire::packet::Packet;
-use crate::wire::quote::Quote;
-use crate::wire::{Dscp, Ecn, ParseError};
+use crate::verdict::Verdict;
+use context::{Context, Spares};
+use family::Wire;
+use item::{Item, Sorted};
 
 pub use explain::{Recorder, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
@@ -85,17 +99,8 @@ pub fn process_explained<R: Recorder>(
 ) {
     worker.begin(now);
     let Burst { frames, spares, emitted } = burst;
-    let mut spares = Spares { frames: spares.get_mut(*emitted..).unwrap_or_default(), taken: 0, first: frames.len() };
-    let mut cx = Context {
-        worker,
-        snapshot,
-        tick: tick(now),
-        frame_index: 0,
-        cut: None,
-        whole_len: 0,
-        spares_left: usize::MAX,
-        recorder,
-    };
+    let mut spares = Spares::new(spares.get_mut(*emitted..).unwrap_or_default(), frames.len());
+    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, recorder };
     for frames in frames.chunks_mut(CHUNK) {
         cx.worker.renew_random();
         for frame in frames.iter() {
@@ -124,11 +129,11 @@ pub fn process_explained<R: Recorder>(
             }
             for (frame, item) in frames.iter_mut().zip(items) {
                 let verdict = match item {
-                    Sorted::V4(item) => act::act(&mut cx, frame, item),
-                    Sorted::V6(item) => act::act(&mut cx, frame, item),
+                    Sorted::V4(item) => act::act(&mut cx, frame, item, &mut spares),
+                    Sorted::V6(item) => act::act(&mut cx, frame, item, &mut spares),
                     Sorted::Decided(verdict) => Ok(*verdict),
                 };
-                let verdict = verdict.unwrap_or_else(|reason| cut::or_drop(&mut cx, frame, item, reason, &mut spares));
+                let verdict = verdict.unwrap_or_else(Verdict::Drop);
                 cx.explain(Step::Decided(verdict));
                 frame.decide(verdict);
                 cx.frame_index += 1;
@@ -138,9 +143,9 @@ pub fn process_explained<R: Recorder>(
         cx.worker.count_verdicts(frames);
     }
     if cx.worker.has_waiting_frames() {
-        parts::release(&mut cx, &mut spares);
+        held::release(&mut cx, &mut spares);
     }
-    *emitted += spares.taken;
+    *emitted += spares.taken();
 }
 
 /// The end of the first pass: asks for the memory that tells where the packet's flow is.
@@ -169,186 +174,4 @@ fn ask_for<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Ite
     if item.likely == NO_ENTRY {
         bind::foresee(worker, snapshot, item);
     }
-}
-
-/// Counts the verdict of a frame of the worker's own, tells it, and gives it to the frame.
-fn conclude<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, frame: &mut Frame<'_>, verdict: Verdict) {
-    cx.explain(Step::Decided(verdict));
-    frame.decide(verdict);
-    cx.worker.count_verdicts(core::slice::from_ref(frame));
-}
-
-/// The empty frames that a burst has left.
-struct Spares<'b, 'a> {
-    frames: &'b mut [Frame<'a>],
-    taken: usize,
-    /// The number by which a recorder knows the first of them.
-    first: usize,
-}
-
-impl<'b, 'a> Spares<'b, 'a> {
-    /// The next one, which has to be given a verdict, and its number for a recorder.
-    fn take(&mut self) -> Option<(&'b mut Frame<'a>, usize)> {
-        let (first, rest) = core::mem::take(&mut self.frames).split_first_mut()?;
-        self.frames = rest;
-        self.taken += 1;
-        Some((first, self.first + self.taken - 1))
-    }
-}
-
-/// A frame after the first pass. Written in place and never moved: copying what was written field
-/// by field a moment ago stalls the processor. Its kind is a byte of its own, quicker told than a niche.
-#[repr(u8)]
-enum Sorted {
-    V4(Item<[u8; 4]>),
-    V6(Item<[u8; 16]>),
-    Decided(Verdict),
-}
-
-/// A packet to act on, and what its frame said around it.
-struct Item<A> {
-    packet: Packet<A>,
-    hash: u64,
-    /// The entry in which its flow most likely is.
-    likely: u32,
-    /// Where the packet begins in the frame.
-    at: u16,
-    way: Way,
-    /// The station that the frame came from.
-    station: Mac,
-    /// The frame's 802.1Q tag, or zero.
-    vlan: [u8; 2],
-}
-
-impl<A: Copy> Item<A> {
-    fn tuple(&self) -> Tuple<A> {
-        tuple_of(&self.packet)
-    }
-}
-
-const fn tuple_of<A: Copy>(packet: &Packet<A>) -> Tuple<A> {
-    Tuple {
-        source: packet.source,
-        destination: packet.destination,
-        source_port: packet.source_port,
-        destination_port: packet.destination_port,
-    }
-}
-
-/// From where a packet reached the gateway.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Way {
-    /// From a link, as it is.
-    Link,
-    /// From a link that leads to peers, as it is: from a client, or from a pod of a peer that is
-    /// reached without encapsulation.
-    Underlay,
-    /// Out of VXLAN.
-    Overlay,
-}
-
-/// What the third pass works with.
-struct Context<'c, 'm, 's, R> {
-    worker: &'c mut Worker<'m>,
-    snapshot: &'c Snapshot<'s>,
-    tick: u32,
-    frame_index: usize,
-    /// With a packet that was dropped for its size alone, after its translation: the way that its
-    /// pieces go.
-    cut: Option<act::Leave<'s>>,
-    /// With the first part of an SCTP packet, bytes of all of it: its checksum depends on them.
-    whole_len: u16,
-    /// How many spare frames there are, once one has been used.
-    spares_left: usize,
-    recorder: &'c mut R,
-}
-
-impl<R: Recorder> Context<'_, '_, '_, R> {
-    #[inline]
-    fn explain(&mut self, step: Step) {
-        self.recorder.step(self.frame_index, step);
-    }
-}
-
-/// What differs between the families on the data path.
-trait Wire: Family {
-    /// The worker's flows of this family, to look at.
-    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self>;
-
-    /// The gateway's end of the overlay over this family, and whether there is one.
-    fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool);
-
-    /// The link address of that end.
-    fn vtep_mac<'a>(snapshot: &Snapshot<'a>) -> &'a Mac;
-
-    /// The item of a packet of this family.
-    fn sorted(item: Item<Self>) -> Sorted;
-
-    /// The worker's flows of this family.
-    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self>;
-
-    /// Reads a packet; `None` for one off the fast path.
-    fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError>;
-
-    /// Reads any packet.
-    fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError>;
-
-    /// Replaces addresses and ports by those of `to`, takes one hop off, keeps all checksums right.
-    ///
-    /// - `whole_len`: with the first part of an SCTP packet, bytes of all of it.
-    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason>;
-
-    /// Replaces the congestion mark.
-    fn set_ecn(ip: &mut [u8], ecn: Ecn);
-
-    /// Replaces the differentiated services codepoint.
-    fn set_dscp(ip: &mut [u8], dscp: Dscp) -> Option<()>;
-
-    /// Whether a packet from this address may be forwarded.
-    fn may_send(address: Self) -> bool;
-
-    /// Makes an echo request its own reply, or a later part of one that of the reply.
-    fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()>;
-
-    /// Whether a parsed packet names the stations that it wants to pass by.
-    fn has_source_route(ip: &[u8]) -> bool;
-
-    /// Bytes of the family's IP header without options.
-    const HEADER_LEN: usize;
-
-    /// Whether every UDP datagram has a checksum (RFC 8200 §8.1).
-    const HAS_UDP_CHECKSUM: bool;
-
-    /// The most bytes of an ICMP error, from its IP header on.
-    const ERROR_LEN_MAX: usize;
-
-    /// The type of service or traffic class of one of the gateway's own.
-    const ERROR_TOS: u8;
-
-    /// Writes the headers of an ICMP error before the packet that it quotes: `ip` begins where the
-    /// error's IP header shall.
-    fn write_error(ip: &mut [u8], kind: error::Kind, source: Self, destination: Self) -> Option<()>;
-
-    /// Whether the packet's transport checksum is right; `None` where that cannot be told.
-    fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool>;
-
-    /// Whether an ICMP error of this type means anything on the other side of a translation: not a
-    /// redirect, which speaks of the link it was sent on, nor source quench (RFC 6633).
-    fn is_told_onward(kind: u8) -> bool;
-
-    /// Whether an ICMP error of this type and code tells of an MTU (RFC 1191 §4, RFC 4443 §3.2).
-    fn is_too_big(type_and_code: [u8; 2]) -> bool;
-
-    /// Reads what an ICMP error quotes.
-    fn quote(quoted: &[u8]) -> Result<Quote<Self>, ParseError>;
-
-    /// Replaces an ICMP error's addresses by those of `to` (source, destination) and those of the
-    /// packet that it quotes by `quoted`, takes one hop off, keeps all checksums right.
-    fn translate_error(
-        ip: &mut [u8],
-        packet: &Packet<Self>,
-        quote: &Quote<Self>,
-        quoted: &Tuple<Self>,
-        to: (Self, Self),
-    ) -> Result<(), DropReason>;
 }

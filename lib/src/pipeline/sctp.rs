@@ -5,89 +5,78 @@
 //! goes its way and moves nothing, and an association that begins anew under its flow's tuple, with
 //! other tags, goes on as well (RFC 9260 §5.2.2).
 
-use super::act::{self, Hit};
-use super::bind::{self, Bound};
-use super::standing::{self, Standing};
-use super::{Context, Item, Recorder, Wire};
+use super::bind::bind;
+use super::context::Context;
+use super::decision::{Decision, FlowChange, Forward, Update};
+use super::explain::Recorder;
+use super::family::Wire;
+use super::follow::follow;
+use super::item::Item;
+use super::revalidate::{self, Validity};
+use super::track;
 use crate::flow::{Direction, State, Step, step};
 use crate::frame::Frame;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::DropReason;
 use crate::wire::sctp::{Chunk, Chunks, Header, kind};
 use crate::wire::tcp::Flags;
 
-/// An SCTP packet of which only the IP header has been read.
-#[cold]
-pub(super) fn read<A: Wire, R: Recorder>(
+/// Reads an SCTP packet of which only the IP header has been read.
+pub(super) fn read<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
-    frame: &mut Frame<'_>,
+    frame: &Frame<'_>,
     item: &mut Item<A>,
-) -> Result<Verdict, DropReason> {
+) -> Result<(), DropReason> {
     item.packet.read_sctp(frame.bytes().get(usize::from(item.at)..).unwrap_or_default())?;
     item.hash = A::flows(cx.worker).hash(&item.tuple(), item.packet.protocol);
-    act(cx, frame, item)
+    Ok(())
 }
 
-/// An SCTP packet, whole or the first part of one.
+/// An SCTP packet, whole or the first fragment of one.
 ///
 /// Work: as of a TCP segment, and two steps for each of the first [`CHUNKS_MAX`](crate::wire::sctp::CHUNKS_MAX)
 /// chunks.
 #[cold]
-pub(super) fn act<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
-    frame: &mut Frame<'_>,
-    item: &mut Item<A>,
-) -> Result<Verdict, DropReason> {
+pub(super) fn decide<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+) -> Result<Decision<'s, A>, DropReason> {
     let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
     let packet = ip.get(usize::from(item.packet.transport_offset)..usize::from(item.packet.len));
     let (header, chunks) = Header::parse_first(packet.unwrap_or_default())?;
     if !may_stand_together(&header, chunks.clone()) {
         return Err(DropReason::SctpChunks);
     }
-    let initiate_tag = chunks.clone().next().and_then(|chunk| chunk.initiate_tag());
-    let tuple = item.tuple();
-    let flows = A::flows(cx.worker);
-    let mut over = None;
-    if let Some(found) = flows.lookup(item.hash, &tuple, item.packet.protocol) {
-        let has_idled = act::has_idled(cx.tick, cx.snapshot, flows, found.index);
-        let standing = if has_idled { Standing::Over } else { standing::look(cx, found, item) };
-        let flows = A::flows(cx.worker);
-        if standing == Standing::Over {
-            act::expire::<A, R>(cx, found.index);
-        } else if standing == Standing::Anew {
-            over = Some(found.index);
-        } else if standing == Standing::Fades {
-            return act::pass(cx, frame, item, found);
-        } else if let Some(entry) = flows.get(found.index) {
-            // Whether it begins an association anew, the pod's answer tells (RFC 9260 §5.2.2).
-            let is_open = !matches!(entry.state(), Some(State::SctpCookieWait | State::SctpClosed));
-            if is_open && chunks.clone().next().is_some_and(|chunk| chunk.kind == kind::INIT) {
-                return act::pass(cx, frame, item, found);
-            }
-            match advance(entry.state, tags_of(entry.proof), found.direction, &header, chunks)? {
-                Next::Goes(state, tags) => {
-                    let hit = Hit { found, state };
-                    let verdict = act::requeueing::<A, R>(cx, found, |cx| act::follow(cx, frame, item, hit))?;
-                    if let Some(entry) = A::flows(cx.worker).get_mut(found.index) {
-                        entry.proof = proof_of(tags);
-                    }
-                    return Ok(verdict);
+    let first = chunks.clone().next();
+    let initiate_tag = first.and_then(|chunk| chunk.initiate_tag());
+    let mut ended = None;
+    if let Some(found) = A::flows(cx.worker).lookup(item.hash, &item.tuple(), item.packet.protocol) {
+        match revalidate::check(cx, found, item) {
+            Validity::Valid => {
+                let entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+                // Whether it begins an association anew, the pod's answer shows (RFC 9260 §5.2.2).
+                let is_open = !matches!(entry.state(), Some(State::SctpCookieWait | State::SctpClosed));
+                if is_open && first.is_some_and(|chunk| chunk.kind == kind::INIT) {
+                    return track::pass(cx, frame, item, found);
                 }
-                Next::Reopens => over = Some(found.index),
+                match advance(entry.state, tags_of(entry.proof), found.direction, &header, chunks)? {
+                    Next::Goes(state, tags) => {
+                        let update = Update { expected: Some(proof_of(tags)), ..Update::to(found, state) };
+                        return follow(cx, frame, item, update);
+                    }
+                    Next::Reopens => ended = Some(found.index),
+                }
             }
+            Validity::Draining => return track::pass(cx, frame, item, found),
+            Validity::Rebind => ended = Some(found.index),
+            Validity::Gone => {}
         }
     }
-    match bind::bind(cx, frame, item, over)? {
-        Bound::Flow(found) => {
-            if let Some(entry) = A::flows(cx.worker).get_mut(found.index) {
-                entry.proof = proof_of([0, initiate_tag.map_or(0, fold)]);
-            }
-            let hit = act::unchanged(A::flows(cx.worker), found);
-            act::follow(cx, frame, item, hit)
-        }
-        // SCTP is not.
-        Bound::Placed(_) => Err(DropReason::NoFlow),
-        Bound::Verdict(verdict) => Ok(verdict),
+    let mut decision = bind(cx, frame, item, ended)?;
+    if let Decision::Forward(Forward { flow: FlowChange::Begin(beginning), .. }) = &mut decision {
+        beginning.tags = proof_of([0, initiate_tag.map_or(0, fold)]);
     }
+    Ok(decision)
 }
 
 /// Whether these chunks may be one packet's, with this tag: INIT, INIT ACK and SHUTDOWN COMPLETE stand

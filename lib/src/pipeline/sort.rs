@@ -1,6 +1,8 @@
 //! First pass: what is this frame, and where would its flow be?
 
-use super::{Item, Sorted, Way, Wire, Worker, tuple_of};
+use super::family::Wire;
+use super::item::{Ingress, Item, Sorted, tuple_of};
+use super::worker::Worker;
 use crate::flow::NO_ENTRY;
 use crate::frame::Frame;
 use crate::net::Mac;
@@ -81,15 +83,15 @@ fn read<const RARE: bool>(
     if !ethernet::source(head).is_unicast() {
         return Err(DropReason::MartianAddress.into());
     }
-    let way = if port.underlay == 0 { Way::Link } else { Way::Underlay };
-    let (station, mut ethertype) = (ethernet::source(head), ethernet::ethertype(head));
+    let ingress = if port.underlay == 0 { Ingress::Link } else { Ingress::Underlay };
+    let (mac, mut ethertype) = (ethernet::source(head), ethernet::ethertype(head));
     let (mut at, mut vlan) = (ethernet::HEADER_LEN, [0; 2]);
     if RARE && ethertype == EtherType::VLAN {
         let (link, _) = ethernet::Header::parse(bytes)?;
         (ethertype, at, vlan) = (link.ethertype, link.len(), link.vlan.unwrap_or(0).to_be_bytes());
     }
     let (_, ip) = bytes.split_at_mut_checked(at).ok_or(DropReason::Truncated)?;
-    let reading = Reading::<RARE> { worker, snapshot, out, at, way, station, vlan };
+    let reading = Reading::<RARE> { worker, snapshot, out, at, ingress, mac, vlan };
     match ethertype {
         EtherType::IPV4 => reading.outer::<[u8; 4]>(ip),
         EtherType::IPV6 => reading.outer::<[u8; 16]>(ip),
@@ -108,8 +110,8 @@ struct Reading<'x, 'm, 's, const RARE: bool> {
     out: &'x mut Sorted,
     /// Where the packet begins in the frame.
     at: usize,
-    way: Way,
-    station: Mac,
+    ingress: Ingress,
+    mac: Mac,
     vlan: [u8; 2],
 }
 
@@ -130,7 +132,7 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
             return Ok(());
         }
         // Peers are not behind this link, so whoever sends this only says to be one.
-        if self.way == Way::Link {
+        if self.ingress == Ingress::Link {
             return Err(DropReason::VxlanLink.into());
         }
         if A::HAS_UDP_CHECKSUM && !is_intact::<A>(ip) {
@@ -140,7 +142,7 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
         let data = udp_data(ip, data_at).ok_or(DropReason::Truncated)?;
         let opened = decapsulate(data, globals.vni(), A::vtep_mac(self.snapshot))?;
         let (_, ip) = data.split_at_mut_checked(opened.offset).ok_or(DropReason::Truncated)?;
-        let inside = Reading { at: self.at + data_at + opened.offset, way: Way::Overlay, ..self };
+        let inside = Reading { at: self.at + data_at + opened.offset, ingress: Ingress::Overlay, ..self };
         match opened.ethertype {
             EtherType::IPV4 => inside.inner::<[u8; 4]>(ip, packet.tos),
             EtherType::IPV6 => inside.inner::<[u8; 16]>(ip, packet.tos),
@@ -170,9 +172,9 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
     #[inline(always)]
     fn put<A: Wire>(self, packet: Packet<A>) {
         let hash = A::flows_of(self.worker).hash(&tuple_of(&packet), packet.protocol);
-        let Self { at, way, station, vlan, .. } = self;
+        let Self { at, ingress, mac, vlan, .. } = self;
         // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
-        *self.out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, way, station, vlan });
+        *self.out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, ingress, mac, vlan });
     }
 }
 

@@ -1,7 +1,9 @@
 //! The families' own bytes: translation, echo replies, errors.
 
-use super::error::Kind;
-use super::{Item, Sorted, Wire, Worker};
+use super::decision::Report;
+use super::family::Wire;
+use super::item::{Item, Sorted};
+use super::worker::Worker;
 use crate::flow::{Table, Tuple};
 use crate::net::{Mac, Protocol};
 use crate::snapshot::Snapshot;
@@ -63,10 +65,16 @@ impl Wire for [u8; 4] {
     }
 
     #[inline(always)]
-    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason> {
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: u16) -> Result<(), DropReason> {
         let mut header = ipv4::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses, whole_len)
+    }
+
+    fn set_identification(ip: &mut [u8], identification: u16) {
+        if let Some(mut header) = ipv4::HeaderMut::at_front(ip) {
+            header.set_id(identification);
+        }
     }
 
     fn set_ecn(ip: &mut [u8], ecn: Ecn) {
@@ -103,14 +111,14 @@ impl Wire for [u8; 4] {
         ipv4::Header::parse(ip).is_ok_and(|(header, _)| header.has_source_route())
     }
 
-    fn write_error(ip: &mut [u8], kind: Kind, source: Self, destination: Self) -> Option<()> {
-        let (kind, code, rest) = match kind {
-            Kind::TimeExceeded => (icmpv4::kind::TIME_EXCEEDED, 0, [0; 4]),
-            Kind::TooBig { mtu } => {
+    fn write_error(ip: &mut [u8], report: Report, source: Self, destination: Self) -> Option<()> {
+        let (kind, code, rest) = match report {
+            Report::TimeExceeded => (icmpv4::kind::TIME_EXCEEDED, 0, [0; 4]),
+            Report::TooBig { mtu } => {
                 let [high, low] = mtu.to_be_bytes();
                 (icmpv4::kind::UNREACHABLE, icmpv4::unreachable::FRAGMENTATION_NEEDED, [0, 0, high, low])
             }
-            Kind::NoBackend => (icmpv4::kind::UNREACHABLE, icmpv4::unreachable::PORT, [0; 4]),
+            Report::NoBackend => (icmpv4::kind::UNREACHABLE, icmpv4::unreachable::PORT, [0; 4]),
         };
         let fields = ipv4::Fields {
             tos: Self::ERROR_TOS,
@@ -212,11 +220,14 @@ impl Wire for [u8; 16] {
     }
 
     #[inline(always)]
-    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: &u16) -> Result<(), DropReason> {
+    fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: u16) -> Result<(), DropReason> {
         let mut header = ipv6::HeaderMut::at_front(ip).ok_or(DropReason::Malformed)?;
         let addresses = header.forward(to.source, to.destination).ok_or(DropReason::TtlExpired)?;
         translate_transport(ip, packet, to, addresses, whole_len)
     }
+
+    /// Those of IPv6 have 32 bits and are random (RFC 7739).
+    fn set_identification(_: &mut [u8], _: u16) {}
 
     fn set_ecn(ip: &mut [u8], ecn: Ecn) {
         if let Some(mut header) = ipv6::HeaderMut::at_front(ip) {
@@ -256,11 +267,11 @@ impl Wire for [u8; 16] {
         false
     }
 
-    fn write_error(ip: &mut [u8], kind: Kind, source: Self, destination: Self) -> Option<()> {
-        let (kind, code, rest) = match kind {
-            Kind::TimeExceeded => (icmpv6::kind::TIME_EXCEEDED, 0, [0; 4]),
-            Kind::TooBig { mtu } => (icmpv6::kind::PACKET_TOO_BIG, 0, u32::from(mtu).to_be_bytes()),
-            Kind::NoBackend => (icmpv6::kind::UNREACHABLE, icmpv6::unreachable::PORT, [0; 4]),
+    fn write_error(ip: &mut [u8], report: Report, source: Self, destination: Self) -> Option<()> {
+        let (kind, code, rest) = match report {
+            Report::TimeExceeded => (icmpv6::kind::TIME_EXCEEDED, 0, [0; 4]),
+            Report::TooBig { mtu } => (icmpv6::kind::PACKET_TOO_BIG, 0, u32::from(mtu).to_be_bytes()),
+            Report::NoBackend => (icmpv6::kind::UNREACHABLE, icmpv6::unreachable::PORT, [0; 4]),
         };
         let fields = ipv6::Fields {
             traffic_class: Self::ERROR_TOS,
@@ -353,7 +364,7 @@ fn translate_transport<A: Copy>(
     packet: &Packet<A>,
     to: &Tuple<A>,
     addresses: Delta,
-    whole_len: &u16,
+    whole_len: u16,
 ) -> Result<(), DropReason> {
     let transport = ip.get_mut(usize::from(packet.transport_offset)..).ok_or(DropReason::Malformed)?;
     let delta =
@@ -386,11 +397,11 @@ fn translate_aside<A: Copy>(
     packet: &Packet<A>,
     to: &Tuple<A>,
     addresses: Delta,
-    whole_len: &u16,
+    whole_len: u16,
 ) -> Result<(), DropReason> {
     match packet.transport {
         Transport::Sctp => {
-            let len = if packet.fragment.is_some() { *whole_len } else { packet.len - packet.transport_offset };
+            let len = if packet.fragment.is_some() { whole_len } else { packet.len - packet.transport_offset };
             translate_sctp(transport, to.source_port, to.destination_port, len)
         }
         Transport::EchoRequest | Transport::EchoReply => {

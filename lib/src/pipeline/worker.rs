@@ -3,9 +3,8 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use super::admit::Pacer;
-use super::error::Budget;
-use super::standing;
+use super::limits::{Budget, Pacer};
+use super::revalidate;
 use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
 use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
@@ -199,8 +198,9 @@ impl<'m> Worker<'m> {
         snapshot: &Snapshot<'_>,
         memory: &'m mut [u8],
     ) -> Result<(Table<'m, A>, Adopted), flow::AttachError> {
-        let is_ours =
-            |entry: &Entry<A>| snapshot.reply_owner(entry) == Some(config.id) && standing::has_address(snapshot, entry);
+        let is_ours = |entry: &Entry<A>| {
+            snapshot.reply_owner(entry) == Some(config.id) && revalidate::has_address(snapshot, entry)
+        };
         // The snapshots to come count up from this one's number.
         let earlier = snapshot.generation().wrapping_sub(1);
         Table::attach(capacity, config.owner(), memory, earlier, is_ours)
@@ -264,7 +264,7 @@ impl<'m> Worker<'m> {
             self.counters.flows_expired.add(u64::from(expired));
         }
         self.fragments.age(tick(now), budget);
-        self.count_lost_parts();
+        self.count_lost_fragments();
     }
 
     /// Whether frames of the worker's own wait for spare buffers. Call the pipeline again, with an
@@ -282,7 +282,7 @@ impl<'m> Worker<'m> {
     }
 
     /// Counts the parts that waited in vain.
-    pub(super) fn count_lost_parts(&mut self) {
+    pub(super) fn count_lost_fragments(&mut self) {
         let lost = self.fragments.take_lost();
         for (reason, parts) in [
             (DropReason::FragmentExpired, lost.expired),
@@ -295,7 +295,7 @@ impl<'m> Worker<'m> {
 
     /// An IPv4 identification that none of the last datagrams in parts had which left the gateway,
     /// whichever worker sent them: each has numbers of its own (RFC 6864 §5.3.1).
-    pub(super) fn next_part_number(&mut self, workers: u8) -> u16 {
+    pub(super) fn next_identification(&mut self, workers: u8) -> u16 {
         let workers = u16::from(workers.max(1));
         self.part_number = self.part_number.wrapping_add(1);
         (self.part_number % (u16::MAX / workers)) * workers + u16::from(self.id.0) % workers

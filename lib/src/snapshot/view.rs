@@ -9,7 +9,7 @@ use super::layout::{
     PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
 };
 use super::ranges;
-use crate::flow::{Address, Entry, IdleTicks, Mode, Place, Tuple};
+use crate::flow::{Address, Entry, IdleTicks, Mode, SnapshotIndex, Tuple};
 use crate::hash::{HashKey, reduce};
 use crate::maglev;
 use crate::nat::{self, Pool};
@@ -240,12 +240,12 @@ impl<'a> Snapshot<'a> {
     }
 
     #[inline]
-    pub(crate) fn neighbour_at(&self, place: Place) -> Option<&'a NeighbourRecord> {
+    pub(crate) fn neighbour_at(&self, place: SnapshotIndex) -> Option<&'a NeighbourRecord> {
         self.neighbours.get(place.index())
     }
 
     #[inline]
-    pub(crate) fn hop_at(&self, place: Place) -> Option<&'a HopRecord> {
+    pub(crate) fn hop_at(&self, place: SnapshotIndex) -> Option<&'a HopRecord> {
         self.hops.get(place.index())
     }
 }

@@ -8,7 +8,7 @@ use core::fmt;
 use core::mem::offset_of;
 
 use super::{Bucket, ClientCounts, Header, MAGIC, NONE, Owner, Parts, Queue, Table, TableError, VERSION, split_plain};
-use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_SERVICE, Place, State, Tuple, raw};
+use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_SERVICE, SnapshotIndex, State, Tuple, raw};
 use crate::hash::HashKey;
 use crate::net::{Protocol, WorkerId};
 
@@ -256,7 +256,7 @@ impl<'m, A: Address> Table<'m, A> {
             return Err(Dropped::Strayed);
         }
         // Of a snapshot that is no more.
-        (entry.hop, entry.station, entry.generation) = (Place::NONE, Place::NONE, generation);
+        (entry.hop, entry.station, entry.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
         entry.service = NO_SERVICE;
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         if self.lookup(original_hash, &original, protocol).is_some()

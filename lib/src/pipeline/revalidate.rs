@@ -5,47 +5,70 @@
 //! The first packet under another generation asks. A flow that is as it was is not asked about again before the
 //! next one; any other is, with each of its packets.
 
-use super::{Context, Item, Wire};
-use crate::flow::{Direction, Entry, Found, Mode, NO_SERVICE, State};
+use super::context::Context;
+use super::family::Wire;
+use super::item::Item;
+use crate::flow::{Direction, Entry, Found, Mode, NO_SERVICE, State, Table};
 use crate::net::Protocol;
 use crate::snapshot::{Family, Snapshot};
 
 /// What becomes of a packet of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Standing {
+pub(super) enum Validity {
     /// It goes on.
-    GoesOn,
-    /// It goes on, and keeps its flow no longer: the answer of a backend that is one no more.
-    Fades,
+    Valid,
+    /// It goes on, and keeps its flow no longer: the answer of a backend that was removed.
+    Draining,
     /// It begins another flow, whose place this one has until then: its backend is one no more. An open TCP
     /// connection does not, since no other backend knows it.
-    Anew,
-    /// It is of no flow: none can go on from an address that is not the gateway's.
-    Over,
+    Rebind,
+    /// It is of no flow: none goes on that has idled too long, or from an address that is not the gateway's.
+    Gone,
 }
 
-/// What becomes of this packet of a flow that has not idled too long.
+/// What becomes of this packet of a flow. One that has idled too long, before ageing comes round to it, or cannot go
+/// on is forgotten.
+pub(super) fn check<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> Validity {
+    let is_idle = has_idled(cx.tick, cx.snapshot, A::flows(cx.worker), found.index);
+    let validity = if is_idle { Validity::Gone } else { look(cx, found, item) };
+    if validity == Validity::Gone {
+        forget::<A, R>(cx, found.index);
+    }
+    validity
+}
+
+/// Whether the flow at this index has idled too long.
+pub(super) fn has_idled<A: Wire>(tick: u32, snapshot: &Snapshot<'_>, flows: &Table<'_, A>, index: u32) -> bool {
+    flows.get(index).is_none_or(|entry| entry.is_idle(tick, &snapshot.globals.idle_ticks))
+}
+
+/// Forgets a flow that has idled too long, before ageing comes round to it, or cannot go on.
+pub(super) fn forget<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, index: u32) {
+    A::flows(cx.worker).remove(index);
+    cx.worker.counters.flows_expired.add(1);
+}
+
 #[cold]
 #[inline(never)]
-pub(super) fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> Standing {
+fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> Validity {
     let snapshot = cx.snapshot;
-    let Some(entry) = A::flows(cx.worker).get_mut(found.index) else { return Standing::GoesOn };
+    let Some(entry) = A::flows(cx.worker).get_mut(found.index) else { return Validity::Valid };
     if is_known(snapshot, entry) {
-        return Standing::GoesOn;
+        return Validity::Valid;
     }
     if !has_address(snapshot, entry) {
-        return Standing::Over;
+        return Validity::Gone;
     }
     if has_backend(snapshot, entry) {
         entry.renew(snapshot.generation());
-        return Standing::GoesOn;
+        return Validity::Valid;
     }
     let is_tcp = item.packet.protocol == Protocol::TCP;
     let begins = State::first(item.packet.protocol, item.packet.flags).is_some();
     match found.direction {
-        Direction::Original if begins || !is_tcp => Standing::Anew,
-        Direction::Reply if !is_tcp => Standing::Fades,
-        _ => Standing::GoesOn,
+        Direction::Original if begins || !is_tcp => Validity::Rebind,
+        Direction::Reply if !is_tcp => Validity::Draining,
+        _ => Validity::Valid,
     }
 }
 

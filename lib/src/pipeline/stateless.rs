@@ -3,63 +3,65 @@
 //!
 //! That can be undone without state where the client's address and port stay as they are and a backend's
 //! endpoint tells which frontend was asked: its service has no other in this family, and the backend is of
-//! no other service. All gateways place alike. (SCTP is not placed: its tags are checked against its flow's.) What a flow would have done more is not done: a
-//! connection placed so moves when its backend's slot does, and of TCP it is only asked whether a segment can
-//! have its flags.
+//! no other service. All gateways decide alike. (SCTP is never stateless: its tags are checked against its flow's.)
+//! What a flow would have done more is not done: a connection without one moves when its backend's slot does, and of
+//! TCP it is only asked whether a segment can have its flags.
 
-use super::act::{self, Hit};
-use super::{Context, Item, Recorder, Step, Wire, pods, policy};
-use crate::flow::{Direction, Entry, Found, State, Tuple};
+use super::context::Context;
+use super::decision::{Beginning, FlowChange, Forward};
+use super::egress::{self, ClientLink};
+use super::explain::{Recorder, Step};
+use super::family::Wire;
+use super::item::Item;
+use super::policy;
+use crate::flow::{Direction, Entry, Found, Mode, State, Tuple};
 use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::snapshot::Snapshot;
-use crate::verdict::{DropReason, Verdict};
-
-/// The place of no flow in a table.
-const NO_FLOW: u32 = u32::MAX;
+use crate::verdict::DropReason;
 
 /// The flow that a packet would have.
 #[derive(Clone, Copy)]
-pub(super) struct Placed<A> {
+pub(super) struct Stateless<A> {
     original: Tuple<A>,
     reply: Tuple<A>,
     direction: Direction,
 }
 
-impl<A: Wire> Placed<A> {
+impl<A: Wire> Stateless<A> {
     /// As the flow's entry would be, and the direction of the packet.
     pub(super) fn as_entry(&self) -> (Entry<A>, Direction) {
         let mut entry = A::VACANT;
-        (entry.original, entry.reply, entry.port) = (self.original, self.reply, pods::UNSEEN.port);
+        (entry.original, entry.reply, entry.port) = (self.original, self.reply, ClientLink::NONE.port);
         (entry, self.direction)
     }
 }
 
 /// The flow that a packet with this tuple would have, where it is to go on without one and can.
 ///
-/// - `over`: a flow with this tuple whose connection has ended, if there is one.
+/// - `ended`: a flow with this tuple whose connection is over, if there is one.
 /// - Work: two lookups in the snapshot, one in the table.
 #[cold]
-pub(super) fn place<A: Wire, R>(
+pub(super) fn find<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     tuple: &Tuple<A>,
     protocol: Protocol,
-    over: Option<u32>,
-) -> Option<Placed<A>> {
+    ended: Option<u32>,
+) -> Option<Stateless<A>> {
     let snapshot = cx.snapshot;
     if snapshot.globals.places == 0 || protocol == Protocol::SCTP {
         return None;
     }
-    let placed = request(snapshot, tuple, protocol).or_else(|| answer(snapshot, tuple, protocol))?;
-    let client = placed.original.source;
+    let stateless = request(snapshot, tuple, protocol).or_else(|| answer(snapshot, tuple, protocol))?;
+    let client = stateless.original.source;
     if A::overlay_hop(snapshot, client).is_some() || !A::may_send(client) {
         return None;
     }
     // Under another snapshot a flow with one of the tuples may have got another backend.
-    let other = if placed.direction == Direction::Original { &placed.reply } else { &placed.original };
+    let other = if stateless.direction == Direction::Original { &stateless.reply } else { &stateless.original };
     let flows = A::flows(cx.worker);
     let taken = flows.lookup(flows.hash(other, protocol), other, protocol);
-    taken.is_none_or(|found| Some(found.index) == over).then_some(placed)
+    taken.is_none_or(|found| Some(found.index) == ended).then_some(stateless)
 }
 
 /// Whether a flow in which nobody has answered its SYN may be of a connection that is older than
@@ -72,11 +74,11 @@ pub(super) fn began_without<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: 
     snapshot.globals.places != 0
         && entry.state() == Some(State::TcpSynSent)
         && request(snapshot, &entry.original, Protocol(entry.protocol))
-            .is_some_and(|placed| placed.reply == entry.reply)
+            .is_some_and(|stateless| stateless.reply == entry.reply)
 }
 
 /// Of a packet from a client to a service.
-fn request<A: Wire>(snapshot: &Snapshot<'_>, original: &Tuple<A>, protocol: Protocol) -> Option<Placed<A>> {
+fn request<A: Wire>(snapshot: &Snapshot<'_>, original: &Tuple<A>, protocol: Protocol) -> Option<Stateless<A>> {
     let selector = snapshot.selector(original.destination.mapped(), original.destination_port, protocol)?;
     if selector.keeps_client == 0 {
         return None;
@@ -92,11 +94,11 @@ fn request<A: Wire>(snapshot: &Snapshot<'_>, original: &Tuple<A>, protocol: Prot
         source_port: backend.port,
         destination_port: original.source_port,
     };
-    Some(Placed { original: *original, reply, direction: Direction::Original })
+    Some(Stateless { original: *original, reply, direction: Direction::Original })
 }
 
 /// Of a packet from a backend to a client.
-fn answer<A: Wire>(snapshot: &Snapshot<'_>, reply: &Tuple<A>, protocol: Protocol) -> Option<Placed<A>> {
+fn answer<A: Wire>(snapshot: &Snapshot<'_>, reply: &Tuple<A>, protocol: Protocol) -> Option<Stateless<A>> {
     let (frontend, _) = snapshot.answers_as(reply.source.mapped(), reply.source_port, protocol)?;
     let original = Tuple {
         source: reply.destination,
@@ -104,36 +106,56 @@ fn answer<A: Wire>(snapshot: &Snapshot<'_>, reply: &Tuple<A>, protocol: Protocol
         source_port: reply.destination_port,
         destination_port: frontend.port,
     };
-    Some(Placed { original, reply: *reply, direction: Direction::Reply })
+    Some(Stateless { original, reply: *reply, direction: Direction::Reply })
 }
 
-/// Sends the packet on.
-pub(super) fn follow<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
-    frame: &mut Frame<'_>,
-    item: &mut Item<A>,
-    placed: &Placed<A>,
-) -> Result<Verdict, DropReason> {
-    cx.explain(Step::Placed(placed.direction));
-    let (entry, direction) = placed.as_entry();
-    policy::lower_mss_of(cx, frame, item, &entry, direction);
-    let hit = Hit { found: Found { index: NO_FLOW, direction: placed.direction }, state: 0 };
-    let (to, way) = match placed.direction {
+/// How the packet goes on without a flow, where it can.
+///
+/// - `ended`: a flow with the packet's tuple whose connection is over, if there is one. It goes.
+#[cold]
+pub(super) fn decide<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    ended: Option<u32>,
+) -> Option<Result<Forward<'s, A>, DropReason>> {
+    let stateless = find(cx, &item.tuple(), item.packet.protocol, ended)?;
+    Some(forward(cx, frame, item, &stateless, ended))
+}
+
+/// As [`decide`], for a packet whose flow found no room.
+pub(super) fn instead_of<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    beginning: &Beginning<A>,
+) -> Option<Result<Forward<'s, A>, DropReason>> {
+    if beginning.mode == Mode::Outward { None } else { decide(cx, frame, item, beginning.ended) }
+}
+
+fn forward<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    stateless: &Stateless<A>,
+    ended: Option<u32>,
+) -> Result<Forward<'s, A>, DropReason> {
+    let Stateless { original, reply, direction } = *stateless;
+    cx.explain(Step::Placed(direction));
+    let (to, egress, selector) = match direction {
         Direction::Original => {
-            let snapshot = cx.snapshot;
-            let hop = A::overlay_hop(snapshot, placed.reply.source).ok_or(DropReason::NoRoute)?;
-            let way = act::to_peer(snapshot, hop)?;
-            let asked = placed.original;
-            let selector = snapshot.selector(asked.destination.mapped(), asked.destination_port, item.packet.protocol);
-            policy::mark(cx, frame, item, selector, way);
-            (placed.reply.inverted(), way)
+            let (egress, _) = egress::to_pod(cx.snapshot, reply.source)?;
+            let asked = original.destination.mapped();
+            let selector = cx.snapshot.selector(asked, original.destination_port, item.packet.protocol);
+            (reply.inverted(), egress, selector)
         }
         Direction::Reply => {
-            let to = placed.original.inverted();
-            (to, act::to_station(cx, to.destination, pods::UNSEEN)?.0)
+            let to = original.inverted();
+            (to, egress::to_outside(cx, to.destination, ClientLink::NONE)?.0, None)
         }
     };
-    act::finish(cx, frame, item, hit, &to, way)
+    let rewrite = policy::rewrite(cx, frame, item, selector, egress);
+    Ok(Forward { to, egress, rewrite, flow: FlowChange::Stateless { direction, ended } })
 }
 
 /// Counts a packet that has gone on.

@@ -1,0 +1,37 @@
+//! Off the fast path: who decides, by what the packet is.
+
+use super::context::Context;
+use super::decision::Decision;
+use super::explain::Recorder;
+use super::family::Wire;
+use super::item::Item;
+use super::{echo, icmp_error, sctp, track};
+use crate::flow::Found;
+use crate::frame::Frame;
+use crate::net::Protocol;
+use crate::verdict::DropReason;
+use crate::wire::packet::Transport;
+
+/// What becomes of a packet, or of the first fragment of one.
+///
+/// - `found`: the flow of a packet with ports, where there is one.
+#[inline(always)]
+pub(super) fn decide<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &mut Item<A>,
+    found: Option<Found>,
+) -> Result<Decision<'s, A>, DropReason> {
+    match item.packet.transport {
+        Transport::Tcp | Transport::Udp => track::decide(cx, frame, item, found),
+        Transport::Sctp => sctp::decide(cx, frame, item),
+        Transport::EchoRequest | Transport::EchoReply => echo::decide(cx, frame, item),
+        Transport::IcmpError => icmp_error::decide(cx, frame, item),
+        Transport::Other if item.packet.protocol == Protocol::SCTP => {
+            sctp::read(cx, frame, item)?;
+            sctp::decide(cx, frame, item)
+        }
+        Transport::Other => Err(DropReason::UnknownProtocol),
+        _ => Err(DropReason::IcmpUnmatched),
+    }
+}

@@ -1,0 +1,198 @@
+//! How a packet of a flow goes on: what it is translated to, and its egress. Each kind of flow has two sides, and
+//! a packet that did not come in on its side is somebody's who pretends.
+
+use super::context::Context;
+use super::decision::{Counted, Decision, FlowChange, Forward, Learnt, Onward, Update};
+use super::egress::{self, ClientLink, Egress};
+use super::explain::{Recorder, Step};
+use super::family::Wire;
+use super::item::{Ingress, Item};
+use super::{policy, revalidate};
+use crate::flow::{self, Direction, Entry, Found, Mode, NO_SERVICE, SnapshotIndex, Tuple};
+use crate::frame::Frame;
+use crate::net::Protocol;
+use crate::snapshot::{SelectorRecord, Snapshot};
+use crate::tunnel::Carrier;
+use crate::verdict::DropReason;
+
+/// A packet that changes no more than the state of its flow, which was found under the snapshot in force: the fast
+/// path, where [`fast_to_backend`] or [`fast_to_client`] has an egress for it.
+#[derive(Clone, Copy)]
+pub(super) struct Fast {
+    pub(super) found: Found,
+    state: u8,
+}
+
+impl Fast {
+    /// `Err` for any other packet of the flow.
+    #[inline(always)]
+    pub(super) fn of<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>, found: Found) -> Option<Self> {
+        let entry = A::flows_of(cx.worker).get(found.index)?;
+        if entry.is_idle(cx.tick, &cx.snapshot.globals.idle_ticks) || !revalidate::is_known(cx.snapshot, entry) {
+            return None;
+        }
+        let state = flow::step(entry.state, found.direction, item.packet.flags).plain()?;
+        Some(Self { found, state })
+    }
+
+    const fn update(self, learnt: Learnt) -> Counted {
+        Counted::Flow(Update { requeues: false, learnt, ..Update::to(self.found, self.state) })
+    }
+}
+
+/// From the client to the backend, by the next hop that the flow remembers.
+#[inline(always)]
+pub(super) fn fast_to_backend<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    item: &Item<A>,
+    fast: Fast,
+) -> Option<Onward<'s, A>> {
+    let entry = A::flows_of(cx.worker).get(fast.found.index)?;
+    let hop = cx.snapshot.hop_at(entry.hop).filter(|hop| item.ingress != Ingress::Overlay && hop.is_resolved != 0)?;
+    let to = entry.reply.inverted();
+    cx.explain(Step::FlowFound(Direction::Original));
+    let learnt = Learnt { client: true, ..Learnt::NOTHING };
+    Some(Onward { to, egress: Egress::Peer(hop), whole_len: 0, counted: fast.update(learnt) })
+}
+
+/// From the backend to the client, by the neighbour that the flow remembers.
+#[inline(always)]
+pub(super) fn fast_to_client<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    item: &Item<A>,
+    fast: Fast,
+) -> Option<Onward<'s, A>> {
+    let entry = A::flows_of(cx.worker).get(fast.found.index)?;
+    let neighbour = cx.snapshot.neighbour_at(entry.station).filter(|_| item.ingress != Ingress::Link)?;
+    let (to, client) = (entry.original.inverted(), ClientLink::of(entry));
+    cx.explain(Step::FlowFound(Direction::Reply));
+    let egress = egress::to_neighbour(cx, neighbour, client).ok()?;
+    Some(Onward { to, egress, whole_len: 0, counted: fast.update(Learnt::NOTHING) })
+}
+
+/// Any packet of a flow that has its backend and its address still.
+pub(super) fn follow<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    update: Update,
+) -> Result<Decision<'s, A>, DropReason> {
+    let direction = update.found.direction;
+    cx.explain(Step::FlowFound(direction));
+    let entry = *A::flows(cx.worker).get(update.found.index).ok_or(DropReason::NoFlow)?;
+    let onward = match entry.mode() {
+        Mode::Inward => inward(cx, item, &entry, direction),
+        Mode::Outward => outward(cx, item, &entry, direction),
+        Mode::Hairpin => hairpin(cx, item, &entry, direction),
+    }?;
+    let FlowEgress { to, egress, selector, learnt } = onward;
+    let rewrite = policy::rewrite(cx, frame, item, selector, egress);
+    Ok(Decision::Forward(Forward { to, egress, rewrite, flow: FlowChange::Update(Update { learnt, ..update }) }))
+}
+
+/// Where a flow's packet goes.
+struct FlowEgress<'s, A> {
+    to: Tuple<A>,
+    egress: Egress<'s>,
+    selector: Option<&'s SelectorRecord>,
+    learnt: Learnt,
+}
+
+/// Between a client and the backend of its service. A flow whose packets are to be marked remembers no next hop, so
+/// that all of them come by here.
+fn inward<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    item: &Item<A>,
+    entry: &Entry<A>,
+    direction: Direction,
+) -> Result<FlowEgress<'s, A>, DropReason> {
+    let snapshot = cx.snapshot;
+    let is_known = revalidate::is_known(snapshot, entry);
+    let mut learnt = Learnt::NOTHING;
+    match (direction, item.ingress) {
+        (Direction::Original, Ingress::Link | Ingress::Underlay) => {
+            learnt.client = true;
+            let to = entry.reply.inverted();
+            if let Some(hop) = snapshot.hop_at(entry.hop).filter(|_| is_known) {
+                return Ok(FlowEgress { to, egress: egress::over(hop)?, selector: None, learnt });
+            }
+            let selector = asked(snapshot, entry);
+            let (egress, next_hop) = egress::to_pod(snapshot, to.destination)?;
+            let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
+            let is_remembered = is_known && !is_marked;
+            learnt.next_hop = Some(if is_remembered { SnapshotIndex::at(next_hop) } else { SnapshotIndex::NONE });
+            Ok(FlowEgress { to, egress, selector, learnt })
+        }
+        (Direction::Reply, Ingress::Underlay | Ingress::Overlay) => {
+            let to = entry.original.inverted();
+            let (egress, neighbour) = egress::to_outside(cx, to.destination, ClientLink::of(entry))?;
+            learnt.neighbour = is_known.then_some(neighbour);
+            Ok(FlowEgress { to, egress, selector: None, learnt })
+        }
+        _ => Err(DropReason::SpoofedSource),
+    }
+}
+
+/// Between a pod and somebody outside.
+fn outward<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    item: &Item<A>,
+    entry: &Entry<A>,
+    direction: Direction,
+) -> Result<FlowEgress<'s, A>, DropReason> {
+    let (to, egress) = match (direction, item.ingress) {
+        (Direction::Original, ingress) if ingress == Ingress::Overlay || came_by_plain_route(cx, item) => {
+            let to = entry.reply.inverted();
+            (to, egress::to_outside(cx, to.destination, ClientLink::NONE)?.0)
+        }
+        (Direction::Reply, Ingress::Link | Ingress::Underlay) => {
+            let to = entry.original.inverted();
+            (to, egress::to_pod(cx.snapshot, to.destination)?.0)
+        }
+        _ => return Err(DropReason::SpoofedSource),
+    };
+    Ok(FlowEgress { to, egress, selector: None, learnt: Learnt::NOTHING })
+}
+
+/// Between a pod and the backend that a service gave it (RFC 4787 §6): both are inside, and neither sees the other's
+/// address. What the flow would remember of a snapshot is looked up each time.
+fn hairpin<'s, A: Wire, R: Recorder>(
+    cx: &Context<'_, '_, 's, R>,
+    item: &Item<A>,
+    entry: &Entry<A>,
+    direction: Direction,
+) -> Result<FlowEgress<'s, A>, DropReason> {
+    let is_tunnelled = egress::came_tunnelled(entry);
+    // A pod's packets come the way that its first one came.
+    let pods_ingress = if is_tunnelled { Ingress::Overlay } else { Ingress::Underlay };
+    match direction {
+        Direction::Original if item.ingress == pods_ingress => {
+            let selector = asked(cx.snapshot, entry);
+            let learnt = Learnt {
+                service: Some(selector.map_or(NO_SERVICE, |selector| selector.service)),
+                client: !is_tunnelled,
+                ..Learnt::NOTHING
+            };
+            let to = entry.reply.inverted();
+            let (egress, _) = egress::to_pod(cx.snapshot, to.destination)?;
+            Ok(FlowEgress { to, egress, selector, learnt })
+        }
+        Direction::Reply if item.ingress != Ingress::Link => {
+            let egress = egress::back_to_pod(cx, entry)?;
+            Ok(FlowEgress { to: entry.original.inverted(), egress, selector: None, learnt: Learnt::NOTHING })
+        }
+        _ => Err(DropReason::SpoofedSource),
+    }
+}
+
+/// What the service that the flow's first packet asked says of its packets.
+fn asked<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &Entry<A>) -> Option<&'s SelectorRecord> {
+    let Tuple { destination, destination_port, .. } = entry.original;
+    snapshot.selector(destination.mapped(), destination_port, Protocol(entry.protocol))
+}
+
+/// Whether a packet is a pod's that a peer has sent as it is, and packets to the pod go so, too.
+pub(super) fn came_by_plain_route<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+    let hop = || cx.snapshot.hop(A::overlay_hop(cx.snapshot, item.packet.source)?);
+    item.ingress == Ingress::Underlay && hop().is_some_and(|hop| hop.headers.carrier() == Carrier::Direct)
+}

@@ -1,0 +1,94 @@
+//! Which address and port of a SNAT pool stands for whoever begins a flow: drawn at random, or looked for in order,
+//! which is limited and remembered where it was in vain.
+
+use super::context::Context;
+use super::family::Wire;
+use super::worker::Worker;
+use crate::flow::Tuple;
+use crate::hash::Stream;
+use crate::nat::{self, Asker};
+use crate::net::Protocol;
+use crate::verdict::DropReason;
+
+/// A reply tuple towards this peer that no flow has but one that is `over`, for the packet with this hash:
+/// at a port at random, or after a search, as often as there may be one, at the last that is free.
+pub(super) fn allocate<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    hash: u64,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    asker: impl Asker,
+) -> Result<Tuple<A>, DropReason> {
+    let exhausted = &cx.worker.exhausted;
+    if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, over, asker) {
+        return Err(DropReason::PortsExhausted);
+    }
+    let mut random = cx.worker.random(hash);
+    let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
+    let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
+    drawn.map_or_else(|| search(cx, random, pool, peer, over, asker), Ok)
+}
+
+/// As [`allocate`], for a pod: others find ports towards a peer to which it has used up its own.
+#[cold]
+#[inline(never)]
+pub(super) fn allocate_for_pod<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    hash: u64,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    pod: A,
+) -> Result<Tuple<A>, DropReason> {
+    let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
+    let pod = nat::Pod(A::flows_of(cx.worker).hash(&alone, Protocol(0)));
+    allocate(cx, hash, pool, peer, over, pod)
+}
+
+#[cold]
+#[inline(never)]
+fn search<A: Wire, R>(
+    cx: &mut Context<'_, '_, '_, R>,
+    mut random: Stream,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    asker: impl Asker,
+) -> Result<Tuple<A>, DropReason> {
+    let now = cx.worker.now;
+    if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
+        return Err(DropReason::PortsExhausted);
+    }
+    let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
+    let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
+    if found == Err(nat::Searched::All) {
+        let hash = who_asks_whom(cx.worker, pool, peer, asker);
+        cx.worker.exhausted.note(hash, now);
+    }
+    found.map_err(|_| DropReason::PortsExhausted)
+}
+
+/// Whether a search has just found nothing for those like the asker. The port of a flow that is `over` towards the
+/// same peer is free for this one.
+#[cold]
+#[inline(never)]
+fn is_exhausted<A: Wire>(
+    worker: &Worker<'_>,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    over: Option<u32>,
+    asker: impl Asker,
+) -> bool {
+    let over = over.and_then(|over| A::flows_of(worker).get(over));
+    !over.is_some_and(|over| peer.answers(over))
+        && worker.exhausted.has(who_asks_whom(worker, pool, peer, asker), worker.now)
+}
+
+/// A hash of this peer and of those whose ports towards it are used up together.
+fn who_asks_whom<A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'_, A>, peer: nat::Peer<A>, asker: impl Asker) -> u64 {
+    let destination = pool.addresses.first().copied().unwrap_or(peer.address);
+    let source_port = peer.port.unwrap_or([0; 2]);
+    let tuple = Tuple { source: peer.address, destination, source_port, destination_port: [0; 2] };
+    A::flows_of(worker).hash(&tuple, peer.protocol) ^ asker.hash()
+}

@@ -1,0 +1,96 @@
+//! A packet's flow: found or not, still its backend's or not, and what the packet makes of its state.
+
+use super::bind::bind;
+use super::context::Context;
+use super::decision::{Decision, Update};
+use super::explain::Recorder;
+use super::family::Wire;
+use super::follow::follow;
+use super::handshake::Segment;
+use super::item::Item;
+use super::revalidate::{self, Validity};
+use super::{admit, stateless};
+use crate::flow::{Found, Step, step};
+use crate::frame::Frame;
+use crate::net::Protocol;
+use crate::verdict::DropReason;
+
+/// A TCP segment or UDP datagram, whole or the first fragment of one: of the flow that was found, or of none.
+#[inline(always)]
+pub(super) fn decide<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    found: Option<Found>,
+) -> Result<Decision<'s, A>, DropReason> {
+    match found {
+        Some(found) => of_flow(cx, frame, item, found),
+        None => bind(cx, frame, item, None),
+    }
+}
+
+#[inline(never)]
+fn of_flow<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    found: Found,
+) -> Result<Decision<'s, A>, DropReason> {
+    match revalidate::check(cx, found, item) {
+        Validity::Valid => {}
+        Validity::Draining => return pass(cx, frame, item, found),
+        Validity::Rebind => return bind(cx, frame, item, Some(found.index)),
+        Validity::Gone => return bind(cx, frame, item, None),
+    }
+    let entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    let step = step(entry.state, found.direction, item.packet.flags);
+    if let Some(state) = step.plain() {
+        return follow(cx, frame, item, Update { requeues: false, ..Update::to(found, state) });
+    }
+    let segment = Segment::read(frame, item);
+    let step = match segment {
+        Some(segment) => segment.judged(&entry, found.direction, step),
+        // The numbers of a segment without a whole header prove nothing.
+        None if item.packet.protocol == Protocol::TCP && step != Step::INVALID => Step::IGNORE,
+        None => step,
+    };
+    let update = match step {
+        Step::REOPEN => return bind(cx, frame, item, Some(found.index)),
+        Step::DELETE => return follow(cx, frame, item, Update { ends: true, ..Update::none(found, entry.state) }),
+        Step::IGNORE => Update::none(found, entry.state),
+        _ if let Some(state) = step.state() => Update::to(found, state),
+        _ => match admit::misfit(item, DropReason::OutOfState) {
+            DropReason::OutOfState if stateless::began_without::<A, R>(cx, found) => Update::none(found, entry.state),
+            reason => return Err(reason),
+        },
+    };
+    let expected = segment.map(|segment| {
+        let mut after = entry;
+        after.state = update.state;
+        segment.note(&mut after, found.direction);
+        after.proof
+    });
+    follow(cx, frame, item, Update { expected, ..update })
+}
+
+/// A packet that goes on and leaves its flow in its state.
+pub(super) fn pass_on<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    found: Found,
+) -> Result<Decision<'s, A>, DropReason> {
+    let state = A::flows(cx.worker).get(found.index).map_or(0, |entry| entry.state);
+    follow(cx, frame, item, Update::to(found, state))
+}
+
+/// A packet that goes on and changes nothing about its flow, not even how long it has idled.
+pub(super) fn pass<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    found: Found,
+) -> Result<Decision<'s, A>, DropReason> {
+    let state = A::flows(cx.worker).get(found.index).map_or(0, |entry| entry.state);
+    follow(cx, frame, item, Update::none(found, state))
+}
