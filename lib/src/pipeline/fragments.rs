@@ -262,7 +262,7 @@ fn decide_later<'s, A: Wire, R: Recorder>(
     let validity = found.map_or(Validity::Gone, |found| revalidate::check(cx, found, item));
     let decision = match (found, validity) {
         // The first fragment has said what becomes of the flow's state.
-        (Some(found), Validity::Valid) => track::pass_on(cx, frame, item, found)?,
+        (Some(found), Validity::Valid | Validity::Doubted) => track::pass_on(cx, frame, item, found)?,
         (Some(found), Validity::Draining) => track::pass(cx, frame, item, found)?,
         // What another snapshot has taken from the flow, the first fragment did not know.
         (_, Validity::Rebind) => return Err(DropReason::FragmentRefused),

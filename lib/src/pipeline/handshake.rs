@@ -8,14 +8,18 @@
 
 use super::family::Wire;
 use super::item::Item;
-use crate::flow::{ASSURED, Direction, Entry, State, Step};
+use crate::flow::{ASSURED, Direction, Entry, State, Step, tick};
 use crate::frame::Frame;
 use crate::net::Protocol;
+use crate::time::Instant;
 use crate::wire::tcp::{Flags, Header};
 
 /// How far behind the SYN of the other end a client's first acknowledgement may lie: as much as that end
 /// may have sent by then. That is the window of the client's own SYN, which is never scaled (RFC 7323 §2.2).
 const AHEAD_MAX: u32 = 65_535;
+
+/// How many ticks pass between two challenges of one end: half a second (Linux, `tcp_invalid_ratelimit`).
+const CHALLENGED: u32 = tick(Instant(500_000_000));
 
 /// The numbers of a segment, as it came.
 #[derive(Clone, Copy)]
@@ -67,6 +71,20 @@ impl Segment {
         } else {
             step
         }
+    }
+
+    /// What is to be done with a SYN where its flow is an open connection to a backend that is gone.
+    ///
+    /// The first one goes where the connection goes, and is doubted as a reset is: a backend that still lives challenges
+    /// it (RFC 5961 §4), at most once in [`CHALLENGED`], and with that the flow is in another state. The same SYN again
+    /// after as long a silence begins another connection.
+    pub(super) fn doubted<A: Wire>(self, entry: &mut Entry<A>, tick: u32) -> Step {
+        let number = self.sequence.wrapping_add(1);
+        if entry.state() != Some(State::TcpReset) || entry.proof != number {
+            entry.proof = number;
+            return Step::stay(State::TcpReset as u8 | ASSURED);
+        }
+        if entry.idled(tick) >= CHALLENGED.cast_signed() { Step::REOPEN } else { Step::IGNORE }
     }
 
     /// Notes what the other end has sent to a client that has not acknowledged it yet, and the number that

@@ -22,6 +22,9 @@ pub(super) enum Validity {
     /// It begins another flow, whose place this one has until then: its backend is one no more. An open TCP
     /// connection does not, since no other backend knows it.
     Rebind,
+    /// It may begin another flow in the place of an open TCP connection, and anybody may have written it: see
+    /// [`Segment::doubted`](super::handshake::Segment::doubted).
+    Doubted,
     /// It is of no flow: none goes on that has idled too long, or from an address that is not the gateway's.
     Gone,
 }
@@ -65,7 +68,10 @@ fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A
     }
     let is_tcp = item.packet.protocol == Protocol::TCP;
     let begins = State::first(item.packet.protocol, item.packet.flags).is_some();
+    let is_open =
+        is_tcp && entry.is_assured() && !matches!(entry.state(), Some(State::TcpLastAck | State::TcpTimeWait));
     match found.direction {
+        Direction::Original if begins && is_open => Validity::Doubted,
         Direction::Original if begins || !is_tcp => Validity::Rebind,
         Direction::Reply if !is_tcp => Validity::Draining,
         _ => Validity::Valid,

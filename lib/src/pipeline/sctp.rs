@@ -52,7 +52,7 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
     let mut ended = None;
     if let Some(found) = A::flows(cx.worker).lookup(item.hash, &item.tuple(), item.packet.protocol) {
         match revalidate::check(cx, found, item) {
-            Validity::Valid => {
+            Validity::Valid | Validity::Doubted => {
                 let entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
                 // Whether it begins an association anew, the pod's answer shows (RFC 9260 §5.2.2).
                 let is_open = !matches!(entry.state(), Some(State::SctpCookieWait | State::SctpClosed));

@@ -36,8 +36,9 @@ fn of_flow<'s, A: Wire, R: Recorder>(
     item: &Item<A>,
     found: Found,
 ) -> Result<Decision<'s, A>, DropReason> {
-    match revalidate::check(cx, found, item) {
-        Validity::Valid => {}
+    let validity = revalidate::check(cx, found, item);
+    match validity {
+        Validity::Valid | Validity::Doubted => {}
         Validity::Draining => return pass(cx, frame, item, found),
         Validity::Rebind => return bind(cx, frame, item, Some(found.index)),
         Validity::Gone => return bind(cx, frame, item, None),
@@ -48,7 +49,10 @@ fn of_flow<'s, A: Wire, R: Recorder>(
         return follow(cx, frame, item, Update { requeues: false, ..Update::to(found, state) });
     }
     let segment = Segment::read(frame, item);
+    // What the flow expects, once the packet has gone on.
+    let mut after = entry;
     let step = match segment {
+        Some(segment) if validity == Validity::Doubted => segment.doubted(&mut after, cx.tick),
         Some(segment) => segment.judged(&entry, found.direction, step),
         // The numbers of a segment without a whole header prove nothing.
         None if item.packet.protocol == Protocol::TCP && step != Step::INVALID => Step::IGNORE,
@@ -64,13 +68,11 @@ fn of_flow<'s, A: Wire, R: Recorder>(
             reason => return Err(reason),
         },
     };
-    let expected = segment.map(|segment| {
-        let mut after = entry;
-        after.state = update.state;
+    after.state = update.state;
+    if let Some(segment) = segment {
         segment.note(&mut after, found.direction);
-        after.proof
-    });
-    follow(cx, frame, item, Update { expected, ..update })
+    }
+    follow(cx, frame, item, Update { expected: Some(after.proof), ..update })
 }
 
 /// A packet that goes on and leaves its flow in its state.

@@ -8,7 +8,7 @@ use weirgate::pipeline::{InitError, Worker, WorkerConfig};
 use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
-    ACK, Body, FROM_CLIENT, Packet, RST, SYN, chunk, framed, from_pod, init_chunk, to_node, tunnelled,
+    ACK, Body, FIN, FROM_CLIENT, Packet, RST, SYN, chunk, framed, from_pod, init_chunk, to_node, tunnelled,
 };
 use weirgate_fixture::world::{self, DNS, SIGNAL, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
@@ -246,7 +246,7 @@ fn an_init_begins_an_association_with_a_backend_that_is_there() {
 }
 
 #[test]
-fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_does_not() {
+fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_that_comes_again_does_not() {
     everywhere(|world, asker| {
         for no_service in [false, true] {
             let mut gateway = world.gateway();
@@ -268,6 +268,10 @@ fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_does_not() {
                 assert_eq!(state(&gateway), Some(State::TcpEstablished));
                 assert_eq!(left(&gateway) / 1000, 86_399);
             }
+            // The first one goes to where its connection goes.
+            assert_eq!(asker.reaches(&mut gateway, &syn).destination, first.destination);
+            assert_eq!((state(&gateway), left(&gateway) / 1000), (Some(State::TcpReset), 239));
+            gateway.advance(Span::from_secs(1));
             let out = asker.sends(&mut gateway, &syn);
             if no_service {
                 assert_eq!(out.verdict, Verdict::Host);
@@ -284,22 +288,82 @@ fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_does_not() {
 }
 
 #[test]
-fn a_syn_for_a_connection_that_was_never_answered_or_was_reset_goes_to_a_backend_that_is_there() {
+fn rfc5961_s4_a_strangers_syn_moves_no_connection_whose_backend_is_gone_and_lives() {
     everywhere(|world, asker| {
-        for is_reset in [false, true] {
+        // Open, or closed from one side.
+        for (from_client, from_backend) in [(ACK, ACK), (FIN | ACK, ACK), (ACK, FIN | ACK)] {
+            let mut gateway = world.gateway();
+            let first = asker.reaches(&mut gateway, &asker.segment(SYN));
+            asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+            asker.reaches(&mut gateway, &asker.segment(ACK));
+            asker.reaches(&mut gateway, &asker.segment(from_client));
+            asker.hears(&mut gateway, &first.answer(from_backend, b""));
+            gateway.apply(&without(world, &first));
+            let reset = asker.segment(RST);
+            for number in [77_777, 77_777, 88_888] {
+                let syn = Packet { numbers: [number, 0], ..asker.segment(SYN) };
+                let reaches = |gateway: &mut Gateway, packet: &Packet| {
+                    assert_eq!(asker.reaches(gateway, packet).destination, first.destination);
+                    state(gateway)
+                };
+                // Whatever a stranger has written before.
+                assert_eq!(reaches(&mut gateway, &reset), Some(State::TcpReset));
+                gateway.advance(Span::from_secs(100));
+                assert_eq!(reaches(&mut gateway, &syn), Some(State::TcpReset));
+                // Within half a second nobody is challenged twice.
+                gateway.advance(Span::from_millis(498));
+                assert_eq!(reaches(&mut gateway, &syn), Some(State::TcpReset));
+                let other = Packet { numbers: [99_999, 0], ..syn.clone() };
+                gateway.advance(Span::from_secs(1));
+                assert_eq!(reaches(&mut gateway, &other), Some(State::TcpReset));
+                asker.hears(&mut gateway, &first.answer(ACK, b""));
+                assert_eq!(state(&gateway), Some(State::TcpResetReply));
+                gateway.advance(Span::from_secs(1));
+                assert_eq!(reaches(&mut gateway, &other), Some(State::TcpReset));
+                asker.hears(&mut gateway, &first.answer(ACK, b""));
+                assert_eq!(reaches(&mut gateway, &asker.segment(ACK)), Some(State::TcpEstablished));
+            }
+            assert_eq!(gateway.counters.flows_created.get(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_syn_for_a_connection_that_was_never_answered_or_has_ended_goes_to_a_backend_that_is_there() {
+    everywhere(|world, asker| {
+        for has_ended in [false, true] {
             let mut gateway = world.gateway();
             let syn = asker.segment(SYN);
             let first = asker.reaches(&mut gateway, &syn);
-            if is_reset {
+            if has_ended {
                 asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
                 asker.reaches(&mut gateway, &asker.segment(ACK));
-                asker.hears(&mut gateway, &first.answer(RST, b""));
+                asker.reaches(&mut gateway, &Packet { numbers: [1001, 1001], ..asker.segment(FIN | ACK) });
+                asker.hears(&mut gateway, &Packet { numbers: [1001, 1002], ..first.answer(FIN | ACK, b"") });
+                assert_eq!(state(&gateway), Some(State::TcpLastAck));
             }
             gateway.apply(&without(world, &first));
             let second = asker.reaches(&mut gateway, &syn);
             assert_ne!(second.destination, first.destination);
             assert_eq!(live(&gateway), 1);
         }
+    });
+}
+
+#[test]
+fn a_syn_after_a_reset_finds_a_backend_that_is_there_when_it_comes_again() {
+    everywhere(|world, asker| {
+        let mut gateway = world.gateway();
+        let syn = asker.segment(SYN);
+        let first = asker.reaches(&mut gateway, &syn);
+        asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+        asker.reaches(&mut gateway, &asker.segment(ACK));
+        asker.hears(&mut gateway, &first.answer(RST, b""));
+        gateway.apply(&without(world, &first));
+        assert_eq!(asker.reaches(&mut gateway, &syn).destination, first.destination);
+        gateway.advance(Span::from_millis(501));
+        assert_ne!(asker.reaches(&mut gateway, &syn).destination, first.destination);
+        assert_eq!(live(&gateway), 1);
     });
 }
 
