@@ -181,7 +181,8 @@ pub struct Entry<A: Address> {
     pub(crate) station: SnapshotIndex,
     /// The snapshot that `hop` and `station` belong to.
     pub(crate) generation: u32,
-    /// In a flow that may have to give way, the one before it and the one behind it in its queue.
+    /// In a flow that may have to give way, the one before it and the one behind it in its queue; see
+    /// [`spare`](Self::spare).
     queued: [u32; 2],
     /// What shows that a packet is of one of the two ends: of SCTP what `pipeline::sctp` keeps of both
     /// verification tags, of TCP the number that a client has to acknowledge before its flow is assured.
@@ -289,6 +290,12 @@ impl<A: Address> Entry<A> {
     #[must_use]
     pub const fn service(&self) -> u32 {
         self.service
+    }
+
+    /// Room for two numbers in a flow that is never evicted, which stands in no queue; `None` in any other. What
+    /// is there when a flow becomes one means nothing.
+    pub(crate) const fn spare(&mut self) -> Option<&mut [u32; 2]> {
+        if Worth::of(self.state).is_none() { Some(&mut self.queued) } else { None }
     }
 
     /// Forgets what is remembered of another snapshot than this one.

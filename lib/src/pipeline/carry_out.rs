@@ -12,7 +12,7 @@ use super::family::Wire;
 use super::item::Item;
 use super::transmit::{self, Ready};
 use super::{admit, error, fragmentation, stateless};
-use crate::flow::{Age, Direction, FlowTraffic, Found, Gone, Tuple};
+use crate::flow::{Age, Direction, Entry, FlowTraffic, Found, Gone, Tuple};
 use crate::frame::Frame;
 use crate::net::PortId;
 use crate::verdict::{DropReason, Verdict};
@@ -185,6 +185,11 @@ fn update<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, port: PortId, item: &Item
     }
     if update.requeues {
         A::flows(cx.worker).requeue(index, before);
+    }
+    if let Some(spare) = update.spare
+        && let Some(room) = A::flows(cx.worker).get_mut(index).and_then(Entry::spare)
+    {
+        *room = spare;
     }
     if update.ends {
         A::flows(cx.worker).remove(index);

@@ -107,13 +107,24 @@ pub(super) struct Update {
     pub(super) ends: bool,
     /// The next expected acknowledgement, or SCTP tags.
     pub(super) expected: Option<u32>,
+    /// What is kept where the entry has [room](crate::flow::Entry::spare).
+    pub(super) spare: Option<[u32; 2]>,
     pub(super) learnt: Learnt,
 }
 
 impl Update {
     /// The packet leaves the flow's state and idle time as they are.
     pub(super) const fn none(found: Found, state: u8) -> Self {
-        Self { found, state, refreshes: false, requeues: true, ends: false, expected: None, learnt: Learnt::NOTHING }
+        Self {
+            found,
+            state,
+            refreshes: false,
+            requeues: true,
+            ends: false,
+            expected: None,
+            spare: None,
+            learnt: Learnt::NOTHING,
+        }
     }
 
     /// The packet puts the flow in this state.

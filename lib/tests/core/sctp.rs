@@ -245,6 +245,69 @@ fn rfc9260_s5_2_2_an_association_that_begins_anew_goes_on() {
 }
 
 #[test]
+fn rfc9260_s5_2_4_the_tags_of_an_association_that_begins_anew_are_its_flows() {
+    let [new, pods] = [[0xc1, 0, 0, 2], [0xac, 0, 0, 2]];
+    let shutdown = chunk(SHUTDOWN, 0, &[0; 4]);
+    for (world, init) in worlds().iter().flat_map(|world| inits().map(|init| (world, init))) {
+        let Body::Sctp(tag, again) = (Packet { body: Packet::init(40_000, new).body, ..init.clone() }).body else {
+            unreachable!()
+        };
+        let another = init_chunk(2, pods, &chunk(7, 0, b"another"));
+        let begin = |by_pod: bool| {
+            let mut association = Association::open(world, &init);
+            match by_pod {
+                true => {
+                    association.pods(tag, &init_chunk(1, pods, b""));
+                    association.clients(pods, &init_chunk(2, new, &chunk(7, 0, b"another")));
+                }
+                false => {
+                    association.clients(tag, &again);
+                    association.pods(new, &another);
+                }
+            }
+            association
+        };
+        for by_pod in [false, true] {
+            let echo = chunk(COOKIE_ECHO, 0, b"another");
+            let mut association = begin(by_pod);
+            let say = |association: &mut Association, is_pod: bool, chunks: &[u8]| match is_pod {
+                true => association.pods(new, chunks),
+                false => association.clients(pods, chunks),
+            };
+            // The old tags hold until the new ones are proved.
+            assert_eq!(say(&mut association, by_pod, &echo), State::SctpEstablished);
+            assert_eq!(say(&mut association, false, &shutdown), State::SctpEstablished);
+            assert_eq!(say(&mut association, !by_pod, &chunk(COOKIE_ACK, 0, b"")), State::SctpEstablished);
+            assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpEstablished);
+            assert_eq!(association.pods(CLIENT_TAG, &chunk(ABORT, 0, b"")), State::SctpEstablished);
+            assert_eq!(association.clients(pods, &chunk(DATA, 3, b"data")), State::SctpEstablished);
+            assert_eq!(association.clients(pods, &shutdown), State::SctpShutdownSent);
+            assert_eq!(association.pods(new, &chunk(SHUTDOWN_ACK, 0, b"")), State::SctpShutdownAckSent);
+
+            // Not by who did not hear the answer, nor by an end alone.
+            let mut association = begin(by_pod);
+            for chunks in [&echo, &chunk(COOKIE_ACK, 0, b""), &echo] {
+                association.clients(STRANGER, chunks);
+                say(&mut association, !by_pod, chunks);
+            }
+            association.pods(STRANGER, &chunk(COOKIE_ACK, 0, b""));
+            assert_eq!(association.clients(STRANGER, &chunk(ABORT, 0, b"")), State::SctpEstablished);
+            assert_eq!(association.clients(pods, &chunk(ABORT, 0, b"")), State::SctpEstablished);
+            assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpShutdownSent);
+        }
+        // What a stranger's INIT is answered is not the association's.
+        let mut association = Association::open(world, &init);
+        let Body::Sctp(tag, forged) = Packet::init(40_000, STRANGER).body else { unreachable!() };
+        association.clients(tag, &forged);
+        association.pods(STRANGER, &another);
+        for chunks in [chunk(COOKIE_ECHO, 0, b"guessed"), chunk(ABORT, 1, b""), chunk(ABORT, 0, b"")] {
+            assert_eq!(association.clients(STRANGER, &chunks), State::SctpEstablished);
+        }
+        assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpShutdownSent);
+    }
+}
+
+#[test]
 fn an_association_that_has_ended_gives_way_to_the_next() {
     let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
     association.clients(POD_TAG, &chunk(ABORT, 0, b""));
