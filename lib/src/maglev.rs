@@ -5,6 +5,8 @@
 //! permutation that is still free, until all are taken. Shares of equal weights differ by at most
 //! one slot, and few slots change owner when a backend comes or goes.
 
+use core::fmt;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::hash::{HashKey, reduce};
@@ -65,6 +67,20 @@ pub enum FillError {
     /// The number of slots is not a prime between 2 and [`TABLE_SIZE_MAX`].
     NotPrime(usize),
 }
+
+impl fmt::Display for FillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyMembers(members) => write!(f, "{members} members; a table has at most {MEMBERS_MAX}"),
+            Self::NoWeight => f.write_str("no member has a weight above 0"),
+            Self::NotPrime(slots) => {
+                write!(f, "{slots} slots; a table has a prime number of them, at most {TABLE_SIZE_MAX}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for FillError {}
 
 /// Fills `table` with indices into `members`, in their order. The same members give the same table again.
 ///

@@ -13,7 +13,7 @@ use crate::flow::{Mode, SnapshotIndex, Tuple};
 use crate::frame::Frame;
 use crate::nat;
 use crate::net::Protocol;
-use crate::snapshot::{BackendRecord, SelectorRecord, Snapshot};
+use crate::snapshot::{BackendRecord, Selection, Snapshot};
 use crate::verdict::DropReason;
 
 /// The most backends that are tried for a client whose address is preserved.
@@ -30,12 +30,8 @@ pub(super) fn foresee<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, ite
     if first_state(item).is_err() {
         return;
     }
-    let Some(selector) = snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
-    else {
-        return;
-    };
-    let hash = A::hash(&snapshot.globals.selector, &item.tuple(), packet.protocol);
-    let Some(backend) = snapshot.select(selector, hash) else { return };
+    let selection = snapshot.select(&item.tuple(), packet.protocol);
+    let Some(backend) = selection.and_then(|selection| selection.backend()) else { return };
     let flows = A::flows_of(worker);
     flows.prefetch_client(packet.source, false);
     let peer = peer_of(backend, packet.protocol);
@@ -102,22 +98,21 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
         }
         admitted => admitted?,
     };
-    let hash = A::hash(&snapshot.globals.selector, &original, packet.protocol);
-    let Some(backend) = snapshot.select(selector, hash) else {
-        return Ok(Decision::Report(Report::NoBackend));
-    };
-    let reply = if preserves_source {
-        preserve(cx, (selector, backend, hash), &original, packet.protocol, ended).ok_or(DropReason::ReplyTaken)?
+    let selection = snapshot.selection(selector, &original, packet.protocol);
+    let Some(backend) = selection.backend() else { return Ok(Decision::Report(Report::NoBackend)) };
+    let (reply, next_hop) = if preserves_source {
+        preserve(cx, (&selection, backend), &original, packet.protocol, ended).ok_or(DropReason::ReplyTaken)?
     } else {
         explain_backend::<A, R>(cx, backend);
         let (pool, peer) = (A::pool(snapshot), peer_of(backend, packet.protocol));
-        if is_pod {
+        let reply = if is_pod {
             ports::allocate_for_pod(cx, item.hash, pool, peer, ended, packet.source)?
         } else {
             ports::allocate(cx, item.hash, pool, peer, ended, nat::Client)?
-        }
+        };
+        (reply, backend.hop)
     };
-    let (egress, next_hop) = egress::to_pod(snapshot, reply.source)?;
+    let egress = egress::to_peer(snapshot, next_hop)?;
     cx.explain(Step::Bound(endpoint(reply.destination.to_ip(), reply.destination_port)));
     let looks_up_each_time = is_pod || selector.dscp().is_some();
     let beginning = Beginning {
@@ -144,7 +139,7 @@ fn explain_backend<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, backen
     cx.explain(Step::Selected(endpoint(A::unmapped(backend.address).to_ip(), backend.port)));
 }
 
-/// The reply tuple towards a backend that sees the client itself.
+/// The reply tuple towards a backend that sees the client itself, and the index of the next hop to it.
 ///
 /// The client's port is its own to choose, and nothing keeps it from using one for two frontends of
 /// a service. Answers of one backend to both could not be told apart, so the second flow goes to
@@ -153,11 +148,11 @@ fn explain_backend<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, backen
 /// Work: at most [`PRESERVE_TRIES`] lookups. `None` where each of them finds a flow that has not ended.
 fn preserve<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
-    (selector, mut backend, hash): (&SelectorRecord, &'s BackendRecord, u64),
+    (selection, mut backend): (&Selection<'s>, &'s BackendRecord),
     original: &Tuple<A>,
     protocol: Protocol,
     ended: Option<u32>,
-) -> Option<Tuple<A>> {
+) -> Option<(Tuple<A>, u32)> {
     for turn in 1..=PRESERVE_TRIES {
         explain_backend::<A, R>(cx, backend);
         let reply = Tuple {
@@ -169,16 +164,15 @@ fn preserve<'s, A: Wire, R: Recorder>(
         let flows = A::flows(cx.worker);
         let taken = flows.lookup(flows.hash(&reply, protocol), &reply, protocol);
         match taken {
-            None => return Some(reply),
-            Some(found) if Some(found.index) == ended => return Some(reply),
+            None => return Some((reply, backend.hop)),
+            Some(found) if Some(found.index) == ended => return Some((reply, backend.hop)),
             Some(found) if revalidate::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
                 revalidate::forget::<A, R>(cx, found.index);
-                return Some(reply);
+                return Some((reply, backend.hop));
             }
             Some(_) => {}
         }
-        // Steps of the golden ratio fall evenly over the slots.
-        backend = cx.snapshot.select(selector, hash.wrapping_add(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)))?;
+        backend = selection.backend_after(turn)?;
     }
     None
 }

@@ -79,11 +79,11 @@ pub(super) fn began_without<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: 
 
 /// Of a packet from a client to a service.
 fn request<A: Wire>(snapshot: &Snapshot<'_>, original: &Tuple<A>, protocol: Protocol) -> Option<Stateless<A>> {
-    let selector = snapshot.selector(original.destination.mapped(), original.destination_port, protocol)?;
-    if selector.keeps_client == 0 {
+    let selection = snapshot.select(original, protocol)?;
+    if selection.selector.keeps_client == 0 {
         return None;
     }
-    let backend = snapshot.select(selector, A::hash(&snapshot.globals.selector, original, protocol))?;
+    let backend = selection.backend()?;
     let (frontend, _) = snapshot.answers_as(backend.address, backend.port, protocol)?;
     if (frontend.address, frontend.port) != (original.destination.mapped(), original.destination_port) {
         return None;

@@ -1,10 +1,5 @@
 //! The snapshot's bytes: a header, then sections of plain records found by offset.
-//!
-//! ```text
-//! | Header | Globals | ports | frontends | kept | selectors | backends | slots | hops |
-//!          | overlay ranges v4, v6 | routes v4, v6 | route targets | neighbours | pool v4, v6 | subnets |
-//!          | masquerade v4, v6 | exempt ranges v4, v6 | local v4, v6 | echo v4, v6 |
-//! ```
+//! In which order they lie, [`sections`](super::sections) says.
 //!
 //! Records are in the machine's byte order, except addresses and ports, which stay in wire order.
 //! An index into another section is checked where it is used: a damaged snapshot drops packets and
@@ -12,7 +7,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::flow::State;
+use super::sections::{Extent, SECTIONS};
+use crate::flow::IdleTicks;
 use crate::hash::HashKey;
 use crate::net::{Mac, PortRange, Vni};
 use crate::tunnel::Headers;
@@ -22,7 +18,7 @@ use crate::wire::Dscp;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"WGSNAP\0\0");
 
 /// Grows with every change to the records below.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 9;
 
 /// Alignment of a snapshot and of each section.
 pub(super) const ALIGNMENT: usize = 8;
@@ -35,55 +31,6 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// Names no one record, of several that would do.
 pub(super) const SEVERAL: u32 = u32::MAX - 1;
-
-/// The sections, in the order in which they lie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub(super) enum Section {
-    Globals,
-    Ports,
-    Frontends,
-    /// Backends that see their clients, in the form of frontends.
-    Kept,
-    Selectors,
-    Backends,
-    Slots,
-    Hops,
-    OverlayV4,
-    OverlayV6,
-    RoutesV4,
-    RoutesV6,
-    RouteTargets,
-    Neighbours,
-    PoolV4,
-    PoolV6,
-    SubnetsV4,
-    SubnetsV6,
-    MasqueradeV4,
-    MasqueradeV6,
-    /// Where no pod's packet leaves to.
-    ExemptV4,
-    ExemptV6,
-    /// The gateway's own addresses outside the overlay, in order.
-    LocalV4,
-    LocalV6,
-    /// The addresses of services at which pings are answered, in order.
-    EchoV4,
-    EchoV6,
-}
-
-/// How many sections there are.
-pub(super) const SECTIONS: usize = Section::EchoV6 as usize + 1;
-
-/// Where a section lies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(super) struct Extent {
-    /// Bytes from the start of the snapshot.
-    pub(super) offset: u64,
-    /// Records.
-    pub(super) count: u64,
-}
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -106,7 +53,7 @@ pub(crate) struct Globals {
     pub(crate) index: HashKey,
     /// By place, the masquerade addresses, of IPv4 and IPv6, that services listen at.
     pub(crate) listening: [u64; 2],
-    pub(crate) idle_ticks: [u32; State::COUNT],
+    pub(crate) idle_ticks: IdleTicks,
     /// The most half-open flows of a client; 0 for no limit.
     pub(crate) half_open_per_client: u32,
     /// Nanoseconds from one new flow to the next; 0 for no limit.
@@ -201,6 +148,8 @@ pub(crate) struct BackendRecord {
     pub(crate) port: [u8; 2],
     pub(super) reserved: [u8; 2],
     pub(super) weight: u32,
+    /// The index of the hop to it, or [`NONE`].
+    pub(crate) hop: u32,
 }
 
 impl BackendRecord {

@@ -5,6 +5,7 @@ mod compile;
 mod description;
 mod layout;
 mod ranges;
+mod sections;
 mod view;
 
 pub use crate::flow::Timeouts;
@@ -15,5 +16,5 @@ pub use description::{
     Neighbour, NextHop, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service,
 };
 pub(crate) use layout::{BackendRecord, HopRecord, NeighbourRecord, PortRecord, RouteRecord, SelectorRecord};
-pub(crate) use view::Family;
 pub use view::{AttachError, Snapshot};
+pub(crate) use view::{Family, Selection};

@@ -2,13 +2,14 @@
 
 use core::net::IpAddr;
 
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+use zerocopy::FromBytes;
 
 use super::layout::{
-    ALIGNMENT, BackendRecord, Extent, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord,
-    PortRecord, RangeV4, RangeV6, RouteRecord, Section, SelectorRecord, VERSION,
+    ALIGNMENT, BackendRecord, FrontendRecord, Globals, Header, HopRecord, MAGIC, NONE, NeighbourRecord, PortRecord,
+    RouteRecord, SelectorRecord, VERSION,
 };
 use super::ranges;
+use super::sections::Sections;
 use crate::flow::{Address, Entry, IdleTicks, Mode, SnapshotIndex, Tuple};
 use crate::hash::{HashKey, reduce};
 use crate::maglev;
@@ -21,31 +22,7 @@ use crate::wire::ethernet::EtherType;
 pub struct Snapshot<'a> {
     generation: u32,
     pub(crate) globals: &'a Globals,
-    ports: &'a [PortRecord],
-    frontends: &'a [FrontendRecord],
-    kept: &'a [FrontendRecord],
-    selectors: &'a [SelectorRecord],
-    backends: &'a [BackendRecord],
-    slots: &'a [u16],
-    hops: &'a [HopRecord],
-    overlay_v4: &'a [RangeV4],
-    overlay_v6: &'a [RangeV6],
-    routes_v4: &'a [RangeV4],
-    routes_v6: &'a [RangeV6],
-    route_targets: &'a [RouteRecord],
-    neighbours: &'a [NeighbourRecord],
-    pool_v4: &'a [[u8; 4]],
-    pool_v6: &'a [[u8; 16]],
-    subnets_v4: &'a [RangeV4],
-    subnets_v6: &'a [RangeV6],
-    masquerade_v4: &'a [[u8; 4]],
-    masquerade_v6: &'a [[u8; 16]],
-    exempt_v4: &'a [RangeV4],
-    exempt_v6: &'a [RangeV6],
-    local_v4: &'a [[u8; 4]],
-    local_v6: &'a [[u8; 16]],
-    echo_v4: &'a [[u8; 4]],
-    echo_v6: &'a [[u8; 16]],
+    sections: Sections<'a>,
 }
 
 /// Why bytes are not a snapshot that this version can read.
@@ -86,36 +63,9 @@ impl<'a> Snapshot<'a> {
             return Err(AttachError::Version(header.version));
         }
         let bytes = usize::try_from(header.len).ok().and_then(|len| bytes.get(..len)).ok_or(truncated)?;
-        let sections = Sections { bytes, header };
-        Ok(Self {
-            generation: header.generation,
-            globals: sections.get(Section::Globals)?.first().ok_or(AttachError::Section(0))?,
-            ports: sections.get(Section::Ports)?,
-            frontends: sections.get(Section::Frontends)?,
-            kept: sections.get(Section::Kept)?,
-            selectors: sections.get(Section::Selectors)?,
-            backends: sections.get(Section::Backends)?,
-            slots: sections.get(Section::Slots)?,
-            hops: sections.get(Section::Hops)?,
-            overlay_v4: sections.get(Section::OverlayV4)?,
-            overlay_v6: sections.get(Section::OverlayV6)?,
-            routes_v4: sections.get(Section::RoutesV4)?,
-            routes_v6: sections.get(Section::RoutesV6)?,
-            route_targets: sections.get(Section::RouteTargets)?,
-            neighbours: sections.get(Section::Neighbours)?,
-            pool_v4: sections.get(Section::PoolV4)?,
-            pool_v6: sections.get(Section::PoolV6)?,
-            subnets_v4: sections.get(Section::SubnetsV4)?,
-            subnets_v6: sections.get(Section::SubnetsV6)?,
-            masquerade_v4: sections.get(Section::MasqueradeV4)?,
-            masquerade_v6: sections.get(Section::MasqueradeV6)?,
-            exempt_v4: sections.get(Section::ExemptV4)?,
-            exempt_v6: sections.get(Section::ExemptV6)?,
-            local_v4: sections.get(Section::LocalV4)?,
-            local_v6: sections.get(Section::LocalV6)?,
-            echo_v4: sections.get(Section::EchoV4)?,
-            echo_v6: sections.get(Section::EchoV6)?,
-        })
+        let sections = Sections::find(bytes, &header.extents)?;
+        let globals = sections.globals.first().ok_or(AttachError::Section(0))?;
+        Ok(Self { generation: header.generation, globals, sections })
     }
 
     /// The number that the description gave it.
@@ -154,18 +104,18 @@ impl<'a> Snapshot<'a> {
 
     #[inline]
     pub(crate) fn port(&self, port: PortId) -> Option<&'a PortRecord> {
-        self.ports.get(usize::from(port.0))
+        self.sections.ports.get(usize::from(port.0))
     }
 
     #[inline]
     pub(crate) fn hop(&self, index: u32) -> Option<&'a HopRecord> {
-        self.hops.get(index as usize)
+        self.sections.hops.get(index as usize)
     }
 
     /// The service in one family that listens here.
     pub(crate) fn selector(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> Option<&'a SelectorRecord> {
-        let record = self.endpoint(self.frontends, address, port, protocol)?;
-        self.selectors.get(record.selector as usize)
+        let record = self.endpoint(self.sections.frontends, address, port, protocol)?;
+        self.sections.selectors.get(record.selector as usize)
     }
 
     /// The frontend that answers of a backend that sees its clients come from, and its selector; `None`
@@ -176,19 +126,19 @@ impl<'a> Snapshot<'a> {
         port: [u8; 2],
         protocol: Protocol,
     ) -> Option<(&'a FrontendRecord, &'a SelectorRecord)> {
-        let place = self.endpoint(self.kept, address, port, protocol)?.selector;
-        let frontend = self.frontends.get(place as usize)?;
-        Some((frontend, self.selectors.get(frontend.selector as usize)?))
+        let place = self.endpoint(self.sections.kept, address, port, protocol)?.selector;
+        let frontend = self.sections.frontends.get(place as usize)?;
+        Some((frontend, self.sections.selectors.get(frontend.selector as usize)?))
     }
 
     /// Whether this is a backend that sees its clients.
     pub(crate) fn is_kept(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> bool {
-        self.endpoint(self.kept, address, port, protocol).is_some()
+        self.endpoint(self.sections.kept, address, port, protocol).is_some()
     }
 
     /// Whether there are services whose backends see their clients, be it that they have none now.
     pub(crate) const fn keeps_clients(&self) -> bool {
-        self.kept.len() > 1
+        self.sections.kept.len() > 1
     }
 
     const fn pool<A>(&self, addresses: &'a [A], listening: u64, ports: PortRange) -> Pool<'a, A> {
@@ -212,11 +162,27 @@ impl<'a> Snapshot<'a> {
         Some(record)
     }
 
-    /// The backend that this hash falls to.
-    pub(crate) fn select(&self, selector: &SelectorRecord, hash: u64) -> Option<&'a BackendRecord> {
-        let slots = self.slots.get(selector.slots_first as usize..)?.get(..selector.slots as usize)?;
-        let member = slots.get(maglev::slot(hash, selector.slots) as usize)?;
-        self.backends_of(selector)?.get(usize::from(*member))
+    /// The service that listens where a packet with this tuple goes, and which of its backends it gets: the one
+    /// answer to that, whoever asks. `None` where no service listens.
+    ///
+    /// Work: one lookup of a frontend and one hash. [`Selection::backend`] reads a slot and a backend.
+    pub(crate) fn select<A: Address>(&self, original: &Tuple<A>, protocol: Protocol) -> Option<Selection<'a>> {
+        let selector = self.selector(original.destination.mapped(), original.destination_port, protocol)?;
+        Some(self.selection(selector, original, protocol))
+    }
+
+    /// As [`select`](Self::select), of a service that has been found.
+    #[inline(always)]
+    pub(crate) fn selection<A: Address>(
+        &self,
+        selector: &'a SelectorRecord,
+        original: &Tuple<A>,
+        protocol: Protocol,
+    ) -> Selection<'a> {
+        let slots = self.sections.slots.get(selector.slots_first as usize..);
+        let slots = slots.and_then(|slots| slots.get(..selector.slots as usize)).unwrap_or_default();
+        let backends = self.backends_of(selector).unwrap_or_default();
+        Selection { selector, slots, backends, hash: A::hash(&self.globals.selector, original, protocol) }
     }
 
     /// Whether this endpoint is one of the backends, whatever its weight.
@@ -228,25 +194,52 @@ impl<'a> Snapshot<'a> {
 
     /// In the order of their endpoints.
     fn backends_of(&self, selector: &SelectorRecord) -> Option<&'a [BackendRecord]> {
-        self.backends.get(selector.backends_first as usize..)?.get(..selector.backends as usize)
+        self.sections.backends.get(selector.backends_first as usize..)?.get(..selector.backends as usize)
     }
 
     /// The neighbour with this address, if its link address is known, and its index.
     pub(crate) fn neighbour(&self, port: PortId, address: [u8; 16]) -> Option<(u32, &'a NeighbourRecord)> {
         let key = (port.0, address);
-        let index = self.neighbours.partition_point(|record| record.key() < key);
-        let record = self.neighbours.get(index).filter(|record| record.key() == key)?;
+        let index = self.sections.neighbours.partition_point(|record| record.key() < key);
+        let record = self.sections.neighbours.get(index).filter(|record| record.key() == key)?;
         Some((index as u32, record))
     }
 
     #[inline]
     pub(crate) fn neighbour_at(&self, place: SnapshotIndex) -> Option<&'a NeighbourRecord> {
-        self.neighbours.get(place.index())
+        self.sections.neighbours.get(place.index())
     }
 
     #[inline]
     pub(crate) fn hop_at(&self, place: SnapshotIndex) -> Option<&'a HopRecord> {
-        self.hops.get(place.index())
+        self.sections.hops.get(place.index())
+    }
+}
+
+/// What [`Snapshot::select`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selection<'a> {
+    /// The service, in the packet's family.
+    pub(crate) selector: &'a SelectorRecord,
+    slots: &'a [u16],
+    backends: &'a [BackendRecord],
+    hash: u64,
+}
+
+impl<'a> Selection<'a> {
+    /// The backend that the packet gets; `None` where none takes new flows.
+    #[inline]
+    pub(crate) fn backend(&self) -> Option<&'a BackendRecord> {
+        self.backend_after(0)
+    }
+
+    /// The backend that it gets when it cannot have those before, from 1 on. One may come twice.
+    #[inline]
+    pub(crate) fn backend_after(&self, refused: u64) -> Option<&'a BackendRecord> {
+        // Steps of the golden ratio fall evenly over the slots.
+        let hash = self.hash.wrapping_add(refused.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let member = self.slots.get(maglev::slot(hash, self.slots.len() as u32) as usize)?;
+        self.backends.get(usize::from(*member))
     }
 }
 
@@ -284,26 +277,26 @@ pub(crate) trait Family: Address {
 impl Family for [u8; 4] {
     #[inline]
     fn overlay_hop(snapshot: &Snapshot<'_>, address: Self) -> Option<u32> {
-        ranges::find(snapshot.overlay_v4, u128::from(u32::from_be_bytes(address)))
+        ranges::find(snapshot.sections.overlay_v4, u128::from(u32::from_be_bytes(address)))
     }
 
     #[inline]
     fn route<'a>(snapshot: &Snapshot<'a>, address: Self) -> Option<&'a RouteRecord> {
-        let target = ranges::find(snapshot.routes_v4, u128::from(u32::from_be_bytes(address)))?;
-        snapshot.route_targets.get(target as usize)
+        let target = ranges::find(snapshot.sections.routes_v4, u128::from(u32::from_be_bytes(address)))?;
+        snapshot.sections.route_targets.get(target as usize)
     }
 
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        snapshot.pool(snapshot.pool_v4, 0, snapshot.globals.pool_ports)
+        snapshot.pool(snapshot.sections.pool_v4, 0, snapshot.globals.pool_ports)
     }
 
     fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
         let listening = snapshot.globals.listening[0];
-        snapshot.pool(snapshot.masquerade_v4, listening, snapshot.globals.masquerade_ports)
+        snapshot.pool(snapshot.sections.masquerade_v4, listening, snapshot.globals.masquerade_ports)
     }
 
     fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        ranges::find(snapshot.exempt_v4, u128::from(u32::from_be_bytes(address))).is_some()
+        ranges::find(snapshot.sections.exempt_v4, u128::from(u32::from_be_bytes(address))).is_some()
     }
 
     fn own(snapshot: &Snapshot<'_>) -> Self {
@@ -311,16 +304,16 @@ impl Family for [u8; 4] {
     }
 
     fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        snapshot.local_v4.binary_search(&address).is_ok()
+        snapshot.sections.local_v4.binary_search(&address).is_ok()
     }
 
     fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        snapshot.echo_v4.binary_search(&address).is_ok()
+        snapshot.sections.echo_v4.binary_search(&address).is_ok()
     }
 
     #[inline]
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        ranges::find(snapshot.subnets_v4, u128::from(u32::from_be_bytes(address))).is_some()
+        ranges::find(snapshot.sections.subnets_v4, u128::from(u32::from_be_bytes(address))).is_some()
     }
 
     const ETHERTYPE: EtherType = EtherType::IPV4;
@@ -329,26 +322,26 @@ impl Family for [u8; 4] {
 impl Family for [u8; 16] {
     #[inline]
     fn overlay_hop(snapshot: &Snapshot<'_>, address: Self) -> Option<u32> {
-        ranges::find(snapshot.overlay_v6, u128::from_be_bytes(address))
+        ranges::find(snapshot.sections.overlay_v6, u128::from_be_bytes(address))
     }
 
     #[inline]
     fn route<'a>(snapshot: &Snapshot<'a>, address: Self) -> Option<&'a RouteRecord> {
-        let target = ranges::find(snapshot.routes_v6, u128::from_be_bytes(address))?;
-        snapshot.route_targets.get(target as usize)
+        let target = ranges::find(snapshot.sections.routes_v6, u128::from_be_bytes(address))?;
+        snapshot.sections.route_targets.get(target as usize)
     }
 
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
-        snapshot.pool(snapshot.pool_v6, 0, snapshot.globals.pool_ports)
+        snapshot.pool(snapshot.sections.pool_v6, 0, snapshot.globals.pool_ports)
     }
 
     fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self> {
         let listening = snapshot.globals.listening[1];
-        snapshot.pool(snapshot.masquerade_v6, listening, snapshot.globals.masquerade_ports)
+        snapshot.pool(snapshot.sections.masquerade_v6, listening, snapshot.globals.masquerade_ports)
     }
 
     fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        ranges::find(snapshot.exempt_v6, u128::from_be_bytes(address)).is_some()
+        ranges::find(snapshot.sections.exempt_v6, u128::from_be_bytes(address)).is_some()
     }
 
     fn own(snapshot: &Snapshot<'_>) -> Self {
@@ -356,16 +349,16 @@ impl Family for [u8; 16] {
     }
 
     fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        snapshot.local_v6.binary_search(&address).is_ok()
+        snapshot.sections.local_v6.binary_search(&address).is_ok()
     }
 
     fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        snapshot.echo_v6.binary_search(&address).is_ok()
+        snapshot.sections.echo_v6.binary_search(&address).is_ok()
     }
 
     #[inline]
     fn is_own(snapshot: &Snapshot<'_>, address: Self) -> bool {
-        ranges::find(snapshot.subnets_v6, u128::from_be_bytes(address)).is_some()
+        ranges::find(snapshot.sections.subnets_v6, u128::from_be_bytes(address)).is_some()
     }
 
     const ETHERTYPE: EtherType = EtherType::IPV6;
@@ -396,21 +389,4 @@ fn probe<T>(
     let (before, from) = table.split_at_checked(start)?;
     let places = (start..).zip(from).chain(before.iter().enumerate());
     places.take_while(|(_, record)| !is_vacant(record)).find(|(_, record)| is_it(record))
-}
-
-struct Sections<'a> {
-    bytes: &'a [u8],
-    header: &'a Header,
-}
-
-impl<'a> Sections<'a> {
-    fn get<T: FromBytes + Immutable + KnownLayout>(&self, section: Section) -> Result<&'a [T], AttachError> {
-        let error = AttachError::Section(section as usize);
-        let Extent { offset, count } = *self.header.extents.get(section as usize).ok_or(error)?;
-        let offset = usize::try_from(offset).map_err(|_| error)?;
-        let count = usize::try_from(count).map_err(|_| error)?;
-        let bytes = self.bytes.get(offset..).ok_or(error)?;
-        let (records, _) = <[T]>::ref_from_prefix_with_elems(bytes, count).map_err(|_| error)?;
-        Ok(records)
-    }
 }

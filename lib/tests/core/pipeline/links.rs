@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weirgate::net::{Mac, PortId};
-use weirgate::snapshot::{Neighbour, Port, Route, RouteTarget};
+use weirgate::net::{Endpoint, Mac, PortId};
+use weirgate::snapshot::{Backend, Neighbour, Port, Route, RouteTarget};
 use weirgate::verdict::DropReason;
 use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{
     ACK, FROM_CLIENT, Link, Packet, SYN, TO_CLIENT, framed, from_node, from_pod, to_node, tunnelled, unframed,
 };
-use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, WEB, World};
 
 use super::helpers::{dropped, from_client, to_client, to_pod, transmitted};
 
@@ -281,4 +281,16 @@ fn a_client_in_a_vlan_is_answered_without_its_tag_where_the_way_back_is_another_
         assert_eq!(unframed(transmitted(&out, BACK)).0, link);
         gateway.send(UPLINK, &request);
     }
+}
+
+#[test]
+fn a_backend_that_no_node_has_is_no_route_and_gets_no_flow() {
+    // The first hop is there, and is no stand-in for none.
+    let mut world = World::new();
+    let service = world.frontends.iter().position(|(service, ..)| *service == WEB).expect("a service");
+    let elsewhere = Endpoint { address: "10.77.99.9".parse().unwrap(), port: 8080 };
+    world.backends[service] = vec![Backend { endpoint: elsewhere, weight: 1 }];
+    let mut gateway = world.gateway();
+    assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(7, SYN, b""))), DropReason::NoRoute);
+    assert_eq!(gateway.worker.flows_v4().len(), 0);
 }
