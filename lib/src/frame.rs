@@ -12,13 +12,13 @@ pub const HEADROOM_MAX: usize = 18 + 40 + 8 + 8;
 
 /// One frame in a buffer of the caller's, and in the end its verdict.
 ///
-/// The bytes are `buffer[start..end]`, beginning with the Ethernet header and ending without the
+/// The bytes are the `len` from `start` on in `buffer`, beginning with the Ethernet header and ending without the
 /// frame check sequence. The pipeline moves both ends.
 #[derive(Debug)]
 pub struct Frame<'a> {
     buffer: &'a mut [u8],
     start: usize,
-    end: usize,
+    len: usize,
     port: PortId,
     handovers: u8,
     verdict: Option<Verdict>,
@@ -40,7 +40,7 @@ impl<'a> Frame<'a> {
     /// [`OutsideBuffer`] where the buffer is shorter than that.
     pub fn new(buffer: &'a mut [u8], start: usize, len: usize, port: PortId) -> Result<Self, OutsideBuffer> {
         match start.checked_add(len) {
-            Some(end) if end <= buffer.len() => Ok(Self { buffer, start, end, port, handovers: 0, verdict: None }),
+            Some(end) if end <= buffer.len() => Ok(Self { buffer, start, len, port, handovers: 0, verdict: None }),
             end => Err(OutsideBuffer { end: end.unwrap_or(usize::MAX), buffer: buffer.len() }),
         }
     }
@@ -50,7 +50,7 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn spare(buffer: &'a mut [u8]) -> Self {
         let start = HEADROOM_MAX.min(buffer.len());
-        Self { buffer, start, end: start, port: PortId(0), handovers: 0, verdict: None }
+        Self { buffer, start, len: 0, port: PortId(0), handovers: 0, verdict: None }
     }
 
     /// The same frame, said to have been handed over by so many workers before. Say it of every
@@ -75,7 +75,7 @@ impl<'a> Frame<'a> {
     /// The frame's bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        match self.buffer.get(self.start..self.end) {
+        match self.buffer.get(self.start..).and_then(|from| from.get(..self.len)) {
             Some(bytes) => bytes,
             None => nothing(),
         }
@@ -84,7 +84,16 @@ impl<'a> Frame<'a> {
     /// The frame's bytes, to change in place.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        match self.buffer.get_mut(self.start..self.end) {
+        match self.buffer.get_mut(self.start..).and_then(|from| from.get_mut(..self.len)) {
+            Some(bytes) => bytes,
+            None => nothing(),
+        }
+    }
+
+    /// The bytes that begin `at` bytes into the frame, to change in place; none where it is shorter.
+    #[inline(always)]
+    pub(crate) fn bytes_from_mut(&mut self, at: usize) -> &mut [u8] {
+        match self.bytes_mut().get_mut(at..) {
             Some(bytes) => bytes,
             None => nothing(),
         }
@@ -107,13 +116,13 @@ impl<'a> Frame<'a> {
     /// How many bytes the frame has.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.end - self.start
+        self.len
     }
 
     /// Whether the frame has no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.end == self.start
+        self.len == 0
     }
 
     /// The port on which the frame came in.
@@ -146,6 +155,7 @@ impl<'a> Frame<'a> {
         let fits = count <= self.start;
         if fits {
             self.start -= count;
+            self.len += count;
         }
         fits
     }
@@ -156,6 +166,7 @@ impl<'a> Frame<'a> {
         let fits = count <= self.len();
         if fits {
             self.start += count;
+            self.len -= count;
         }
         fits
     }
@@ -168,7 +179,7 @@ impl<'a> Frame<'a> {
         let packet = self.start.checked_add(at)?;
         let (start, end) = (packet.checked_sub(room)?, packet.checked_add(len)?);
         let bytes = self.buffer.get_mut(start..end)?;
-        (self.start, self.end) = (start, end);
+        (self.start, self.len) = (start, end - start);
         Some(bytes)
     }
 
@@ -182,7 +193,7 @@ impl<'a> Frame<'a> {
         if len > from.len() {
             return None;
         }
-        (self.start, self.end) = (packet - ROOM, packet + len);
+        (self.start, self.len) = (packet - ROOM, ROOM + len);
         Some(room)
     }
 
@@ -191,7 +202,7 @@ impl<'a> Frame<'a> {
     pub fn set_len(&mut self, len: usize) -> bool {
         let fits = len <= self.buffer.len() - self.start;
         if fits {
-            self.end = self.start + len;
+            self.len = len;
         }
         fits
     }

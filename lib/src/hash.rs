@@ -123,8 +123,8 @@ impl HashKey {
 }
 
 #[inline]
-fn ports_word([a, b]: [u8; 2], [c, d]: [u8; 2]) -> u32 {
-    u32::from_le_bytes([a, b, c, d])
+fn ports_word(source: [u8; 2], destination: [u8; 2]) -> u32 {
+    u32::from(u16::from_le_bytes(source)) | u32::from(u16::from_le_bytes(destination)) << 16
 }
 
 /// Maps a hash evenly onto `0..len`, from its upper bits.

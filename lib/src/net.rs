@@ -58,6 +58,43 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// Where on its link a frame came from: the link address of its sender, and its 802.1Q tag or zero. In one
+/// piece, so that it is copied as one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct Origin([u8; 8]);
+
+impl Origin {
+    /// Nowhere.
+    pub(crate) const NONE: Self = Self([0; 8]);
+
+    /// Of this sender, with this tag.
+    pub(crate) const fn new(Mac([a, b, c, d, e, f]): Mac, [v, w]: [u8; 2]) -> Self {
+        Self([a, b, c, d, e, f, v, w])
+    }
+
+    /// Of the sender whose address the first six bytes are, without a tag.
+    #[inline(always)]
+    pub(crate) const fn untagged(bytes: [u8; 8]) -> Self {
+        const ADDRESS: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        Self((u64::from_ne_bytes(bytes) & ADDRESS).to_ne_bytes())
+    }
+
+    /// The sender's link address.
+    #[inline(always)]
+    pub(crate) const fn mac(self) -> Mac {
+        let [a, b, c, d, e, f, _, _] = self.0;
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// The tag, or zero.
+    #[inline(always)]
+    pub(crate) const fn vlan(self) -> [u8; 2] {
+        let [.., v, w] = self.0;
+        [v, w]
+    }
+}
+
 /// A VXLAN network identifier: 24 bits, in wire order (RFC 7348 §5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(transparent)]

@@ -8,7 +8,7 @@ mod timeouts;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::hash::HashKey;
-use crate::net::Protocol;
+use crate::net::{Origin, Protocol};
 use crate::time::{Instant, Span, span};
 
 pub(crate) use crate::time::tick;
@@ -118,6 +118,13 @@ pub struct Tuple<A> {
 }
 
 impl<A: Copy> Tuple<A> {
+    /// Both ports, the sender's first.
+    #[inline(always)]
+    pub(crate) const fn ports(&self) -> [u8; 4] {
+        let (source, destination) = (u16::from_le_bytes(self.source_port), u16::from_le_bytes(self.destination_port));
+        (source as u32 | (destination as u32) << 16).to_le_bytes()
+    }
+
     /// The tuple of an answer.
     #[must_use]
     #[inline]
@@ -169,10 +176,8 @@ pub struct Entry<A: Address> {
     pub(crate) mode: u8,
     /// The tick of the last packet; in a vacant entry, the next vacant one.
     pub(crate) seen: u32,
-    /// The link address that the client's packets come from.
-    pub(crate) link: [u8; 6],
-    /// Their 802.1Q tag, or zero.
-    pub(crate) vlan: [u8; 2],
+    /// Where on that port's link the client's packets come from.
+    pub(crate) origin: Origin,
     /// The service's number.
     pub(crate) service: u32,
     /// The overlay hop to the backend, as of `generation`.
@@ -240,7 +245,7 @@ impl SnapshotIndex {
 pub(crate) const NO_SERVICE: u32 = u32::MAX;
 
 /// The bytes of the fields that are the same in both families.
-const COMMON: usize = 4 + 4 + 6 + 2 + 4 + 4 + 4 + 8 + 4 + size_of::<FlowTraffic>();
+const COMMON: usize = 4 + 4 + 8 + 4 + 4 + 4 + 8 + 4 + size_of::<FlowTraffic>();
 const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 96 && 2 * size_of::<Tuple<[u8; 4]>>() + COMMON == 96);
 const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 144 && 2 * size_of::<Tuple<[u8; 16]>>() + COMMON == 144);
 
@@ -255,8 +260,7 @@ impl<A: Address> Entry<A> {
             port: 0,
             mode: 0,
             seen: 0,
-            link: [0; 6],
-            vlan: [0; 2],
+            origin: Origin::NONE,
             service: 0,
             hop: SnapshotIndex::NONE,
             station: SnapshotIndex::NONE,

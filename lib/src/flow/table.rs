@@ -339,13 +339,14 @@ impl<'m, A: Address> Table<'m, A> {
         [reduce((hash >> 32) as u32, count), reduce(hash as u32, count)]
     }
 
-    /// First step of a lookup in a burst: asks for the bucket that most likely has the tuple.
-    #[inline]
-    pub(crate) fn prefetch_bucket(&self, hash: u64) {
+    /// First step of a lookup in a burst: asks for the bucket that most likely has the tuple, and tells which it is.
+    #[inline(always)]
+    pub(crate) fn prefetch_bucket(&self, hash: u64) -> u32 {
         let [first, _] = self.bucket_pair(hash);
         if let Some(bucket) = self.buckets.get(first as usize) {
             raw::prefetch(bucket);
         }
+        first
     }
 
     /// Asks for all that says whether there is a flow with a tuple of this hash, for one that is to be made.
@@ -365,14 +366,14 @@ impl<'m, A: Address> Table<'m, A> {
             .any(|bucket| self.buckets.get(bucket as usize).is_some_and(|bucket| bucket.matches(tag_of(hash)) != 0))
     }
 
-    /// Second step: reads the first bucket and asks for the entry that most likely matches, whose index
-    /// it tells, or for the second bucket where none does.
+    /// Second step: reads the bucket that the first step told and asks for the entry that most likely matches, whose
+    /// index it tells, or for the second bucket where none does.
     #[inline(always)]
-    pub(crate) fn prefetch_entry(&self, hash: u64) -> u32 {
-        let [first, second] = self.bucket_pair(hash);
+    pub(crate) fn prefetch_entry(&self, first: u32, hash: u64) -> u32 {
         let Some(bucket) = self.buckets.get(first as usize) else { return NONE };
         let likely = slots(bucket.matches(tag_of(hash))).next().and_then(|slot| bucket.entry(slot));
         let Some(likely) = likely else {
+            let [_, second] = self.bucket_pair(hash);
             if let Some(bucket) = self.buckets.get(second as usize) {
                 raw::prefetch(bucket);
             }

@@ -154,7 +154,7 @@ fn update<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, port: PortId, item: &Item
     let Update { found: Found { index, direction }, learnt, .. } = update;
     let Some(entry) = A::flows(cx.worker).get_mut(index) else { return };
     if learnt.client {
-        (entry.port, entry.link, entry.vlan) = (port.0, item.mac.0, item.vlan);
+        (entry.port, entry.origin) = (port.0, item.origin);
     }
     if let Some(next_hop) = learnt.next_hop {
         entry.hop = next_hop;
@@ -213,9 +213,8 @@ fn begin<A: Wire, R>(
     let old = ended.and_then(|ended| flows.take(ended));
     let entered = flows.insert_or_evict((original, reply), item.packet.protocol, state, age, &mut gone, |entry| {
         (entry.mode, entry.service, entry.hop, entry.proof) = (mode as u8, service, next_hop, tags);
-        let client =
-            if is_tunnelled { ClientLink::NONE } else { ClientLink { port: port.0, mac: item.mac, vlan: item.vlan } };
-        (entry.port, entry.link, entry.vlan) = (client.port, client.mac.0, client.vlan);
+        let client = if is_tunnelled { ClientLink::NONE } else { ClientLink { port: port.0, origin: item.origin } };
+        (entry.port, entry.origin) = (client.port, client.origin);
         (entry.seen, entry.generation) = (tick, generation);
     });
     if let Some(old) = old

@@ -8,7 +8,7 @@ use super::family::Wire;
 use super::item::{Ingress, Item};
 use crate::flow::{Address, Entry, SnapshotIndex};
 use crate::frame::Frame;
-use crate::net::{Mac, PORTS_MAX, PortId};
+use crate::net::{Mac, Origin, PORTS_MAX, PortId};
 use crate::snapshot::{HopRecord, NeighbourRecord, PortRecord, RouteRecord, Snapshot};
 use crate::verdict::DropReason;
 
@@ -44,18 +44,17 @@ impl<'s> Egress<'s> {
 #[derive(Clone, Copy)]
 pub(super) struct ClientLink {
     pub(super) port: u8,
-    pub(super) mac: Mac,
-    pub(super) vlan: [u8; 2],
+    pub(super) origin: Origin,
 }
 
 impl ClientLink {
     /// Nobody has been seen anywhere: the route outside is the kernel's to know.
-    pub(super) const NONE: Self = Self { port: PORTS_MAX as u8, mac: Mac::ZERO, vlan: [0; 2] };
+    pub(super) const NONE: Self = Self { port: PORTS_MAX as u8, origin: Origin::new(Mac::ZERO, [0; 2]) };
 
     /// As a flow's entry has it.
     #[inline(always)]
     pub(super) const fn of<A: Address>(entry: &Entry<A>) -> Self {
-        Self { port: entry.port, mac: Mac(entry.link), vlan: entry.vlan }
+        Self { port: entry.port, origin: entry.origin }
     }
 }
 
@@ -98,7 +97,7 @@ pub(super) fn to_outside<'s, A: Wire, R: Recorder>(
     if seen.port != route.port {
         return Err(DropReason::NeighbourUnresolved);
     }
-    let neighbour = NeighbourRecord { address: next, mac: seen.mac, port: route.port, reserved: 0 };
+    let neighbour = NeighbourRecord { address: next, mac: seen.origin.mac(), port: route.port, reserved: 0 };
     Ok((to_neighbour(cx, &neighbour, seen)?.by(route), SnapshotIndex::NONE))
 }
 
@@ -111,7 +110,7 @@ pub(super) fn to_neighbour<'s, R: Recorder>(
 ) -> Result<Egress<'s>, DropReason> {
     let port = PortId(neighbour.port);
     cx.explain(Step::ToLink(port, Ipv6Addr::from(neighbour.address).to_canonical(), neighbour.mac));
-    let vlan = if seen.port == neighbour.port { seen.vlan } else { [0; 2] };
+    let vlan = if seen.port == neighbour.port { seen.origin.vlan() } else { [0; 2] };
     let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
     Ok(Egress::Neighbour(port, record, neighbour.mac, vlan))
 }
@@ -127,7 +126,7 @@ pub(super) fn back<'s, A: Wire, R>(
         return Ok(to_pod(cx.snapshot, item.packet.source)?.0);
     }
     let port = cx.snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
-    Ok(Egress::Neighbour(frame.port(), port, item.mac, item.vlan))
+    Ok(Egress::Neighbour(frame.port(), port, item.origin.mac(), item.origin.vlan()))
 }
 
 /// Whether the packets of the pod that began this hairpin come out of VXLAN.
@@ -146,5 +145,5 @@ pub(super) fn back_to_pod<'s, A: Wire, R>(
     }
     let port = PortId(entry.port);
     let record = cx.snapshot.port(port).ok_or(DropReason::UnknownPort)?;
-    Ok(Egress::Neighbour(port, record, Mac(entry.link), entry.vlan))
+    Ok(Egress::Neighbour(port, record, entry.origin.mac(), entry.origin.vlan()))
 }

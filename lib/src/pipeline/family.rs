@@ -8,7 +8,7 @@ use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
 use crate::verdict::DropReason;
 use crate::wire::ethernet::EtherType;
-use crate::wire::packet::Packet;
+use crate::wire::packet::{Packet, PlainUdp};
 use crate::wire::quote::Quote;
 use crate::wire::{Dscp, Ecn, ParseError};
 
@@ -31,6 +31,13 @@ pub(super) trait Wire: Family {
 
     /// Reads a packet; `None` for one off the fast path.
     fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError>;
+
+    /// Whether this is UDP to this address, of a family whose outer datagrams are read by
+    /// [`parse_plain_udp`](Self::parse_plain_udp).
+    fn is_udp_to(ip: &[u8], address: Self) -> bool;
+
+    /// Reads a datagram whose data are another packet; `None` for one off the fast path, or with something wrong.
+    fn parse_plain_udp(ip: &[u8]) -> Option<PlainUdp>;
 
     /// Reads any packet.
     fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError>;

@@ -2,7 +2,7 @@
 
 use super::family::Wire;
 use crate::flow::Tuple;
-use crate::net::Mac;
+use crate::net::Origin;
 use crate::verdict::Verdict;
 use crate::wire::packet::Packet;
 
@@ -19,15 +19,13 @@ pub(super) enum Sorted {
 pub(super) struct Item<A> {
     pub(super) packet: Packet<A>,
     pub(super) hash: u64,
-    /// The entry in which its flow most likely is.
+    /// The entry in which its flow most likely is; before the second pass, the bucket.
     pub(super) likely: u32,
     /// Where the packet begins in the frame.
     pub(super) at: u16,
     pub(super) ingress: Ingress,
-    /// The link address that the frame came from.
-    pub(super) mac: Mac,
-    /// The frame's 802.1Q tag, or zero.
-    pub(super) vlan: [u8; 2],
+    /// Where on its link the frame came from.
+    pub(super) origin: Origin,
 }
 
 impl<A: Copy> Item<A> {
@@ -40,7 +38,7 @@ impl<A: Wire> Item<A> {
     /// The packet's bytes, and what the frame has behind them.
     #[inline(always)]
     pub(super) fn ip<'f>(&self, frame: &'f mut crate::frame::Frame<'_>) -> &'f mut [u8] {
-        frame.bytes_mut().get_mut(usize::from(self.at)..).unwrap_or_default()
+        frame.bytes_from_mut(self.at.into())
     }
 }
 

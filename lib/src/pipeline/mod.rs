@@ -115,7 +115,7 @@ pub fn process_explained<R: Recorder>(
                     *item = Sorted::Decided(Verdict::Drop(reason));
                 }
             }
-            items.iter().for_each(|item| ask_for_bucket(cx.worker, item));
+            items.iter_mut().for_each(|item| ask_for_bucket(cx.worker, item));
         }
         for item in items.iter_mut().take(frames.len().min(AHEAD)) {
             ask(cx.worker, snapshot, item);
@@ -124,7 +124,7 @@ pub fn process_explained<R: Recorder>(
         for frames in frames.chunks_mut(ENTRIES) {
             let Some((items, later)) = left.split_at_mut_checked(ENTRIES) else { break };
             // Behind the last packet there is nothing to ask for.
-            for item in later.iter_mut().skip(AHEAD - ENTRIES).take(ENTRIES) {
+            for item in later.get_mut(AHEAD - ENTRIES..AHEAD).unwrap_or_default() {
                 ask(cx.worker, snapshot, item);
             }
             for (frame, item) in frames.iter_mut().zip(items) {
@@ -150,10 +150,10 @@ pub fn process_explained<R: Recorder>(
 
 /// The end of the first pass: asks for the memory that tells where the packet's flow is.
 #[inline(always)]
-fn ask_for_bucket(worker: &Worker<'_>, item: &Sorted) {
+fn ask_for_bucket(worker: &Worker<'_>, item: &mut Sorted) {
     match item {
-        Sorted::V4(item) => worker.v4.prefetch_bucket(item.hash),
-        Sorted::V6(item) => worker.v6.prefetch_bucket(item.hash),
+        Sorted::V4(item) => item.likely = worker.v4.prefetch_bucket(item.hash),
+        Sorted::V6(item) => item.likely = worker.v6.prefetch_bucket(item.hash),
         Sorted::Decided(_) => {}
     }
 }
@@ -170,7 +170,7 @@ fn ask(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Sorted) {
 
 #[inline(always)]
 fn ask_for<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Item<A>) {
-    item.likely = A::flows_of(worker).prefetch_entry(item.hash);
+    item.likely = A::flows_of(worker).prefetch_entry(item.likely, item.hash);
     if item.likely == NO_ENTRY {
         bind::foresee(worker, snapshot, item);
     }

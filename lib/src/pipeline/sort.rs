@@ -5,9 +5,9 @@ use super::item::{Ingress, Item, Sorted, tuple_of};
 use super::worker::Worker;
 use crate::flow::NO_ENTRY;
 use crate::frame::Frame;
-use crate::net::Mac;
+use crate::net::{Mac, Origin};
 use crate::snapshot::Snapshot;
-use crate::tunnel::{decapsulated_ecn, vxlan::decapsulate};
+use crate::tunnel::{decapsulated_ecn, vxlan::decapsulate_from};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::packet::{Packet, Transport};
@@ -29,7 +29,7 @@ pub(super) fn sort(
 }
 
 /// As [`sort`], from the start, for a frame with something rare in it: an 802.1Q tag, IPv4 options, IPv6
-/// extension headers, a part of a datagram, a congestion mark to take in.
+/// extension headers, a fragment, neither TCP nor UDP, a congestion mark to take in.
 #[cold]
 #[inline(never)]
 fn sort_rare(
@@ -84,14 +84,15 @@ fn read<const RARE: bool>(
         return Err(DropReason::MartianAddress.into());
     }
     let ingress = if port.underlay == 0 { Ingress::Link } else { Ingress::Underlay };
-    let (mac, mut ethertype) = (ethernet::source(head), ethernet::ethertype(head));
-    let (mut at, mut vlan) = (ethernet::HEADER_LEN, [0; 2]);
+    let (mut ethertype, mut at) = (ethernet::ethertype(head), ethernet::HEADER_LEN);
+    let mut origin = ethernet::origin(head);
     if RARE && ethertype == EtherType::VLAN {
         let (link, _) = ethernet::Header::parse(bytes)?;
-        (ethertype, at, vlan) = (link.ethertype, link.len(), link.vlan.unwrap_or(0).to_be_bytes());
+        (ethertype, at) = (link.ethertype, link.len());
+        origin = Origin::new(link.source, link.vlan.unwrap_or(0).to_be_bytes());
     }
     let (_, ip) = bytes.split_at_mut_checked(at).ok_or(DropReason::Truncated)?;
-    let reading = Reading::<RARE> { worker, snapshot, out, at, ingress, mac, vlan };
+    let reading = Reading::<RARE> { worker, snapshot, out, at, ingress, origin };
     match ethertype {
         EtherType::IPV4 => reading.outer::<[u8; 4]>(ip),
         EtherType::IPV6 => reading.outer::<[u8; 16]>(ip),
@@ -111,8 +112,7 @@ struct Reading<'x, 'm, 's, const RARE: bool> {
     /// Where the packet begins in the frame.
     at: usize,
     ingress: Ingress,
-    mac: Mac,
-    vlan: [u8; 2],
+    origin: Origin,
 }
 
 impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
@@ -120,9 +120,14 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
     #[inline(always)]
     fn outer<A: Wire>(self, ip: &mut [u8]) -> Result<(), Stop> {
         let globals = self.snapshot.globals;
-        let packet = parse::<A, RARE>(ip, |error| without_checksum(error, globals.vxlan_port))?;
         let (vtep, has_vtep) = A::vtep(self.snapshot);
-        let is_vxlan = packet.transport == Transport::Udp
+        if !RARE && A::is_udp_to(ip, vtep) {
+            return self.open_plain::<A>(ip);
+        }
+        let packet = parse::<A, RARE>(ip, |error| without_checksum(error, globals.vxlan_port))?;
+        // Over IPv4 it has been told above.
+        let is_vxlan = (RARE || A::HAS_UDP_CHECKSUM)
+            && packet.transport == Transport::Udp
             && packet.destination_port == globals.vxlan_port
             && packet.destination == vtep
             && has_vtep
@@ -140,14 +145,35 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
         }
         let data_at = usize::from(packet.transport_offset) + udp::HEADER_LEN;
         let data = udp_data(ip, data_at).ok_or(DropReason::Truncated)?;
-        let opened = decapsulate(data, globals.vni(), A::vtep_mac(self.snapshot))?;
+        let vtep_mac = A::vtep_mac(self.snapshot);
+        self.open(data, data_at, packet.tos, vtep_mac)
+    }
+
+    /// The data of a VXLAN datagram, `data_at` bytes behind the outer IP header's start.
+    #[inline(always)]
+    fn open(self, data: &mut [u8], data_at: usize, outer_tos: u8, vtep: &Mac) -> Result<(), Stop> {
+        let opened = decapsulate_from(data, &self.snapshot.globals.vni, vtep)?;
         let (_, ip) = data.split_at_mut_checked(opened.offset).ok_or(DropReason::Truncated)?;
         let inside = Reading { at: self.at + data_at + opened.offset, ingress: Ingress::Overlay, ..self };
         match opened.ethertype {
-            EtherType::IPV4 => inside.inner::<[u8; 4]>(ip, packet.tos),
-            EtherType::IPV6 => inside.inner::<[u8; 16]>(ip, packet.tos),
+            EtherType::IPV4 => inside.inner::<[u8; 4]>(ip, outer_tos),
+            EtherType::IPV6 => inside.inner::<[u8; 16]>(ip, outer_tos),
             _ => Err(DropReason::NotIp.into()),
         }
+    }
+
+    /// VXLAN whose outer headers have nothing rare in them. What is not so comes back with its reason, or to be read
+    /// again by [`outer`](Self::outer).
+    #[inline(always)]
+    fn open_plain<A: Wire>(self, ip: &mut [u8]) -> Result<(), Stop> {
+        let globals = self.snapshot.globals;
+        let (_, has_vtep) = A::vtep(self.snapshot);
+        let datagram = A::parse_plain_udp(ip).filter(|datagram| datagram.destination_port == globals.vxlan_port);
+        let datagram = datagram.filter(|_| has_vtep && self.ingress != Ingress::Link).ok_or(Stop::Rare)?;
+        let data_at = A::HEADER_LEN + udp::HEADER_LEN;
+        let data = ip.get_mut(data_at..datagram.end).ok_or(Stop::Rare)?;
+        let vtep_mac = A::vtep_mac(self.snapshot);
+        self.open(data, data_at, datagram.tos, vtep_mac)
     }
 
     /// A packet out of VXLAN: with the congestion mark that it shall have, which an outer header that it
@@ -172,9 +198,9 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
     #[inline(always)]
     fn put<A: Wire>(self, packet: Packet<A>) {
         let hash = A::flows_of(self.worker).hash(&tuple_of(&packet), packet.protocol);
-        let Self { at, ingress, mac, vlan, .. } = self;
+        let Self { at, ingress, origin, .. } = self;
         // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
-        *self.out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, ingress, mac, vlan });
+        *self.out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, ingress, origin });
     }
 }
 

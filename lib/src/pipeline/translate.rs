@@ -9,7 +9,7 @@ use crate::net::{Mac, Protocol};
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
-use crate::wire::packet::{self, Packet, Transport};
+use crate::wire::packet::{self, Packet, PlainUdp, Transport};
 use crate::wire::quote::{self, Quote};
 use crate::wire::{Dscp, Ecn, ParseError, crc32c, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
 
@@ -48,6 +48,16 @@ impl Wire for [u8; 4] {
     #[inline(always)]
     fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError> {
         packet::parse_plain_v4(ip)
+    }
+
+    #[inline(always)]
+    fn is_udp_to(ip: &[u8], address: Self) -> bool {
+        ip.first_chunk().is_some_and(|head| ipv4::destination(head) == address && ipv4::protocol(head) == Protocol::UDP)
+    }
+
+    #[inline(always)]
+    fn parse_plain_udp(ip: &[u8]) -> Option<PlainUdp> {
+        packet::parse_plain_udp_v4(ip)
     }
 
     fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError> {
@@ -203,6 +213,16 @@ impl Wire for [u8; 16] {
     #[inline(always)]
     fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError> {
         packet::parse_plain_v6(ip)
+    }
+
+    #[inline(always)]
+    fn is_udp_to(_: &[u8], _: Self) -> bool {
+        // Its checksum over the whole datagram takes more than all there is to win.
+        false
+    }
+
+    fn parse_plain_udp(_: &[u8]) -> Option<PlainUdp> {
+        None
     }
 
     fn parse(ip: &[u8]) -> Result<Packet<Self>, ParseError> {
@@ -367,26 +387,31 @@ fn translate_transport<A: Copy>(
     whole_len: u16,
 ) -> Result<(), DropReason> {
     let transport = ip.get_mut(usize::from(packet.transport_offset)..).ok_or(DropReason::Malformed)?;
-    let delta =
-        addresses.replace2(packet.source_port, to.source_port).replace2(packet.destination_port, to.destination_port);
     match packet.transport {
         Transport::Tcp => {
             let head = transport.first_chunk_mut::<{ tcp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
-            [head[0], head[1]] = to.source_port;
-            [head[2], head[3]] = to.destination_port;
+            let delta = addresses.replace4(replace_ports(head, to), to.ports());
             let field = &mut head[tcp::CHECKSUM_OFFSET..];
             [field[0], field[1]] = delta.apply([field[0], field[1]]);
         }
         Transport::Udp => {
             let head = transport.first_chunk_mut::<{ udp::HEADER_LEN }>().ok_or(DropReason::Malformed)?;
-            [head[0], head[1]] = to.source_port;
-            [head[2], head[3]] = to.destination_port;
+            let delta = addresses.replace4(replace_ports(head, to), to.ports());
             let field = &mut head[udp::CHECKSUM_OFFSET..];
             [field[0], field[1]] = delta.apply_udp([field[0], field[1]]);
         }
         _ => return translate_aside(transport, packet, to, addresses, whole_len),
     }
     Ok(())
+}
+
+/// Replaces both ports at once, and gives what they were.
+#[inline(always)]
+fn replace_ports<A: Copy, const LEN: usize>(head: &mut [u8; LEN], to: &Tuple<A>) -> [u8; PORTS_LEN] {
+    match head.first_chunk_mut() {
+        Some(ports) => core::mem::replace(ports, to.ports()),
+        None => to.ports(),
+    }
 }
 
 /// What is off the fast path.

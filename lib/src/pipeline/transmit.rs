@@ -41,8 +41,7 @@ pub(super) fn transmit<A: Wire, R: Recorder>(
         Egress::Neighbour(port, record, mac, vlan) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
             let header = ethernet::Header { destination: mac, source: record.mac, vlan, ethertype: A::ETHERTYPE };
-            let bytes = frame.rebuild(at, usize::from(len), header.len()).ok_or(DropReason::NoRoom)?;
-            header.emit(bytes).ok_or(DropReason::NoRoom)?;
+            header.put_before(frame, at, len).ok_or(DropReason::NoRoom)?;
             Ok(Verdict::Transmit(port))
         }
     }

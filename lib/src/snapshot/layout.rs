@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::sections::{Extent, SECTIONS};
 use crate::flow::IdleTicks;
 use crate::hash::HashKey;
-use crate::net::{Mac, PortRange, Vni};
+use crate::net::{Mac, PortRange};
 use crate::tunnel::Headers;
 use crate::wire::Dscp;
 
@@ -82,12 +82,6 @@ pub(crate) struct Globals {
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],
-}
-
-impl Globals {
-    pub(crate) const fn vni(&self) -> Vni {
-        Vni(self.vni)
-    }
 }
 
 /// A link of the gateway's.

@@ -96,10 +96,16 @@ pub struct Opened {
 /// - [`DropReason::Truncated`].
 #[inline]
 pub fn decapsulate(data: &[u8], vni: Vni, vtep: &Mac) -> Result<Opened, DropReason> {
+    decapsulate_from(data, &vni.0, vtep)
+}
+
+/// As [`decapsulate`], and compares the network where it is, which a copy of three bytes would have to be put first.
+#[inline(always)]
+pub(crate) fn decapsulate_from(data: &[u8], vni: &[u8; 3], vtep: &Mac) -> Result<Opened, DropReason> {
     // One look at the length for both headers.
     let both = data.first_chunk::<{ vxlan::HEADER_LEN + ethernet::HEADER_LEN }>().ok_or(DropReason::Truncated)?;
     let (header, frame) = vxlan::Header::parse(both)?;
-    if header.vni() != vni {
+    if !header.is_of(vni) {
         return Err(DropReason::VxlanVni);
     }
     let inner = frame.first_chunk().ok_or(DropReason::Truncated)?;

@@ -4,8 +4,9 @@
 //! destination 6 | source 6 | [ 0x8100 2 | priority 3 bits, DEI 1, VLAN 12 | ] EtherType 2 | payload
 //! ```
 
-use super::{Layer, ParseError, field};
-use crate::net::Mac;
+use super::{Layer, ParseError, field, set_field};
+use crate::frame::Frame;
+use crate::net::{Mac, Origin};
 
 /// Bytes of the header without a tag.
 pub const HEADER_LEN: usize = 14;
@@ -83,24 +84,48 @@ impl Header {
     #[inline]
     #[must_use]
     pub fn emit(&self, buffer: &mut [u8]) -> Option<usize> {
-        let [t0, t1] = self.ethertype.0.to_be_bytes();
         match self.vlan {
-            None => *buffer.first_chunk_mut()? = self.with_type([t0, t1]),
+            None => *buffer.first_chunk_mut()? = self.with_type(self.ethertype),
             Some(vlan) => {
                 let (head, tail) = buffer.first_chunk_mut::<{ HEADER_LEN + TAG_LEN }>()?.split_at_mut(HEADER_LEN);
-                let [c0, c1] = vlan.to_be_bytes();
-                head.copy_from_slice(&self.with_type(EtherType::VLAN.0.to_be_bytes()));
+                let ([c0, c1], [t0, t1]) = (vlan.to_be_bytes(), self.ethertype.0.to_be_bytes());
+                head.copy_from_slice(&self.with_type(EtherType::VLAN));
                 tail.copy_from_slice(&[c0, c1, t0, t1]);
             }
         }
         Some(self.len())
     }
 
+    /// Puts the header before the `len` bytes that begin `at` bytes into the frame, in place of what stands there, and
+    /// takes off what is behind them. `None`, and nothing changed, where the buffer is too short.
+    #[inline(always)]
+    pub(crate) fn put_before(&self, frame: &mut Frame<'_>, at: usize, len: u16) -> Option<()> {
+        if self.vlan.is_some() {
+            return self.put_tagged(frame, at, len);
+        }
+        self.write(frame.rebuild_behind::<HEADER_LEN>(at, len.into())?, self.ethertype);
+        Some(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_tagged(&self, frame: &mut Frame<'_>, at: usize, len: u16) -> Option<()> {
+        self.emit(frame.rebuild(at, len.into(), self.len())?).map(|_| ())
+    }
+
+    /// Writes all but the tag: address by address, which picks no bytes.
+    #[inline(always)]
+    fn write(&self, head: &mut [u8; HEADER_LEN], ethertype: EtherType) {
+        set_field::<0, 6, _>(head, self.destination.0);
+        set_field::<6, 6, _>(head, self.source.0);
+        set_field::<12, 2, _>(head, ethertype.0.to_be_bytes());
+    }
+
     #[inline]
-    const fn with_type(&self, [t0, t1]: [u8; 2]) -> [u8; HEADER_LEN] {
-        let [d0, d1, d2, d3, d4, d5] = self.destination.0;
-        let [s0, s1, s2, s3, s4, s5] = self.source.0;
-        [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1]
+    fn with_type(&self, ethertype: EtherType) -> [u8; HEADER_LEN] {
+        let mut head = [0; HEADER_LEN];
+        self.write(&mut head, ethertype);
+        head
     }
 }
 
@@ -118,6 +143,12 @@ const fn destination(head: &[u8; HEADER_LEN]) -> Mac {
 #[inline(always)]
 pub(crate) const fn source(head: &[u8; HEADER_LEN]) -> Mac {
     Mac(field::<6, 6, _>(head))
+}
+
+/// Where a frame without a tag came from.
+#[inline(always)]
+pub(crate) const fn origin(head: &[u8; HEADER_LEN]) -> Origin {
+    Origin::untagged(field::<6, 8, _>(head))
 }
 
 /// What follows, which is a tag where it says so.

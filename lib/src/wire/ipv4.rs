@@ -233,6 +233,11 @@ pub(crate) const fn fragment(fixed: &[u8; HEADER_LEN]) -> Option<Fragment> {
 }
 
 #[inline]
+pub(crate) const fn protocol(fixed: &[u8; HEADER_LEN]) -> Protocol {
+    Protocol(fixed[9])
+}
+
+#[inline]
 pub(crate) const fn source(fixed: &[u8; HEADER_LEN]) -> [u8; 4] {
     field::<12, 4, _>(fixed)
 }
@@ -334,12 +339,13 @@ impl<'a> HeaderMut<'a> {
     #[inline]
     #[must_use]
     pub fn forward(&mut self, new_source: [u8; 4], new_destination: [u8; 4]) -> Option<Delta> {
-        let [ttl, protocol] = [self.0[8], self.0[9]];
+        let ttl = self.0[8];
         if ttl <= 1 {
             return None;
         }
         let addresses = Delta::NONE.replace4(source(self.0), new_source).replace4(destination(self.0), new_destination);
-        self.update(addresses.replace2([ttl, protocol], [ttl - 1, protocol]));
+        // One less, whatever the byte beside it is.
+        self.update(addresses.replace2([1, 0], [0, 0]));
         self.0[8] = ttl - 1;
         set_field::<12, 4, _>(self.0, new_source);
         set_field::<16, 4, _>(self.0, new_destination);

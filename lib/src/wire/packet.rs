@@ -1,7 +1,7 @@
 //! All that forwarding has to know about one IP datagram, read in one pass with every length proved.
 //!
-//! Fast path: IPv4 without options, or IPv6 whose next header is the upper layer; not a fragment.
-//! IPv4 options, extension headers and fragments take a way of their own out of line.
+//! Fast path: TCP or UDP over IPv4 without options, or over IPv6 without extension headers; not a fragment.
+//! All else takes a path of its own out of line.
 
 use super::checksum::{self, Sum};
 use super::{Fragment, Layer, ParseError, field, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
@@ -110,25 +110,59 @@ pub fn parse(ip: &[u8]) -> Result<Ip, ParseError> {
 #[inline]
 pub fn parse_v4(ip: &[u8]) -> Result<V4, ParseError> {
     match parse_plain_v4(ip)? {
-        Some(packet) => with_sctp(packet, ip),
+        Some(packet) => Ok(packet),
         None => aside_v4(ip),
     }
 }
 
-/// As [`parse_v4`] for the fast path alone: `None` for a datagram with options or in fragments. SCTP is
-/// left as [`Transport::Other`], which costs the fast path nothing; see [`Packet::read_sctp`].
+/// As [`parse_v4`] for the fast path alone: `None` for a datagram with options or in fragments, and for one that is
+/// neither TCP nor UDP.
 #[inline(always)]
 pub(crate) fn parse_plain_v4(ip: &[u8]) -> Result<Option<V4>, ParseError> {
     let Some(head) = ip.first_chunk::<{ ipv4::HEADER_LEN }>() else {
         return Err(ParseError::truncated(Layer::Ipv4, ipv4::HEADER_LEN, ip.len()));
     };
-    if head[0] != 0x45 || ipv4::fragment(head).is_some() {
+    let has_ports = matches!(ipv4::protocol(head), Protocol::TCP | Protocol::UDP);
+    if head[0] != 0x45 || ipv4::fragment(head).is_some() || !has_ports {
         return Ok(None);
     }
     read_v4(ip, head, ipv4::HEADER_LEN, checksum::sum20(head), None).map(Some)
 }
 
-/// IPv4 with options or in fragments.
+/// What has to be known of a datagram that is only read for the packet in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainUdp {
+    /// The receiver's port, in wire order.
+    pub(crate) destination_port: [u8; 2],
+    /// Where its data end, in bytes from the IP header's start. What is behind it is none of it.
+    pub(crate) end: usize,
+    /// IPv4's type of service or IPv6's traffic class.
+    pub(crate) tos: u8,
+}
+
+/// As [`parse_v4`] for a UDP datagram without options or fragments: `None` where anything is wrong, which
+/// [`parse_v4`] tells by its name.
+#[inline(always)]
+pub(crate) fn parse_plain_udp_v4(ip: &[u8]) -> Option<PlainUdp> {
+    let both = ip.first_chunk::<{ ipv4::HEADER_LEN + udp::HEADER_LEN }>()?;
+    let (head, datagram) = both.split_first_chunk::<{ ipv4::HEADER_LEN }>()?;
+    let datagram = datagram.first_chunk::<{ udp::HEADER_LEN }>()?;
+    // One by one: together they would be reckoned out before the first of them is asked.
+    if head[0] != 0x45 || ipv4::fragment(head).is_some() || head[9] != Protocol::UDP.0 {
+        return None;
+    }
+    if !checksum::sum20(head).is_valid() {
+        return None;
+    }
+    let len = usize::from(u16::from_be_bytes(field::<2, 2, _>(head)));
+    let end = ipv4::HEADER_LEN + usize::from(u16::from_be_bytes(field::<4, 2, _>(datagram)));
+    if len > ip.len() || end > len || end < both.len() {
+        return None;
+    }
+    Some(PlainUdp { destination_port: field::<2, 2, _>(datagram), end, tos: head[1] })
+}
+
+/// IPv4 with options or in fragments, or another upper layer.
 #[cold]
 #[inline(never)]
 fn aside_v4(ip: &[u8]) -> Result<V4, ParseError> {
@@ -200,7 +234,7 @@ pub fn parse_v6(ip: &[u8]) -> Result<V6, ParseError> {
 pub(crate) fn parse_plain_v6(ip: &[u8]) -> Result<Option<V6>, ParseError> {
     let (header, payload) = ipv6::Header::parse(ip)?;
     let protocol = Protocol(header.next_header());
-    if !matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::ICMPV6) {
+    if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
         return Ok(None);
     }
     let mut packet = read_v6(header, payload, protocol, 0, None);

@@ -35,6 +35,13 @@ impl<'a> Header<'a> {
         Ok((Self(head), inner))
     }
 
+    /// Whether the inner frame belongs to this network. Compared as slices, which takes half of what it takes as
+    /// numbers.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, vni: &[u8; 3]) -> bool {
+        self.0.split_at(4).1.split_at(3).0 == vni.as_slice()
+    }
+
     /// The network that the inner frame belongs to.
     #[inline]
     #[must_use]

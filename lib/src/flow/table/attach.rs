@@ -10,7 +10,7 @@ use core::mem::offset_of;
 use super::{Bucket, ClientCounts, Header, MAGIC, NONE, Owner, Parts, Queue, Table, TableError, VERSION, split_plain};
 use crate::flow::{Address, Entry, FlowTraffic, Mode, NO_SERVICE, SnapshotIndex, State, Tuple, raw};
 use crate::hash::HashKey;
-use crate::net::{Protocol, WorkerId};
+use crate::net::{Mac, Protocol, WorkerId};
 
 /// Entries whose buckets are asked for together.
 const BATCH: usize = 16;
@@ -112,8 +112,8 @@ pub(super) const fn layout<A: Address>() -> u32 {
         offset_of!(Entry<A>, port),
         offset_of!(Entry<A>, mode),
         offset_of!(Entry<A>, seen),
-        offset_of!(Entry<A>, link),
-        offset_of!(Entry<A>, vlan),
+        offset_of!(Entry<A>, origin),
+        offset_of!(Entry<A>, origin) + size_of::<Mac>(),
         offset_of!(Entry<A>, service),
         offset_of!(Entry<A>, hop),
         offset_of!(Entry<A>, station),

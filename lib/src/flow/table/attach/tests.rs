@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flow::table::tests::{Memory, V4, assert_whole, find, insert, reply, tuple};
 use crate::flow::table::{Age, ENTRIES_PER_BUCKET, SLOTS};
+use crate::net::{Mac, Origin};
 
 const OWNER: Owner = Owner { worker: WorkerId(1), workers: 4 };
 const SECRET: [u64; 4] = [3, 1, 4, 1];
@@ -34,7 +35,7 @@ fn a_later_process_finds_every_flow_again() {
         for n in 0..capacity {
             let index = insert(&mut first, n, n).unwrap();
             let entry = first.get_mut(index).unwrap();
-            (entry.seen, entry.link, entry.vlan, entry.service) = (n, [1, 2, 3, 4, 5, 6], [0, 7], 8);
+            (entry.seen, entry.origin, entry.service) = (n, Origin::new(Mac([1, 2, 3, 4, 5, 6]), [0, 7]), 8);
             (entry.hop, entry.station) = (SnapshotIndex::at(9), SnapshotIndex::at(10));
             entry.traffic.packets = [n.into(), 5];
         }
@@ -50,7 +51,7 @@ fn a_later_process_finds_every_flow_again() {
             assert_eq!(found.is_some(), n % 3 != 0, "{n}");
             let Some(found) = found else { continue };
             let entry = second.get(found.index).unwrap();
-            assert_eq!((entry.seen, entry.link, entry.vlan), (n, [1, 2, 3, 4, 5, 6], [0, 7]));
+            assert_eq!((entry.seen, entry.origin), (n, Origin::new(Mac([1, 2, 3, 4, 5, 6]), [0, 7])));
             let of_a_snapshot = (entry.hop, entry.station, entry.service);
             assert_eq!(
                 of_a_snapshot,

@@ -4,6 +4,7 @@ use std::vec::Vec;
 use super::super::tests::{Memory, V4, assert_whole, find, put_in_state, queue, reply, tuple};
 use super::*;
 use crate::flow::{ASSURED, FlowTraffic, idle_ticks};
+use crate::net::{Mac, Origin};
 use crate::snapshot::Timeouts;
 
 const ESTABLISHED: u8 = State::TcpEstablished as u8 | ASSURED;
@@ -229,7 +230,7 @@ fn a_flow_whose_place_no_other_takes_is_as_it_was() {
         let index = find(&table, &tuple(40, 7)).unwrap().index;
         put_in_state(&mut table, index, state);
         let entry = table.get_mut(index).unwrap();
-        (entry.seen, entry.link, entry.traffic.packets) = (77, [1, 2, 3, 4, 5, 6], [8, 9]);
+        (entry.seen, entry.origin, entry.traffic.packets) = (77, Origin::new(Mac([1, 2, 3, 4, 5, 6]), [0, 7]), [8, 9]);
         let all = |table: &Table<'_, V4>| std::format!("{:?}", table.iter().collect::<Vec<_>>());
         let before = all(&table);
         let taken = table.take(index).unwrap();
