@@ -19,6 +19,12 @@ pub(crate) trait Family: Address {
     /// The flow of client number `number`, before translation.
     fn client(number: u32) -> Tuple<Self>;
 
+    /// Flow number `number` of a pod, before translation: to a service, or to the outside.
+    fn pod(number: u32, is_to_service: bool) -> Tuple<Self>;
+
+    /// The address that stands for pods outside.
+    fn masquerade() -> IpAddr;
+
     /// A router on the uplink.
     fn router() -> IpAddr;
 
@@ -74,6 +80,17 @@ impl Family for [u8; 4] {
         Tuple { source: [20, high, middle, low], destination, source_port, destination_port }
     }
 
+    fn pod(number: u32, is_to_service: bool) -> Tuple<Self> {
+        let outside = if is_to_service { world::NODE_PORT_ADDRESS.octets() } else { [198, 51, 100, 9] };
+        let source_port = (1024 + number as u16).to_be_bytes();
+        let destination_port = SERVICE_PORT.to_be_bytes();
+        Tuple { source: world::pod(0, 10).octets(), destination: outside, source_port, destination_port }
+    }
+
+    fn masquerade() -> IpAddr {
+        [203, 0, 113, 77].into()
+    }
+
     fn router() -> IpAddr {
         [192, 0, 2, 254].into()
     }
@@ -120,6 +137,18 @@ impl Family for [u8; 16] {
         source[15] = 1;
         let (source_port, destination_port) = ports(number);
         Tuple { source, destination: world::NODE_PORT_ADDRESS_V6.octets(), source_port, destination_port }
+    }
+
+    fn pod(number: u32, is_to_service: bool) -> Tuple<Self> {
+        let outside = [0x20, 0x01, 0x0d, 0xb8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        let outside = if is_to_service { world::NODE_PORT_ADDRESS_V6.octets() } else { outside };
+        let source_port = (1024 + number as u16).to_be_bytes();
+        let destination_port = SERVICE_PORT.to_be_bytes();
+        Tuple { source: world::pod_v6(0, 10).octets(), destination: outside, source_port, destination_port }
+    }
+
+    fn masquerade() -> IpAddr {
+        [0x2001, 0xdb8, 7, 0, 0, 0, 0, 7].into()
     }
 
     fn router() -> IpAddr {

@@ -24,6 +24,8 @@ const REQUEST_AT: usize = 14;
 const TCP_FLAGS: usize = 13;
 /// How many entries grow old in one call, as in a turn of the worker's loop.
 const AGE_BUDGET: u32 = 1024;
+/// How many flows pods have.
+const PODS_FLOWS: u32 = 64;
 /// Longer than any flow may idle.
 const AGES: Span = Span::from_secs(10 * 86_400);
 
@@ -38,13 +40,17 @@ pub(crate) enum Workload {
     NewFlow,
     /// Packets of no flow, which begin none.
     Miss,
+    /// Packets of pods' flows to the outside.
+    Masquerade,
+    /// Packets of pods' flows to a service.
+    Hairpin,
 }
 
 impl Workload {
     const fn verdict(self) -> Verdict {
         match self {
-            Self::Hit | Self::NewFlow => Verdict::Transmit(UNDERLAY),
-            Self::Reply => Verdict::Transmit(UPLINK),
+            Self::Hit | Self::NewFlow | Self::Hairpin => Verdict::Transmit(UNDERLAY),
+            Self::Reply | Self::Masquerade => Verdict::Transmit(UPLINK),
             Self::Miss => Verdict::Drop(DropReason::NotSyn),
         }
     }
@@ -60,6 +66,8 @@ pub(crate) struct Bench<A: Family> {
     worker: Worker<'static>,
     snapshot: Snapshot<'static>,
     flows: Vec<(Tuple<A>, Tuple<A>)>,
+    /// What pods send, of the workload that asks for it.
+    pods: Vec<Tuple<A>>,
     /// A request and its answer, in each size of the mix.
     templates: Vec<[Vec<u8>; 2]>,
     buffers: Vec<[u8; BUFFER]>,
@@ -94,6 +102,7 @@ impl<A: Family> Bench<A> {
             .collect();
         let addresses = (flows / (pods * 32_000) + 2) as u8;
         world.pool = (2..2 + addresses).map(A::pool).collect();
+        world.masquerade = vec![A::masquerade()];
         let snapshot = world.describe(weirgate_fixture::snapshot);
         let mut config = WorkerConfig {
             id: WorkerId(0),
@@ -112,6 +121,7 @@ impl<A: Family> Bench<A> {
             worker,
             snapshot,
             flows: vec![],
+            pods: vec![],
             templates: SMALL.iter().map(|data| A::frames(*data)).collect(),
             buffers: vec![[0; BUFFER]; BURST],
             random: Random(0x9e37_79b9_7f4a_7c15),
@@ -148,6 +158,28 @@ impl<A: Family> Bench<A> {
         assert_eq!(self.flows.len(), flows as usize);
     }
 
+    /// Makes flows of pods, whose handshakes are done.
+    fn fill_pods(&mut self, workload: Workload) {
+        let [request, answer] = A::frames(0);
+        self.pods = (0..PODS_FLOWS).map(|number| A::pod(number, workload == Workload::Hairpin)).collect();
+        for tuple in self.pods.clone() {
+            let lens = [self.write_answer(0, &answer, &tuple, SYN)];
+            assert_eq!(self.run(UNDERLAY, &lens).1, workload.verdict());
+            let table = A::table(&self.worker);
+            let found = table.lookup(table.hash(&tuple, Protocol::TCP), &tuple, Protocol::TCP);
+            let reply = table.get(found.expect("a flow just made").index).expect("its entry").reply;
+            if workload == Workload::Masquerade {
+                let lens = [self.write_request(0, &request, &reply, SYN | ACK)];
+                assert_eq!(self.run(UPLINK, &lens).1, Verdict::Transmit(UNDERLAY));
+            } else {
+                let lens = [self.write_answer(0, &answer, &reply, SYN | ACK)];
+                assert_eq!(self.run(UNDERLAY, &lens).1, Verdict::Transmit(UNDERLAY));
+            }
+            let lens = [self.write_answer(0, &answer, &tuple, ACK)];
+            assert_eq!(self.run(UNDERLAY, &lens).1, workload.verdict());
+        }
+    }
+
     /// Runs bursts of `workload` until `frames` frames are through; the time that the pipeline takes
     /// for them, by the median burst: what else the machine does falls on few bursts.
     ///
@@ -157,7 +189,11 @@ impl<A: Family> Bench<A> {
         let bursts = frames.div_ceil(BURST as u64).max(1);
         let mut times = Vec::with_capacity(bursts as usize);
         let templates = self.templates.clone();
-        let port = if workload == Workload::Reply { UNDERLAY } else { UPLINK };
+        let is_of_pods = matches!(workload, Workload::Masquerade | Workload::Hairpin);
+        if is_of_pods {
+            self.fill_pods(workload);
+        }
+        let port = if is_of_pods || workload == Workload::Reply { UNDERLAY } else { UPLINK };
         for burst in 0..bursts as usize {
             let lens: [usize; BURST] = std::array::from_fn(|index| {
                 let [request, answer] = &templates[(burst * BURST + index) % templates.len()];
@@ -173,6 +209,10 @@ impl<A: Family> Bench<A> {
                     }
                     Workload::Hit => self.write_request(index, request, &self.flows[flow].0.clone(), ACK),
                     Workload::Reply => self.write_answer(index, answer, &self.flows[flow].1.clone(), ACK),
+                    Workload::Masquerade | Workload::Hairpin => {
+                        let tuple = self.pods[flow % self.pods.len()];
+                        self.write_answer(index, answer, &tuple, ACK)
+                    }
                 }
             });
             let (time, verdict) = self.run(port, &lens);

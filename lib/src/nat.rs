@@ -227,12 +227,22 @@ pub(crate) fn draw<A: Address>(
     peer: Peer<A>,
     random: &mut Stream,
 ) -> impl Iterator<Item = (Tuple<A>, bool)> {
-    let first = reduce(random.next() as u32, pool.addresses.len() as u32);
-    let places = (0..).zip(pool.addresses).cycle().skip(first as usize).take(TRIES as usize);
-    places.filter_map(move |(place, address)| {
-        let share = pool.share(place, worker, asker);
-        let port = share.port((share.count != 0).then(|| reduce(random.next() as u32, share.count))?);
-        Some((peer.reply_to(*address, port), share.listens(services, *address, port, peer.protocol)))
+    let count = pool.addresses.len() as u32;
+    let mut next = reduce(random.next() as u32, count);
+    let mut left = TRIES;
+    core::iter::from_fn(move || {
+        while left != 0 {
+            left -= 1;
+            let place = next;
+            next = if place + 1 < count { place + 1 } else { 0 };
+            let address = *pool.addresses.get(place as usize)?;
+            let share = pool.share(place, worker, asker);
+            if share.count != 0 {
+                let port = share.port(reduce(random.next() as u32, share.count));
+                return Some((peer.reply_to(address, port), share.listens(services, address, port, peer.protocol)));
+            }
+        }
+        None
     })
 }
 

@@ -18,6 +18,8 @@ mod queues;
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use zerocopy::{Immutable, IntoBytes};
+
 use super::raw::{self, split_plain};
 use super::{Address, Direction, Entry, State, Tuple, Worth};
 use crate::hash::{HashKey, reduce};
@@ -91,7 +93,7 @@ struct Parts<'m, A: Address> {
 }
 
 /// Sixteen slots that are read together: their tags, eight to a word, and their entries.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
 #[repr(C, align(64))]
 pub(super) struct Bucket {
     tags: [u64; SLOTS / 8],
@@ -110,7 +112,9 @@ impl Bucket {
 
     #[inline(always)]
     fn entry(&self, slot: usize) -> Option<u32> {
-        self.entries.get(slot).map(|[a, b, c]| u32::from_le_bytes([*a, *b, *c, 0]))
+        // Its three bytes with the one before them, which is read faster.
+        let bytes = self.as_bytes().get(size_of_val(&self.tags) - 1 + 3 * slot..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes) >> 8)
     }
 
     fn vacant_slot(&self) -> Option<usize> {
@@ -129,6 +133,16 @@ impl Bucket {
             *place = [a, b, c];
         }
     }
+}
+
+/// Whether more than so many bits are set. For a few, faster than counting them.
+const fn has_more_than<const COUNT: u32>(mut bits: u16) -> bool {
+    let mut turn = 0;
+    while turn < COUNT {
+        bits &= bits.wrapping_sub(1);
+        turn += 1;
+    }
+    bits != 0
 }
 
 /// The slots whose bits are set, in order.
@@ -458,7 +472,7 @@ impl<'m, A: Address> Table<'m, A> {
     ) -> Result<u32, InsertError> {
         let hashes = [self.hash(&original, protocol), self.hash(&reply, protocol)];
         for (hash, tuple) in hashes.iter().zip([&original, &reply]) {
-            if self.lookup(*hash, tuple, protocol).is_some() {
+            if self.may_have(*hash) && self.lookup(*hash, tuple, protocol).is_some() {
                 return Err(InsertError::TupleTaken);
             }
         }
@@ -494,6 +508,10 @@ impl<'m, A: Address> Table<'m, A> {
     /// A vacant slot of the tuple's first bucket; past [`CROWDED`], of the emptier of its two.
     fn place(&self, hash: u64) -> Option<(u32, usize)> {
         let [first, second] = self.bucket_pair(hash);
+        let vacant = self.buckets.get(first as usize)?.matches(0);
+        if has_more_than::<{ SLOTS as u32 - CROWDED }>(vacant) {
+            return Some((first, vacant.trailing_zeros() as usize));
+        }
         let used = |bucket: u32| self.buckets.get(bucket as usize).map_or(SLOTS as u32, Bucket::used);
         let is_crowded = used(first) >= CROWDED;
         let bucket = if is_crowded && used(second) < used(first) { second } else { first };

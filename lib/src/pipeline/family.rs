@@ -32,9 +32,12 @@ pub(super) trait Wire: Family {
     /// Reads a packet; `None` for one off the fast path.
     fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError>;
 
-    /// Whether this is UDP to this address, of a family whose outer datagrams are read by
+    /// Whether this is to this address, of a family whose outer datagrams are read by
     /// [`parse_plain_udp`](Self::parse_plain_udp).
-    fn is_udp_to(ip: &[u8], address: Self) -> bool;
+    fn is_to(ip: &[u8], address: Self) -> bool;
+
+    /// Whether this is UDP.
+    fn is_udp(ip: &[u8]) -> bool;
 
     /// Reads a datagram whose data are another packet; `None` for one off the fast path, or with something wrong.
     fn parse_plain_udp(ip: &[u8]) -> Option<PlainUdp>;

@@ -46,7 +46,7 @@ mod translate;
 mod transmit;
 mod worker;
 
-use crate::flow::{NO_ENTRY, raw, tick};
+use crate::flow::{NO_ENTRY, tick};
 use crate::frame::Burst;
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
@@ -103,10 +103,7 @@ pub fn process_explained<R: Recorder>(
     let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, recorder };
     for frames in frames.chunks_mut(CHUNK) {
         cx.worker.renew_random();
-        for frame in frames.iter() {
-            frame.lines().for_each(raw::prefetch);
-        }
-        cx.worker.count_received(frames);
+        cx.worker.receive(frames);
         // Made one by one: a constant would be copied whole, and most of an item is not there yet.
         let mut items: [_; CHUNK] = core::array::from_fn(|_| Sorted::Decided(Verdict::Host));
         for (items, frames) in items.chunks_mut(BUCKETS).zip(frames.chunks_mut(BUCKETS)) {

@@ -1,5 +1,7 @@
 //! First pass: what is this frame, and where would its flow be?
 
+use zerocopy::IntoBytes;
+
 use super::family::Wire;
 use super::item::{Ingress, Item, Sorted, tuple_of};
 use super::worker::Worker;
@@ -77,7 +79,7 @@ fn read<const RARE: bool>(
     let port = snapshot.port(frame.port()).ok_or(DropReason::UnknownPort)?;
     let bytes = frame.bytes_mut();
     let head = bytes.first_chunk::<{ ethernet::HEADER_LEN }>().ok_or(DropReason::Truncated)?;
-    if !ethernet::is_for(head, &port.mac) {
+    if !ethernet::is_for_first(head, port.as_bytes().first_chunk().ok_or(DropReason::UnknownPort)?) {
         return Err(DropReason::NotForThisLink.into());
     }
     if !ethernet::source(head).is_unicast() {
@@ -121,8 +123,12 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
     fn outer<A: Wire>(self, ip: &mut [u8]) -> Result<(), Stop> {
         let globals = self.snapshot.globals;
         let (vtep, has_vtep) = A::vtep(self.snapshot);
-        if !RARE && A::is_udp_to(ip, vtep) {
-            return self.open_plain::<A>(ip);
+        if !RARE && A::is_to(ip, vtep) {
+            // Said so that the protocol is not looked at before it has to be.
+            core::hint::cold_path();
+            if A::is_udp(ip) {
+                return self.open_plain::<A>(ip);
+            }
         }
         let packet = parse::<A, RARE>(ip, |error| without_checksum(error, globals.vxlan_port))?;
         // Over IPv4 it has been told above.
@@ -196,7 +202,11 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
 
     /// Puts a packet in its place.
     #[inline(always)]
-    fn put<A: Wire>(self, packet: Packet<A>) {
+    fn put<A: Wire>(self, mut packet: Packet<A>) {
+        if !RARE {
+            // Known here, and so not carried along.
+            (packet.fragment, packet.icmp) = (None, [0; 2]);
+        }
         let hash = A::flows_of(self.worker).hash(&tuple_of(&packet), packet.protocol);
         let Self { at, ingress, origin, .. } = self;
         // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.

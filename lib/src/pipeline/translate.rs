@@ -51,8 +51,13 @@ impl Wire for [u8; 4] {
     }
 
     #[inline(always)]
-    fn is_udp_to(ip: &[u8], address: Self) -> bool {
-        ip.first_chunk().is_some_and(|head| ipv4::destination(head) == address && ipv4::protocol(head) == Protocol::UDP)
+    fn is_to(ip: &[u8], address: Self) -> bool {
+        ip.first_chunk().is_some_and(|head| ipv4::destination(head) == address)
+    }
+
+    #[inline(always)]
+    fn is_udp(ip: &[u8]) -> bool {
+        ip.first_chunk().is_some_and(|head| ipv4::protocol(head) == Protocol::UDP)
     }
 
     #[inline(always)]
@@ -216,8 +221,12 @@ impl Wire for [u8; 16] {
     }
 
     #[inline(always)]
-    fn is_udp_to(_: &[u8], _: Self) -> bool {
+    fn is_to(_: &[u8], _: Self) -> bool {
         // Its checksum over the whole datagram takes more than all there is to win.
+        false
+    }
+
+    fn is_udp(_: &[u8]) -> bool {
         false
     }
 

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use super::limits::{Budget, Pacer};
 use super::revalidate;
 use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
-use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, tick};
+use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, raw, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
@@ -352,11 +352,12 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Counts frames that have come in, by their port.
+    /// Counts frames that have come in, by their port, and asks for the memory of their headers.
     #[inline(always)]
-    pub(super) fn count_received(&self, frames: &[Frame<'_>]) {
+    pub(super) fn receive(&self, frames: &[Frame<'_>]) {
         let mut sum = PortSum::NONE;
         for frame in frames {
+            frame.lines().for_each(raw::prefetch);
             if sum.port != frame.port() {
                 self.add_received(sum);
                 sum = PortSum { port: frame.port(), ..PortSum::NONE };

@@ -187,7 +187,7 @@ fn read_v4(
         return Err(ParseError::BadIpChecksum);
     }
     let len = u16::from_be_bytes(field::<2, 2, _>(head));
-    let Some(payload) = ip.get(offset..usize::from(len)) else {
+    let Some(payload) = ip.get(..usize::from(len)).and_then(|datagram| datagram.get(offset..)) else {
         return Err(v4_length(ip, offset, len));
     };
     let mut packet = Packet {
