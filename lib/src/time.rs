@@ -83,3 +83,21 @@ pub(crate) const fn ticks(seconds: u32) -> u32 {
 pub(crate) const fn span(ticks: u32) -> Span {
     Span((ticks as u64) << TICK_SHIFT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_convert_and_stop_at_the_ends_of_the_clock() {
+        assert_eq!(Span::from_secs(3), Span(3_000_000_000));
+        assert_eq!(Span::from_millis(3), Span(3_000_000));
+        assert_eq!(Instant::from_secs(3), Instant(3_000_000_000));
+        assert_eq!([Span(2_999_999_999), Span::from_secs(3)].map(Span::as_secs), [2, 3], "the rest is cut off");
+        assert_eq!([Span::from_secs(u64::MAX), Span::from_millis(u64::MAX)], [Span(u64::MAX); 2]);
+        let (early, late) = (Instant::from_secs(1), Instant::from_secs(4));
+        assert_eq!(late - early, Span::from_secs(3));
+        assert_eq!(early - late, Span(0), "a clock that goes back is one that stands");
+        assert_eq!(Instant(u64::MAX) + Span(1), Instant(u64::MAX));
+    }
+}

@@ -136,6 +136,10 @@ fn one_entry_answers_for_both_directions() {
     assert_eq!(find(&table, &reply(2).inverted()), None);
     let hash = table.hash(&tuple(1, 7), Protocol::UDP);
     assert_eq!(table.lookup(hash, &tuple(1, 7), Protocol::UDP), None);
+    // Nor where both protocols' hashes are the same.
+    let hash = table.hash(&tuple(1, 7), Protocol::TCP);
+    assert_eq!(table.lookup(hash, &tuple(1, 7), Protocol::UDP), None);
+    assert_eq!((table.is_empty(), table.len()), (false, 1));
 }
 
 #[test]
@@ -201,6 +205,19 @@ fn ageing_goes_round_in_slices_and_survives_the_clocks_wrap() {
     for n in 0..64 {
         insert(&mut table, n, n).unwrap();
     }
+}
+
+#[test]
+fn a_clock_may_go_back_a_second() {
+    let idle = idle_ticks(&Timeouts::default());
+    let mut memory = Memory::new(Table::<V4>::memory_bytes(16));
+    let mut table = Table::new(16, [1; 4], memory.aligned(Table::<V4>::memory_bytes(16))).unwrap();
+    for (n, ahead) in [1, 1024, 1025].into_iter().enumerate() {
+        let index = insert(&mut table, n as u32, n as u32).unwrap();
+        table.get_mut(index).unwrap().seen = 5000 + ahead;
+    }
+    assert_eq!(table.age(Age { tick: 5000, idle: &idle }, 16), 1);
+    assert_eq!(find(&table, &reply(2)), None);
 }
 
 #[derive(Clone, Debug)]

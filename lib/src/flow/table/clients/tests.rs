@@ -73,3 +73,73 @@ fn clients_are_hardly_ever_taken_for_those_they_share_counters_with() {
         assert!(known.take((CAPACITY - each) as usize).all(|estimate| estimate >= each), "never below the truth");
     }
 }
+
+/// A client is held to its limit while the table fills, and then it needs the flow that has been half-open longest.
+#[test]
+fn a_client_at_its_limit_needs_a_table_that_does_not_fill_or_the_oldest_half_open_flow() {
+    let bytes = Table::<V4>::memory_bytes(64);
+    let (client, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    // Of 64 flows: the client's 4, others that are half-open, others that are assured; whether the client's are the
+    // oldest; whether it may begin another of a limit of 4, and of 5.
+    for (half_open, assured, is_oldest, of_four, of_five) in [
+        (11, 0, false, true, true),
+        (12, 0, false, false, true),
+        (12, 0, true, true, true),
+        (0, 43, false, true, true),
+        (1, 43, false, false, true),
+        (1, 43, true, true, true),
+    ] {
+        for is_pod in [false, true] {
+            let mut memory = Memory::new(bytes);
+            let mut table = Table::new(64, [5; 4], memory.aligned(bytes)).unwrap();
+            let mut number = 0;
+            let mut begin = |table: &mut Table<'_, V4>, client, count| {
+                for _ in 0..count {
+                    let original = Tuple { source: client, ..tuple(0, number as u16) };
+                    let mode = if is_pod { Mode::Outward } else { Mode::Inward };
+                    let fill = |entry: &mut Entry<V4>| entry.mode = mode as u8;
+                    table.insert(original, reply(number), Protocol::TCP, State::TcpSynSent, fill).unwrap();
+                    number += 1;
+                }
+            };
+            begin(&mut table, client, if is_oldest { 4 } else { 0 });
+            begin(&mut table, other, half_open);
+            begin(&mut table, client, if is_oldest { 0 } else { 4 });
+            begin(&mut table, other, assured);
+            for index in table.len() - assured..table.len() {
+                put_in_state(&mut table, index, State::TcpEstablished as u8 | ASSURED);
+            }
+            let case = (half_open, assured, is_oldest, is_pod);
+            assert_eq!(table.half_open_of(client, is_pod), 4, "{case:?}");
+            let may = [4, 5].map(|limit| table.may_begin_half_open(client, is_pod, limit));
+            assert_eq!(may, [of_four, of_five], "{case:?}");
+            let is_filling = half_open >= 12 || assured + half_open + 4 >= 48;
+            // Nothing gives way to the same address on the other side.
+            assert_eq!(table.may_begin_half_open(client, !is_pod, 4), !is_filling, "{case:?}");
+
+            // One has begun beyond the limit: of the client's own the oldest gives way, where that is the oldest of all.
+            for (limit, goes) in [(3, is_filling && is_oldest), (4, false)] {
+                let (mut gone, begun) = (Gone::default(), table.len() - assured - 1);
+                let begun = if is_oldest { 3 } else { begun };
+                let before = table.len();
+                table.hold_client(begun, limit, Age { tick: 0, idle: &[0; State::COUNT] }, &mut gone);
+                assert_eq!((before - table.len(), gone.evicted[0]), (u32::from(goes), u32::from(goes)), "{case:?}");
+                assert_eq!(table.get(0).unwrap().state == 0, is_filling && is_oldest, "{case:?}");
+            }
+            assert_whole(&table);
+        }
+    }
+}
+
+#[test]
+fn the_flow_that_began_does_not_give_way_to_itself() {
+    let bytes = Table::<V4>::memory_bytes(16);
+    let mut memory = Memory::new(bytes);
+    let mut table = Table::new(16, [5; 4], memory.aligned(bytes)).unwrap();
+    let flows: Vec<u32> = (0..4).map(|n| begin(&mut table, [192, 0, 2, 1], n)).collect();
+    let age = Age { tick: 0, idle: &[0; State::COUNT] };
+    table.hold_client(flows[0], 1, age, &mut Gone::default());
+    assert_eq!(table.len(), 4);
+    table.hold_client(flows[3], 1, age, &mut Gone::default());
+    assert_eq!((table.len(), table.get(flows[0]).unwrap().state), (3, 0));
+}
