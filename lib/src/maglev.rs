@@ -485,6 +485,7 @@ mod tests {
         assert_eq!(fill(&mut members(&[1], 7), &mut [0; 8]), Err(FillError::NotPrime(8)));
         let many = vec![members(&[1], 7)[0]; MEMBERS_MAX + 1];
         assert_eq!(fill(&mut many.clone(), &mut [0; 7]), Err(FillError::TooManyMembers(MEMBERS_MAX + 1)));
+        assert_eq!(fill(&mut many[1..].to_vec(), &mut [0; 7]), Ok(()));
     }
 
     #[test]

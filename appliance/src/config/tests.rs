@@ -104,6 +104,37 @@ fn the_right_file_is_read_as_written() {
 }
 
 #[test]
+fn a_configuration_is_told_in_a_few_lines() {
+    let summary = |edits: &[(&str, &str)]| check("w.toml", &edited(edits)).expect("the file is right").config.summary();
+    let right = "uplink    up0 at 192.0.2.1, 2001:db8:1::1\n\
+                 underlay  un0; 2 workers from core 0, polling busy\n\
+                 overlay   10.77.200.0/24, fd77:0:0:200::/64 of 10.77.0.0/16, fd77::/48; vxlan, VNI 1, port 8472\n\
+                 peers     2 with 3 subnets\n\
+                 services  2 with 5 backends\n\
+                 flows     65536 over IPv4 and 65536 over IPv6 for each worker; 8 addresses to translate to\n";
+    assert_eq!(summary(&[]), right);
+    let one = summary(&[("poll = \"busy\"", "first_core = 1"), ("workers = 2", "workers = 1")]);
+    assert_eq!(one, right.replace("2 workers from core 0, polling busy", "1 worker from core 1, polling adaptive"));
+    let pool = summary(&[("public_ip =", "snat_pool = [\"10.77.200.9\", \"fd77:0:0:200::9\"]\npublic_ip =")]);
+    assert_eq!(pool, right.replace("8 addresses", "2 addresses"));
+}
+
+#[test]
+fn a_peer_has_an_address_and_a_vtep_of_each_family() {
+    let Checked { config, .. } = check("w.toml", RIGHT).expect("the file is right");
+    let [both, plain] = &config.peers[..] else { panic!("two peers") };
+    let of = |peer: &Peer, subnet: &str| {
+        let subnet = subnet.parse().unwrap();
+        (peer.public(&subnet).map(|it| it.to_string()), peer.vtep(&subnet).map(|it| it.to_string()))
+    };
+    let found = |public: &str, vtep: &str| (Some(public.to_owned()), Some(vtep.to_owned()));
+    assert_eq!(of(both, "10.77.74.0/24"), found("10.99.0.11", "96:b5:c3:d1:0b:f4"));
+    assert_eq!(of(both, "fd77:0:0:74::/64"), found("fd99::11", "96:b5:c3:d1:0b:f6"));
+    assert_eq!(of(plain, "10.77.4.0/24"), (Some("10.99.0.12".to_owned()), None));
+    assert_eq!(of(plain, "fd77:0:0:4::/64"), (None, None));
+}
+
+#[test]
 fn backends_are_reached_in_their_own_family_only() {
     let (errors, _) = findings(&[(", \"2001:db8:1::1\"]", "]")]);
     let sentence = |at: &str, backend: &str| {

@@ -38,6 +38,10 @@ fn limits_out_of_range_and_short_memory_are_refused() {
     assert_eq!(refused(Limits { datagrams: 15, ..LIMITS }), FragmentsError::Datagrams { asked: 15 });
     assert_eq!(refused(Limits { datagrams: 65_537, ..LIMITS }), FragmentsError::Datagrams { asked: 65_537 });
     assert_eq!(refused(Limits { held_bytes: 4095, ..LIMITS }), FragmentsError::HeldBytes { asked: 4095 });
+    assert_eq!(refused(Limits { held_bytes: (1 << 30) + 1, ..LIMITS }), FragmentsError::HeldBytes { asked: (1 << 30) + 1 });
+    for limits in [Limits { datagrams: 16, held_bytes: 4096, ..LIMITS }, Limits { datagrams: 1 << 16, held_bytes: 1 << 30, ..LIMITS }] {
+        assert_eq!(Fragments::check(&limits, Fragments::memory_bytes(&limits)), Ok(()));
+    }
     let need = Fragments::memory_bytes(&LIMITS);
     let error = Fragments::new(&LIMITS, [0; 4], &mut memory(&LIMITS)[..need - 1]).unwrap_err();
     assert_eq!(error, FragmentsError::Memory { have: need - 1, need });
@@ -92,11 +96,13 @@ fn a_datagram_that_may_come_back_is_not_forgotten_before_its_time() {
 
 #[test]
 fn parts_that_contradict_others_end_the_datagram() {
-    let cases: [(&[Part], Clash); 7] = [
+    let cases: [(&[Part], Clash); 8] = [
         (&[part(8, 16, true), part(8, 16, true)], Clash::Repeated),
         (&[part(8, 5, false), part(8, 5, false)], Clash::Repeated),
         (&[part(8, 16, true), part(16, 16, true)], Clash::Overlap),
         (&[part(8, 32, true), part(16, 8, true)], Clash::Overlap),
+        // That no part goes further than the last one is no contradiction.
+        (&[part(8, 16, true), part(16, 8, false)], Clash::Overlap),
         (&[part(32, 8, true), part(8, 5, false)], Clash::Length),
         (&[part(8, 5, false), part(16, 8, true)], Clash::Length),
         (&[part(8, 8, false), part(16, 8, false)], Clash::Length),
@@ -222,4 +228,65 @@ fn a_place_taken_by_another_datagram_while_its_parts_could_leave_releases_nothin
     assert_eq!(released(&mut fragments), Vec::<Vec<u8>>::new());
     fragments.decide(index, Fate::Forwarded, First::default(), wait() + 1);
     assert_eq!(released(&mut fragments), [vec![2; 8]]);
+}
+
+#[test]
+fn datagrams_are_spread_over_all_places() {
+    let limits = Limits { datagrams: 1024, ..LIMITS };
+    let mut fragments = fragments(&limits);
+    // Sets of eight places, each with four of these on average.
+    (0..512).for_each(|id| _ = fragments.open(&key(id), 0));
+    assert!(fragments.len() > 480, "{} of 512", fragments.len());
+}
+
+#[test]
+fn ageing_goes_round_in_slices() {
+    let mut fragments = fragments(&LIMITS);
+    (0..8).for_each(|id| _ = fragments.open(&key(id), 0));
+    let known = fragments.len();
+    // In two laps of 16 places every one is looked at.
+    (0..4).for_each(|_| fragments.age(wait(), 8));
+    assert_eq!(fragments.len(), known, "none has waited too long");
+    (0..4).for_each(|_| fragments.age(wait() + 1, 8));
+    assert_eq!(fragments.len(), 0);
+}
+
+/// In a full set of places: a vacant one, one whose datagram has waited too long, be it on its way, and then one that waits.
+#[test]
+fn what_has_waited_too_long_is_given_up_before_what_waits() {
+    // Long after the clock's zero, and where the clock wraps in between.
+    for start in [1 << 20, u32::MAX - 10] {
+        let mut fragments = fragments(&LIMITS);
+        let now = start.wrapping_add(wait() + 1);
+        let old = fragments.open(&key(0), start);
+        let set = old / PLACES as u32;
+        fragments.note(old, part(0, 8, true), start).unwrap();
+        fragments.decide(old, Fate::Forwarded, First::default(), start);
+        let mut others = (1..).filter(|id| {
+            let key = key(*id);
+            let hash = HashKey::new([1, 2, 3, 4]).datagram(key.source, key.destination, key.id, key.protocol, key.way);
+            reduce((hash >> 32) as u32, 2) == set
+        });
+        for id in others.by_ref().take(PLACES - 1) {
+            assert_ne!(fragments.open(&key(id), now), old, "where another place is vacant");
+        }
+        assert_eq!(fragments.open(&key(others.next().unwrap()), now), old);
+        assert_eq!((fragments.len(), fragments.take_lost()), (PLACES as u32, Lost::default()));
+    }
+}
+
+#[test]
+fn a_part_that_has_waited_as_long_as_it_may_is_displaced_and_has_not_expired() {
+    for (late, lost) in [(0, Lost { displaced: 1, ..Lost::default() }), (1, Lost { expired: 1, ..Lost::default() })] {
+        let mut fragments = fragments(&Limits { held_bytes: 1 << 16, ..LIMITS });
+        let mut ids = 0..;
+        while fragments.len() < 2 * PLACES as u32 {
+            let index = fragments.open(&key(ids.next().unwrap()), 0);
+            fragments.note(index, part(8, 8, true), 0).unwrap();
+            assert!(fragments.hold(index, &[1; 40], PortId(0), 0));
+        }
+        fragments.take_lost();
+        fragments.open(&key(ids.next().unwrap()), wait() + late);
+        assert_eq!(fragments.take_lost(), lost, "{late}");
+    }
 }

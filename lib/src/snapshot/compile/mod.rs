@@ -161,3 +161,6 @@ fn ranges<'p, R: Range>(
     }
     Ok(flatten(scratch.get_mut(..count).unwrap_or_default(), out))
 }
+
+#[cfg(test)]
+mod tests;

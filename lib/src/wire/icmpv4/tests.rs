@@ -33,6 +33,7 @@ proptest! {
         prop_assert_eq!(checksum::of(&message), [0; 2]);
         let (header, payload) = Header::parse(&message).unwrap();
         prop_assert_eq!((header.kind(), header.code()), (kind, code));
+        prop_assert_eq!((header.checksum(), header.is_error()), ([message[2], message[3]], is_error(kind)));
         prop_assert_eq!([header.identifier(), header.sequence().to_be_bytes()].concat(), rest);
         prop_assert_eq!(payload, &data);
     }

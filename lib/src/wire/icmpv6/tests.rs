@@ -34,6 +34,7 @@ proptest! {
         prop_assert!(seal(&mut message, source, destination));
         let (header, payload) = Header::parse(&message).unwrap();
         prop_assert_eq!((header.kind(), header.code()), (kind, code));
+        prop_assert_eq!((header.checksum(), header.is_error()), ([message[2], message[3]], is_error(kind)));
         prop_assert_eq!([header.identifier(), header.sequence().to_be_bytes()].concat(), rest);
         prop_assert_eq!(payload, &data);
         let pseudo = Sum::NONE.pseudo_v6(source, destination, 58, message.len() as u32);

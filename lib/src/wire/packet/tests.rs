@@ -269,6 +269,21 @@ fn ip_options_are_summed_and_stepped_over() {
 }
 
 #[test]
+fn the_checksum_of_sctp_is_told_and_that_of_what_is_not_known_is_not() {
+    let mut sctp = [&sctp::emit([0, 7], [0, 9], [1, 2, 3, 4])[..], &sctp::emit_chunk(1, 0, 4), &[5; 4]].concat();
+    assert!(sctp::seal(&mut sctp));
+    for (bit, intact) in [(0, true), (1, false)] {
+        sctp[9] ^= bit;
+        let (v4, v6) = (fragment_v4(Protocol::SCTP, 0, &sctp), v6_of(Protocol::SCTP.0, &sctp));
+        assert_eq!(parse_v4(&v4).unwrap().transport_is_intact(&v4), Some(intact));
+        assert_eq!(parse_v6(&v6).unwrap().transport_is_intact(&v6), Some(intact));
+    }
+    let (v4, v6) = (fragment_v4(Protocol(47), 0, &[0; 20]), v6_of(47, &[0; 20]));
+    assert_eq!(parse_v4(&v4).unwrap().transport_is_intact(&v4), None);
+    assert_eq!(parse_v6(&v6).unwrap().transport_is_intact(&v6), None);
+}
+
+#[test]
 fn the_version_field_chooses_the_family() {
     assert!(matches!(parse(&fragment_v4(Protocol::UDP, 0, &UDP)), Ok(Ip::V4(_))));
     assert!(matches!(parse(&v6_of(17, &UDP)), Ok(Ip::V6(_))));

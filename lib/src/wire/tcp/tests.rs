@@ -65,7 +65,8 @@ fn rfc9293_a_data_offset_below_five_words_is_refused() {
 fn flags_name_themselves() {
     assert_eq!(std::format!("{:?}", Flags::SYN.union(Flags::ACK)), "{SYN, ACK}");
     assert!(Flags(0x12).contains(Flags::SYN) && !Flags(0x10).contains(Flags(0x12)));
-    assert!(Flags(0x10).intersects(Flags(0x12)));
+    assert!(Flags(0x10).intersects(Flags(0x12)) && !Flags(0x10).intersects(Flags(0x02)));
+    assert_eq!(Flags(0x12).union(Flags(0x11)), Flags(0x13));
 }
 
 proptest! {
