@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use weirgate::maglev::FillError;
-use weirgate::net::Endpoint;
+use weirgate::net::{Endpoint, POOL_MAX, PORTS_MAX, WORKERS_MAX};
 use weirgate::snapshot::{Backend, CompileError, Description, Service, bytes_required, compile};
 use weirgate_fixture::leak_aligned;
 use weirgate_fixture::world::{WEB, World};
@@ -62,4 +62,45 @@ fn ipv4_mapped_endpoints() {
     let mut world = World::new();
     world.pool.push(mapped);
     assert_eq!(world.describe(error), refused);
+}
+
+#[test]
+fn as_many_as_there_may_be_and_no_more() {
+    let of = |change: fn(&mut World)| {
+        let mut world = World::new();
+        change(&mut world);
+        world.describe(error)
+    };
+    assert_eq!(of(|world| world.workers = 0), Some(CompileError::Workers(0)));
+    assert_eq!(of(|world| world.workers = WORKERS_MAX as u8), None);
+    assert_eq!(of(|world| world.workers = WORKERS_MAX as u8 + 1), Some(CompileError::Workers(WORKERS_MAX as u8 + 1)));
+
+    // Each worker has one at least, of either range, and port 0 is none.
+    assert_eq!(of(|world| (world.workers, world.pool_ports) = (4, (5000, 5003))), None);
+    let few = of(|world| (world.workers, world.pool_ports) = (4, (5000, 5002)));
+    assert_eq!(few, Some(CompileError::PoolPorts(5000, 5002)));
+    let few = of(|world| (world.workers, world.masquerade_ports) = (4, (5000, 5002)));
+    assert_eq!(few, Some(CompileError::PoolPorts(5000, 5002)));
+    assert_eq!(of(|world| world.pool_ports = (0, 5000)), Some(CompileError::PoolPorts(0, 5000)));
+    assert_eq!(of(|world| world.pool_ports = (5001, 5000)), Some(CompileError::PoolPorts(5001, 5000)));
+
+    for (count, expected) in [(PORTS_MAX, None), (PORTS_MAX + 1, Some(CompileError::TooManyPorts(PORTS_MAX + 1)))] {
+        let ports = World::new().ports.iter().cycle().take(count).copied().collect();
+        assert_eq!(World { ports, ..World::new() }.describe(error), expected);
+    }
+
+    let v4 = |count: usize| (0..count).map(|place| IpAddr::from([10, 77, 200, 2 + place as u8]));
+    let v6 = |count: usize| (0..count).map(|place| address(&format!("fd77:0:0:200::{:x}", 2 + place)));
+    let masquerade = |count: usize| (0..count).map(|place| IpAddr::from([198, 51, 100, 2 + place as u8]));
+    let too_many = Some(CompileError::TooManyPoolAddresses(POOL_MAX + 1));
+    let pool: Vec<IpAddr> = v4(POOL_MAX).chain(v6(POOL_MAX)).collect();
+    assert_eq!(World { pool, ..World::new() }.describe(error), None);
+    let pool: Vec<IpAddr> = v4(POOL_MAX + 1).chain(v6(1)).collect();
+    assert_eq!(World { pool, ..World::new() }.describe(error), too_many);
+    let pool: Vec<IpAddr> = v4(1).chain(v6(POOL_MAX + 1)).collect();
+    assert_eq!(World { pool, ..World::new() }.describe(error), too_many);
+    for (count, expected) in [(POOL_MAX, None), (POOL_MAX + 1, too_many)] {
+        let world = World { masquerade: masquerade(count).collect(), ..World::new() };
+        assert_eq!(world.describe(error), expected);
+    }
 }
