@@ -38,8 +38,14 @@ fn limits_out_of_range_and_short_memory_are_refused() {
     assert_eq!(refused(Limits { datagrams: 15, ..LIMITS }), FragmentsError::Datagrams { asked: 15 });
     assert_eq!(refused(Limits { datagrams: 65_537, ..LIMITS }), FragmentsError::Datagrams { asked: 65_537 });
     assert_eq!(refused(Limits { held_bytes: 4095, ..LIMITS }), FragmentsError::HeldBytes { asked: 4095 });
-    assert_eq!(refused(Limits { held_bytes: (1 << 30) + 1, ..LIMITS }), FragmentsError::HeldBytes { asked: (1 << 30) + 1 });
-    for limits in [Limits { datagrams: 16, held_bytes: 4096, ..LIMITS }, Limits { datagrams: 1 << 16, held_bytes: 1 << 30, ..LIMITS }] {
+    assert_eq!(
+        refused(Limits { held_bytes: (1 << 30) + 1, ..LIMITS }),
+        FragmentsError::HeldBytes { asked: (1 << 30) + 1 }
+    );
+    for limits in [
+        Limits { datagrams: 16, held_bytes: 4096, ..LIMITS },
+        Limits { datagrams: 1 << 16, held_bytes: 1 << 30, ..LIMITS },
+    ] {
         assert_eq!(Fragments::check(&limits, Fragments::memory_bytes(&limits)), Ok(()));
     }
     let need = Fragments::memory_bytes(&LIMITS);

@@ -8,7 +8,7 @@ use super::follow::{self, Fast};
 use super::fragments::{self, Decided};
 use super::item::Item;
 use super::{carry_out, decide};
-use crate::flow::{Direction, Found};
+use crate::flow::{Direction, Found, Mode};
 use crate::fragment::{Fate, First};
 use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
@@ -29,6 +29,9 @@ pub(super) fn act<A: Wire, R: Recorder>(
     let flows = A::flows_of(cx.worker);
     let found = flows.lookup_likely(item.likely, item.hash, &item.tuple(), item.packet.protocol);
     let Some(found) = found else { return act_on_rare(cx, frame, item, spares, None) };
+    if flows.get(found.index).is_some_and(|entry| entry.mode() != Mode::Inward) {
+        return act_on_pods(cx, frame, item, spares, found);
+    }
     if let Some(fast) = Fast::of(cx, item, found) {
         match found.direction {
             Direction::Original => {
@@ -44,6 +47,21 @@ pub(super) fn act<A: Wire, R: Recorder>(
         }
     }
     act_on_rare(cx, frame, item, spares, Some(found))
+}
+
+/// A packet of a flow that a pod began.
+#[inline(never)]
+fn act_on_pods<A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, '_, R>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    spares: &mut Spares<'_, '_>,
+    found: Found,
+) -> Result<Verdict, DropReason> {
+    match Fast::of(cx, item, found).and_then(|fast| follow::fast_of_pod(cx, item, fast)) {
+        Some(onward) => carry_out::send_on(cx, frame, item, spares, onward),
+        None => act_on_rare(cx, frame, item, spares, Some(found)),
+    }
 }
 
 #[cold]

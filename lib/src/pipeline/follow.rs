@@ -16,7 +16,7 @@ use crate::tunnel::Carrier;
 use crate::verdict::DropReason;
 
 /// A packet that changes no more than the state of its flow, which was found under the snapshot in force: the fast
-/// path, where [`fast_to_backend`] or [`fast_to_client`] has an egress for it.
+/// path, where [`fast_to_backend`], [`fast_to_client`] or [`fast_of_pod`] has an egress for it.
 #[derive(Clone, Copy)]
 pub(super) struct Fast {
     pub(super) found: Found,
@@ -24,7 +24,7 @@ pub(super) struct Fast {
 }
 
 impl Fast {
-    /// `Err` for any other packet of the flow.
+    /// `None` for any other packet of the flow.
     #[inline(always)]
     pub(super) fn of<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>, found: Found) -> Option<Self> {
         let entry = A::flows_of(cx.worker).get(found.index)?;
@@ -35,6 +35,7 @@ impl Fast {
         Some(Self { found, state })
     }
 
+    #[inline(always)]
     const fn update(self, learnt: Learnt) -> Counted {
         Counted::Flow(Update { requeues: false, learnt, ..Update::to(self.found, self.state) })
     }
@@ -67,6 +68,38 @@ pub(super) fn fast_to_client<'s, A: Wire, R: Recorder>(
     let (to, client) = (entry.original.inverted(), ClientLink::of(entry));
     cx.explain(Step::FlowFound(Direction::Reply));
     let egress = egress::to_neighbour(cx, neighbour, client).ok()?;
+    Some(Onward { to, egress, whole_len: 0, counted: fast.update(Learnt::NOTHING) })
+}
+
+/// Of a flow that a pod began and whose packets come out of VXLAN, by what the flow remembers of its two sides.
+#[inline(always)]
+pub(super) fn fast_of_pod<'s, A: Wire, R: Recorder>(
+    cx: &mut Context<'_, '_, 's, R>,
+    item: &Item<A>,
+    fast: Fast,
+) -> Option<Onward<'s, A>> {
+    let (snapshot, direction) = (cx.snapshot, fast.found.direction);
+    let entry = A::flows_of(cx.worker).get(fast.found.index)?;
+    let is_outward = entry.mode == Mode::Outward as u8;
+    if !is_outward && !egress::came_tunnelled(entry) {
+        return None;
+    }
+    let to = if direction == Direction::Original { entry.reply.inverted() } else { entry.original.inverted() };
+    let egress = match (direction, item.ingress) {
+        (Direction::Original, Ingress::Overlay) if is_outward => {
+            let neighbour = snapshot.neighbour_at(entry.station)?;
+            egress::to_neighbour(cx, neighbour, ClientLink::NONE).ok()?
+        }
+        (Direction::Reply, Ingress::Link | Ingress::Underlay) if is_outward => {
+            egress::over(snapshot.hop_at(entry.hop)?).ok()?
+        }
+        (Direction::Original, Ingress::Overlay) => egress::over(snapshot.hop_at(entry.hop)?).ok()?,
+        (Direction::Reply, Ingress::Underlay | Ingress::Overlay) if !is_outward => {
+            egress::over(snapshot.hop_at(entry.station)?).ok()?
+        }
+        _ => return None,
+    };
+    cx.explain(Step::FlowFound(direction));
     Some(Onward { to, egress, whole_len: 0, counted: fast.update(Learnt::NOTHING) })
 }
 
@@ -140,46 +173,61 @@ fn outward<'s, A: Wire, R: Recorder>(
     entry: &Entry<A>,
     direction: Direction,
 ) -> Result<FlowEgress<'s, A>, DropReason> {
+    let is_known = revalidate::is_known(cx.snapshot, entry);
+    let mut learnt = Learnt::NOTHING;
     let (to, egress) = match (direction, item.ingress) {
         (Direction::Original, ingress) if ingress == Ingress::Overlay || came_by_plain_route(cx, item) => {
             let to = entry.reply.inverted();
-            (to, egress::to_outside(cx, to.destination, ClientLink::NONE)?.0)
+            let (egress, neighbour) = egress::to_outside(cx, to.destination, ClientLink::NONE)?;
+            learnt.neighbour = is_known.then_some(neighbour);
+            (to, egress)
         }
         (Direction::Reply, Ingress::Link | Ingress::Underlay) => {
             let to = entry.original.inverted();
-            (to, egress::to_pod(cx.snapshot, to.destination)?.0)
+            let (egress, next_hop) = egress::to_pod(cx.snapshot, to.destination)?;
+            learnt.next_hop = is_known.then_some(SnapshotIndex::at(next_hop));
+            (to, egress)
         }
         _ => return Err(DropReason::SpoofedSource),
     };
-    Ok(FlowEgress { to, egress, selector: None, learnt: Learnt::NOTHING })
+    Ok(FlowEgress { to, egress, selector: None, learnt })
 }
 
 /// Between a pod and the backend that a service gave it (RFC 4787 §6): both are inside, and neither sees the other's
-/// address. What the flow would remember of a snapshot is looked up each time.
+/// address. In the place of a neighbour the flow remembers the next hop back to the pod.
 fn hairpin<'s, A: Wire, R: Recorder>(
     cx: &Context<'_, '_, 's, R>,
     item: &Item<A>,
     entry: &Entry<A>,
     direction: Direction,
 ) -> Result<FlowEgress<'s, A>, DropReason> {
+    let is_known = revalidate::is_known(cx.snapshot, entry);
     let is_tunnelled = egress::came_tunnelled(entry);
     // A pod's packets come the way that its first one came.
     let pods_ingress = if is_tunnelled { Ingress::Overlay } else { Ingress::Underlay };
+    let mut learnt = Learnt::NOTHING;
     match direction {
         Direction::Original if item.ingress == pods_ingress => {
             let selector = asked(cx.snapshot, entry);
-            let learnt = Learnt {
-                service: Some(selector.map_or(NO_SERVICE, |selector| selector.service)),
-                client: !is_tunnelled,
-                ..Learnt::NOTHING
-            };
             let to = entry.reply.inverted();
-            let (egress, _) = egress::to_pod(cx.snapshot, to.destination)?;
+            let (egress, next_hop) = egress::to_pod(cx.snapshot, to.destination)?;
+            learnt.service = Some(selector.map_or(NO_SERVICE, |selector| selector.service));
+            learnt.client = !is_tunnelled;
+            let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
+            let is_remembered = is_known && !is_marked;
+            learnt.next_hop = Some(if is_remembered { SnapshotIndex::at(next_hop) } else { SnapshotIndex::NONE });
             Ok(FlowEgress { to, egress, selector, learnt })
         }
         Direction::Reply if item.ingress != Ingress::Link => {
-            let egress = egress::back_to_pod(cx, entry)?;
-            Ok(FlowEgress { to: entry.original.inverted(), egress, selector: None, learnt: Learnt::NOTHING })
+            let to = entry.original.inverted();
+            let egress = if is_tunnelled {
+                let (egress, next_hop) = egress::to_pod(cx.snapshot, to.destination)?;
+                learnt.neighbour = is_known.then_some(SnapshotIndex::at(next_hop));
+                egress
+            } else {
+                egress::back_to_pod(cx, entry)?
+            };
+            Ok(FlowEgress { to, egress, selector: None, learnt })
         }
         _ => Err(DropReason::SpoofedSource),
     }
