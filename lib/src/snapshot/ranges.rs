@@ -199,6 +199,14 @@ mod tests {
     }
 
     #[test]
+    fn the_last_of_very_many_equal_prefixes_goes_on_behind_one_inside() {
+        let mut nets: Vec<net::Prefix> = vec!["10.0.0.0/8".parse().unwrap(); 200];
+        nets.push("10.1.0.0/16".parse().unwrap());
+        let ranges = ranges::<RangeV4>(&nets);
+        assert_eq!([0x0a00_0000, 0x0a01_0000, 0x0a02_0000].map(|at| find(&ranges, at)), [199, 200, 199].map(Some));
+    }
+
+    #[test]
     fn ipv6_reaches_from_end_to_end() {
         let nets: Vec<net::Prefix> =
             ["::/0", "fd77::/48", "fd77:0:0:4::/64", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]

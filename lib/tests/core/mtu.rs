@@ -175,4 +175,19 @@ fn a_small_route_refuses_no_snapshot_and_a_small_link_does() {
     let mut world = World::new();
     world.ports[1].mtu = 1300;
     assert_eq!(error(&world), Some(CompileError::MtuTooSmall { mtu: 1300 }));
+    // Over IPv4, 50 bytes are the encapsulation's; over IPv6 70.
+    for (mtu, expected) in [(1350, None), (1349, Some(CompileError::MtuTooSmall { mtu: 1349 }))] {
+        world.ports[1].mtu = mtu;
+        assert_eq!(error(&world), expected);
+    }
+}
+
+#[test]
+fn the_overlays_own_mtu_holds_inside_encapsulation_alone() {
+    for (world, carried) in [(World::new(), false), (World::new().direct(), true)] {
+        let mut gateway = World { overlay_mtu: Some(1400), ..world }.gateway();
+        let request = Packet { dont_fragment: true, ..Packet::web(7, SYN, &[0; 1441 - 40]) };
+        let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
+        assert_eq!(out.verdict == Verdict::Transmit(UNDERLAY), carried, "{:?}", out.verdict);
+    }
 }

@@ -128,6 +128,7 @@ fn a_narrower_link_to_the_client_counts_as_well_and_a_number_counts_alone() {
         let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &syn));
         assert_eq!(options(&inside(&out)), usual(most), "{limit:?}");
     }
+    assert_eq!(limited(MssLimit::Bytes(536)).describe(|it| compile(it, leak_aligned(bytes_required(it))).err()), None);
     limited(MssLimit::Bytes(535)).describe(|description| {
         let error = compile(description, leak_aligned(bytes_required(description)));
         assert_eq!(error, Err(CompileError::MssTooSmall(535)));

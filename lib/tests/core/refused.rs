@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use weirgate::maglev::FillError;
 use weirgate::net::{Endpoint, POOL_MAX, PORTS_MAX, WORKERS_MAX};
 use weirgate::snapshot::{Backend, CompileError, Description, Service, bytes_required, compile};
+use weirgate::verdict::Verdict;
+use weirgate_fixture::frames::{FROM_CLIENT, Packet, SYN, framed};
 use weirgate_fixture::leak_aligned;
-use weirgate_fixture::world::{WEB, World};
+use weirgate_fixture::world::{UNDERLAY, UPLINK, WEB, World};
 
 fn error(description: &Description<'_>) -> Option<CompileError> {
     let memory = leak_aligned(bytes_required(description));
@@ -103,4 +105,14 @@ fn as_many_as_there_may_be_and_no_more() {
         let world = World { masquerade: masquerade(count).collect(), ..World::new() };
         assert_eq!(world.describe(error), expected);
     }
+}
+
+/// Its backends' flows go on where there are any, and nobody gets another.
+#[test]
+fn a_service_of_which_no_backend_takes_new_flows_is_none_too_few() {
+    let mut world = World::new();
+    world.backends[0].iter_mut().for_each(|backend| backend.weight = 0);
+    let mut gateway = world.gateway();
+    let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes()));
+    assert_ne!(out.verdict, Verdict::Transmit(UNDERLAY));
 }

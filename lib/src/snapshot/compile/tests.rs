@@ -1,4 +1,5 @@
 use super::*;
+use crate::snapshot::Admission;
 
 /// A section that is larger than its records would only be waste, which no packet shows.
 #[test]
@@ -40,4 +41,14 @@ fn a_section_has_the_bytes_of_its_records() {
     let records: usize = sizes.iter().map(|(_, size)| 8 * size).sum();
     assert_eq!(plan.snapshot_bytes(), size_of::<Header>() + records);
     assert_eq!(plan.bytes(), size_of::<Header>() + records + 24);
+}
+
+#[test]
+fn a_limit_on_new_flows_is_the_time_between_them() {
+    let apart = |new_flows_per_second| Admission { new_flows_per_second, ..Admission::default() }.new_flow_ns();
+    let most = Admission::NEW_FLOWS_MAX;
+    assert_eq!(
+        [0, 1, 3, 1000, most, most + 1, u32::MAX].map(apart),
+        [0, 1_000_000_000, 333_333_333, 1_000_000, 100, 100, 100]
+    );
 }

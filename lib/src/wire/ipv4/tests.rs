@@ -139,7 +139,8 @@ proptest! {
         header.set_source(source);
         header.set_destination(destination);
         header.set_ecn(Ecn::of(ecn));
-        let ttl = fields.ttl - u8::from(header.decrement_ttl());
+        prop_assert_eq!(header.decrement_ttl(), fields.ttl > 1);
+        let ttl = if fields.ttl > 1 { fields.ttl - 1 } else { fields.ttl };
         let expected = Fields { source, destination, tos: fields.tos & !3 | ecn & 3, ttl, ..fields };
         prop_assert_eq!(bytes, expected.emit());
     }

@@ -269,6 +269,41 @@ fn ip_options_are_summed_and_stepped_over() {
 }
 
 #[test]
+fn a_fragments_length_counts_from_behind_its_header_and_fits_a_datagram() {
+    // Eight bytes of options before the fragment header, and so much data behind what came before.
+    let of = |offset: u16, len: usize| {
+        let [high, low] = offset.to_be_bytes();
+        let headers = [[extension::FRAGMENT, 0, 1, 4, 0, 0, 0, 0], [17, 0, high, low, 0, 0, 0, 1]].concat();
+        parse_v6(&v6_of(extension::HOP_BY_HOP, &[headers, std::vec![0; len]].concat())).map(|packet| packet.fragment)
+    };
+    let fits = Ok(Some(Fragment { id: 1, offset: 65_512, more: false }));
+    assert_eq!((of(65_512, 8), of(65_512, 15)), (fits, fits));
+    assert_eq!(of(65_512, 16), Err(ParseError::BadFragment { offset: 65_512 }));
+    for (offset, more, len, fits) in
+        [(0, false, 0, true), (0, true, 0, false), (8, false, 0, false), (8, true, 8, true), (8, true, 7, false)]
+    {
+        let fragment = Fragment { id: 1, offset, more };
+        assert_eq!(fragment.check(20, len).is_ok(), fits, "{fragment:?} {len}");
+    }
+}
+
+#[test]
+fn a_first_fragment_holds_the_header_of_sctps_first_chunk() {
+    let sctp = [&sctp::emit([0, 7], [0, 9], [1, 2, 3, 4])[..], &sctp::emit_chunk(1, 0, 12)].concat();
+    assert_eq!(parse_v4(&fragment_v4(Protocol::SCTP, 0x2000, &sctp[..8])), Err(ParseError::TinyFragment { have: 8 }));
+    let packet = parse_v4(&fragment_v4(Protocol::SCTP, 0x2000, &sctp)).unwrap();
+    assert_eq!((packet.transport, packet.has_ports()), (Transport::Sctp, true));
+}
+
+#[test]
+fn a_length_that_no_error_can_name_is_named_as_the_largest() {
+    for (len, named) in [(65_534, 65_534), (65_535, 65_535), (65_536, 65_535), (200_000, 65_535)] {
+        let error = ParseError::truncated(Layer::Ipv4, len, len);
+        assert_eq!(error, ParseError::Truncated { layer: Layer::Ipv4, need: named, have: named });
+    }
+}
+
+#[test]
 fn the_checksum_of_sctp_is_told_and_that_of_what_is_not_known_is_not() {
     let mut sctp = [&sctp::emit([0, 7], [0, 9], [1, 2, 3, 4])[..], &sctp::emit_chunk(1, 0, 4), &[5; 4]].concat();
     assert!(sctp::seal(&mut sctp));

@@ -108,6 +108,25 @@ fn a_quoted_fragment_header_is_walked_over() {
     assert_eq!((quote.transport_offset, quote.source_port), (48, [1, 187]));
     assert_eq!(quote.fragment, Some(Fragment { id: 5, offset: 0, more: true }));
     assert_eq!(quote.len, 1272);
+
+    // The last one has no ports; one that is alone is a whole datagram (RFC 6946).
+    let last = [&fields.emit()[..], &[6, 0, 4, 0xd0, 0, 0, 0, 5], &tcp[..8]].concat();
+    let quote = parse_v6(&last).unwrap();
+    assert_eq!(quote.fragment, Some(Fragment { id: 5, offset: 1232, more: false }));
+    assert_eq!((quote.transport, quote.source_port), (Transport::LaterFragment, [0; 2]));
+    let alone = [&fields.emit()[..], &[6, 0, 0, 0, 0, 0, 0, 5], &tcp[..8]].concat();
+    let quote = parse_v6(&alone).unwrap();
+    assert_eq!((quote.fragment, quote.transport, quote.source_port), (None, Transport::Tcp, [1, 187]));
+}
+
+#[test]
+fn the_other_familys_icmp_is_quoted_as_just_another_protocol() {
+    let mut bytes = udp_v4(&[]);
+    bytes[9] = Protocol::ICMPV6.0;
+    assert_eq!(parse_v4(&bytes).unwrap().transport, Transport::Other);
+    let mut bytes = tcp_v6(&[]);
+    bytes[6] = Protocol::ICMP.0;
+    assert_eq!(parse_v6(&bytes).unwrap().transport, Transport::Other);
 }
 
 proptest! {

@@ -119,3 +119,13 @@ fn no_more_chunks_are_looked_at_than_there_is_a_limit_to() {
     assert!(Header::parse(&behind).is_ok());
     assert!(Header::parse(&[&packet(&bundled(63))[..], &[0, 0, 0, 3]].concat()).is_err());
 }
+
+#[test]
+fn rfc9260_appendix_a_the_checksum_lies_with_its_lowest_byte_first() {
+    let mut bytes = [0x12, 0x34, 0x56, 0x78, 1, 2, 3, 4, 0, 0, 0, 0, 1, 0, 0, 8, 9, 9, 9, 9];
+    // By another program.
+    assert_eq!(checksum(&bytes), Some([253, 107, 111, 33]));
+    assert!(seal(&mut bytes));
+    assert_eq!(bytes[8..12], [253, 107, 111, 33]);
+    assert_eq!((checksum(&bytes[..11]), seal(&mut bytes[..11])), (None, false));
+}
