@@ -153,6 +153,56 @@ fn backends_are_reached_in_their_own_family_only() {
 }
 
 #[test]
+fn what_is_beside_a_slip_is_right() {
+    for edits in [
+        // Neither TCP's ports nor another port of UDP are VXLAN's.
+        &[("node_port = 30053", "port = 53\nexternal_addresses = [\"10.99.0.50\", \"fd99::50\"]\nnode_port = 30053")][..],
+        &[("\"203.0.113.10\"", "\"10.99.0.50\""), ("port = 80\n", "port = 8472\n")],
+        // External addresses do without a node port.
+        &[("node_port = 30053", "port = 53\nexternal_addresses = [\"203.0.113.11\", \"2001:db8:2::1\"]")],
+        // The least room for addresses to translate to.
+        &[("10.77.200.0/24", "10.77.200.0/29"), ("fd77:0:0:200::/64", "fd77:0:0:200::/125")],
+        // No end of the overlay where nothing travels in VXLAN.
+        &[
+            ("[overlay]\n", "[overlay]\nbackend = \"host-gw\"\n"),
+            ("vtep_mac = \"0a:58:0a:4d:c8:00\"\nvtep_mac_v6 = \"0a:58:0a:4d:c8:06\"\n", ""),
+            ("vtep_mac = \"96:b5:c3:d1:0b:f4\"\nvtep_mac_v6 = \"96:b5:c3:d1:0b:f6\"\n", ""),
+        ],
+        // A family of which nobody asks needs no backend.
+        &[(", \"2001:db8:1::1\"]", "]"), (", \"[fd77:0:0:74::10]:80\"]", "]"), (", \"[fd77:0:0:74::10]:53\"]", "]")],
+    ] {
+        assert_eq!(findings(edits), (Vec::new(), Vec::new()), "{edits:?}");
+    }
+}
+
+#[test]
+fn one_peer_in_vxlan_is_enough_for_the_gateway_to_need_its_end() {
+    let peers = "vtep_mac = \"96:b5:c3:d1:0b:f4\"\nvtep_mac_v6 = \"96:b5:c3:d1:0b:f6\"\n";
+    let own = ("vtep_mac = \"0a:58:0a:4d:c8:00\"\nvtep_mac_v6 = \"0a:58:0a:4d:c8:06\"\n", "");
+    let plain = ("[overlay]\n", "[overlay]\nbackend = \"host-gw\"\n");
+    let tunnelled = format!("{peers}backend = \"vxlan\"\n");
+    let direct = "backend = \"host-gw\"\n";
+    for edits in [&[plain, (peers, tunnelled.as_str()), own][..], &[own, (peers, direct)], &[own]] {
+        let (errors, _) = findings(edits);
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        for (error, vtep) in errors.iter().zip(["overlay.vtep_mac: ", "overlay.vtep_mac_v6: "]) {
+            assert!(error.contains(vtep) && error.contains("travel in VXLAN"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_subnet_is_a_part_of_one_network() {
+    // Where the list of networks is not right itself, nothing is said of what lies in it.
+    let (errors, _) = findings(&[("[\"10.77.0.0/16\", \"fd77::/48\"]", "[]")]);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("overlay.networks: the list is empty"), "{errors:?}");
+    // It begins in one and is wider.
+    let (errors, _) = findings(&[("\"fd77:0:0:74::/64\"", "\"fd77::/32\"")]);
+    assert!(errors.iter().any(|error| error.contains("fd77::/32 lies in none of")), "{errors:?}");
+}
+
+#[test]
 fn services_do_not_share_a_frontend() {
     let second = "[[service]]\nname = \"web2\"\nprotocol = \"tcp\"\nport = 30080\nnode_port = 30080\n\
                   external_addresses = [\"192.0.2.1\"]\nbackends = [\"10.77.74.10:80\", \"[fd77:0:0:74::10]:80\"]\n\n\

@@ -322,6 +322,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_entry_tells_its_service() {
+        assert_eq!(Entry { service: 7, ..<[u8; 4]>::VACANT }.service(), 7);
+    }
+
+    #[test]
     fn a_place_is_the_index_or_in_no_section() {
         for index in [0, 1, 65_533, 65_534] {
             assert_eq!(SnapshotIndex::at(index).index(), index as usize);

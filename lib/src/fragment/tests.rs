@@ -285,14 +285,14 @@ fn what_has_waited_too_long_is_given_up_before_what_waits() {
 fn a_part_that_has_waited_as_long_as_it_may_is_displaced_and_has_not_expired() {
     for (late, lost) in [(0, Lost { displaced: 1, ..Lost::default() }), (1, Lost { expired: 1, ..Lost::default() })] {
         let mut fragments = fragments(&Limits { held_bytes: 1 << 16, ..LIMITS });
-        let mut ids = 0..;
-        while fragments.len() < 2 * PLACES as u32 {
-            let index = fragments.open(&key(ids.next().unwrap()), 0);
+        for id in 0..100 {
+            let index = fragments.open(&key(id), 0);
             fragments.note(index, part(8, 8, true), 0).unwrap();
             assert!(fragments.hold(index, &[1; 40], PortId(0), 0));
         }
         fragments.take_lost();
-        fragments.open(&key(ids.next().unwrap()), wait() + late);
+        assert_eq!(fragments.len(), 2 * PLACES as u32, "all places are taken");
+        fragments.open(&key(100), wait() + late);
         assert_eq!(fragments.take_lost(), lost, "{late}");
     }
 }

@@ -199,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_may_begin_where_the_one_around_it_ends() {
+        let nets = ["10.77.0.0/24", "10.77.0.255/32", "10.0.0.0/8"].map(|text| text.parse().unwrap());
+        let ranges = ranges::<RangeV4>(&nets);
+        assert_eq!([0x0a4d_00fe, 0x0a4d_00ff, 0x0a4d_0100].map(|at| find(&ranges, at)), [0, 1, 2].map(Some));
+    }
+
+    #[test]
     fn the_last_of_very_many_equal_prefixes_goes_on_behind_one_inside() {
         let mut nets: Vec<net::Prefix> = vec!["10.0.0.0/8".parse().unwrap(); 200];
         nets.push("10.1.0.0/16".parse().unwrap());

@@ -294,6 +294,18 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
         "w.toml:43:13: service[1].node_port: 8472 is the overlay's VXLAN port; use another such as 30080",
     ),
     (
+        "node_port = 30053",
+        "port = 8472\nexternal_addresses = [\"192.0.2.9\", \"10.99.0.50\"]\nnode_port = 30053",
+        "w.toml:44:36: service[1].external_addresses[1]: 10.99.0.50 port 8472 is where the gateway takes VXLAN; use \
+         another port",
+    ),
+    (
+        "node_port = 30053",
+        "port = 8472\nexternal_addresses = [\"192.0.2.9\", \"fd99::50\"]\nnode_port = 30053",
+        "w.toml:44:36: service[1].external_addresses[1]: fd99::50 port 8472 is where the gateway takes VXLAN; use \
+         another port",
+    ),
+    (
         "node_port = 30053\n",
         "",
         "w.toml:40:1: service[1].node_port: missing though there are no external addresses, so no client could come; \

@@ -69,6 +69,17 @@ fn flags_name_themselves() {
     assert_eq!(Flags(0x12).union(Flags(0x11)), Flags(0x13));
 }
 
+#[test]
+fn a_list_of_options_that_breaks_off_is_left_as_it_is() {
+    for (options, lowered) in [([2, 4, 5, 180, 3, 3, 7, 0], true), ([2, 4, 5, 180, 3, 9, 7, 0], false)] {
+        let mut segment = [&Fields::default().emit()[..], &options].concat();
+        segment[12] = 7 << 4;
+        let before = segment.clone();
+        assert_eq!(lower_mss(&mut segment, 1000), lowered);
+        assert_eq!(segment == before, !lowered);
+    }
+}
+
 proptest! {
     #[test]
     fn emit_then_parse_is_identity(fields in fields(), data: Vec<u8>) {
