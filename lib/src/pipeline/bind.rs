@@ -2,11 +2,12 @@
 
 use super::admit::{admit, comes_from_pod, first_state};
 use super::context::Context;
-use super::decision::{Beginning, Decision, FlowChange, Forward, Report, endpoint};
+use super::decision::{Beginning, Decision, FlowChange, Forward, endpoint};
 use super::egress;
 use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::{Ingress, Item};
+use super::report::Report;
 use super::worker::Worker;
 use super::{masquerade, owner, policy, ports, revalidate, stateless};
 use crate::flow::{Mode, SnapshotIndex, Tuple};

@@ -3,13 +3,13 @@
 
 use super::context::{Context, Spares};
 use super::decision::{
-    Answer, Beginning, Counted, Decision, FlowChange, Forward, ForwardError, Hold, Onward, Report, Rewrite, Update,
-    endpoint,
+    Answer, Beginning, Counted, Decision, FlowChange, Forward, ForwardError, Hold, Onward, Rewrite, Update, endpoint,
 };
 use super::egress::{ClientLink, Egress};
 use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::Item;
+use super::report::Report;
 use super::transmit::{self, Ready};
 use super::{admit, error, fragmentation, stateless};
 use crate::flow::{Age, Direction, Entry, FlowTraffic, Found, Gone, Tuple};

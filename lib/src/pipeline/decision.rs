@@ -1,12 +1,12 @@
-//! What a deciding file returns, for [`carry_out`](super::carry_out) to do. Whoever decides writes no packet and
+//! What a deciding file returns, for `carry_out` to do. Whoever decides writes no packet and
 //! changes no flow: it may ask limits, draw a port, and forget a flow that has idled too long.
 
 use core::net::IpAddr;
 
 use super::egress::Egress;
+use super::report::Report;
 use crate::flow::{Direction, Found, Mode, SnapshotIndex, State, Tuple};
 use crate::net::{Endpoint, WorkerId};
-use crate::verdict::DropReason;
 use crate::wire::Dscp;
 use crate::wire::quote::Quote;
 
@@ -173,39 +173,6 @@ pub(super) enum Hold {
     Completing(u32),
     /// The first one, for all others.
     First(u32),
-}
-
-/// What is wrong with a packet whose sender is to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Report {
-    /// Its time to live or hop limit ran out here (RFC 1812 §5.3.1, RFC 4443 §3.3).
-    TimeExceeded,
-    /// It is larger than its egress takes, and may not be fragmented (RFC 1191 §4, RFC 4443 §3.2).
-    TooBig {
-        /// What the egress takes.
-        mtu: u16,
-    },
-    /// No backend answers for its service: as from a port where nobody listens.
-    NoBackend,
-}
-
-impl Report {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::TimeExceeded => "time exceeded",
-            Self::TooBig { .. } => "too big",
-            Self::NoBackend => "port unreachable",
-        }
-    }
-
-    /// The drop that this is where no error may be sent.
-    pub(super) const fn reason(self) -> DropReason {
-        match self {
-            Self::TimeExceeded => DropReason::TtlExpired,
-            Self::TooBig { .. } => DropReason::TooBig,
-            Self::NoBackend => DropReason::NoBackend,
-        }
-    }
 }
 
 /// An address and a port, for a recorder.

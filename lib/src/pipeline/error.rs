@@ -1,11 +1,11 @@
 //! ICMP errors of the gateway's own: they take the place of the packet that they are about.
 
 use super::context::Context;
-use super::decision::Report;
 use super::egress::{self, Egress};
 use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::{Ingress, Item};
+use super::report::Report;
 use crate::frame::Frame;
 use crate::verdict::DropReason;
 use crate::wire::packet::Packet;

@@ -1,7 +1,7 @@
-//! What differs between IPv4 and IPv6 on the data path. [`translate`](super::translate) has both families' bytes.
+//! What differs between IPv4 and IPv6 on the data path. `translate` has both families' bytes.
 
-use super::decision::Report;
 use super::item::{Item, Sorted};
+use super::report::Report;
 use super::worker::Worker;
 use crate::flow::{Table, Tuple};
 use crate::net::Mac;

@@ -58,7 +58,7 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
     let found = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol);
     let found = found.filter(|found| {
         !revalidate::has_idled(cx.tick, cx.snapshot, flows, found.index)
-            && flows.get(found.index).is_some_and(|entry| revalidate::has_address(cx.snapshot, entry))
+            && flows.get(found.index).is_some_and(|entry| cx.snapshot.has_address(entry))
     });
     let (entry, direction) = if let Some(found) = found {
         (*flows.get(found.index).ok_or(DropReason::IcmpUnmatched)?, found.direction)

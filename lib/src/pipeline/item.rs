@@ -1,7 +1,7 @@
 //! A frame after the first pass: a packet, and what its frame said around it.
 
-use super::family::Wire;
 use crate::flow::Tuple;
+use crate::frame::Frame;
 use crate::net::Origin;
 use crate::verdict::Verdict;
 use crate::wire::packet::Packet;
@@ -34,10 +34,10 @@ impl<A: Copy> Item<A> {
     }
 }
 
-impl<A: Wire> Item<A> {
+impl<A> Item<A> {
     /// The packet's bytes, and what the frame has behind them.
     #[inline(always)]
-    pub(super) fn ip<'f>(&self, frame: &'f mut crate::frame::Frame<'_>) -> &'f mut [u8] {
+    pub(super) fn ip<'f>(&self, frame: &'f mut Frame<'_>) -> &'f mut [u8] {
         frame.bytes_from_mut(self.at.into())
     }
 }

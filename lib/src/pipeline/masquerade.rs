@@ -6,12 +6,13 @@
 
 use super::admit::{admit, comes_from_pod, first_state};
 use super::context::Context;
-use super::decision::{Beginning, Decision, FlowChange, Forward, Report, endpoint};
+use super::decision::{Beginning, Decision, FlowChange, Forward, endpoint};
 use super::egress::{self, ClientLink};
 use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::follow::came_by_plain_route;
 use super::item::{Ingress, Item};
+use super::report::Report;
 use super::{owner, policy, ports, stateless};
 use crate::flow::{Mode, NO_SERVICE, SnapshotIndex};
 use crate::frame::Frame;
@@ -35,7 +36,7 @@ pub(super) fn is_outward<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>
 /// What becomes of the first packet from a pod to the outside: it begins a flow. What is for an address of the
 /// gateway's own is the host's.
 ///
-/// - `ended`: as of [`bind`](super::bind::bind).
+/// - `ended`: as of a packet to a service.
 pub(super) fn bind<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
     frame: &Frame<'_>,

@@ -37,6 +37,7 @@ mod masquerade;
 mod owner;
 mod policy;
 mod ports;
+mod report;
 mod revalidate;
 mod sctp;
 mod sort;

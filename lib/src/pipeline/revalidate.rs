@@ -10,7 +10,7 @@ use super::family::Wire;
 use super::item::Item;
 use crate::flow::{Direction, Entry, Found, Mode, NO_SERVICE, State, Table};
 use crate::net::Protocol;
-use crate::snapshot::{Family, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// What becomes of a packet of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub(super) enum Validity {
     /// connection does not, since no other backend knows it.
     Rebind,
     /// It may begin another flow in the place of an open TCP connection, and anybody may have written it: see
-    /// [`Segment::doubted`](super::handshake::Segment::doubted).
+    /// `handshake`.
     Doubted,
     /// It is of no flow: none goes on that has idled too long, or from an address that is not the gateway's.
     Gone,
@@ -59,7 +59,7 @@ fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A
     if is_known(snapshot, entry) {
         return Validity::Valid;
     }
-    if !has_address(snapshot, entry) {
+    if !snapshot.has_address(entry) {
         return Validity::Gone;
     }
     if has_backend(snapshot, entry) {
@@ -82,15 +82,6 @@ fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A
 #[inline(always)]
 pub(super) const fn is_known<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
     entry.generation == snapshot.generation()
-}
-
-/// Whether what stands for whoever began the flow is an address of the gateway's, or of his own.
-pub(super) fn has_address<A: Family>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
-    let own = entry.reply.destination;
-    if entry.mode == Mode::Outward as u8 {
-        return A::masquerade(snapshot).addresses.contains(&own);
-    }
-    own == entry.original.source || A::is_own(snapshot, own)
 }
 
 /// Whether the flow's service is there, and has its backend, be it with a weight of zero, which keeps its flows; and

@@ -1,8 +1,8 @@
 //! The families' own bytes: translation, echo replies, errors.
 
-use super::decision::Report;
 use super::family::Wire;
 use super::item::{Item, Sorted};
+use super::report::Report;
 use super::worker::Worker;
 use crate::flow::{Table, Tuple};
 use crate::net::{Mac, Protocol};

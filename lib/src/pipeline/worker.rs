@@ -4,7 +4,6 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::limits::{Budget, Pacer};
-use super::revalidate;
 use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
 use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, raw, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
@@ -198,9 +197,7 @@ impl<'m> Worker<'m> {
         snapshot: &Snapshot<'_>,
         memory: &'m mut [u8],
     ) -> Result<(Table<'m, A>, Adopted), flow::AttachError> {
-        let is_ours = |entry: &Entry<A>| {
-            snapshot.reply_owner(entry) == Some(config.id) && revalidate::has_address(snapshot, entry)
-        };
+        let is_ours = |entry: &Entry<A>| snapshot.reply_owner(entry) == Some(config.id) && snapshot.has_address(entry);
         // The snapshots to come count up from this one's number.
         let earlier = snapshot.generation().wrapping_sub(1);
         Table::attach(capacity, config.owner(), memory, earlier, is_ours)

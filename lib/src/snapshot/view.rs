@@ -102,6 +102,15 @@ impl<'a> Snapshot<'a> {
         pool.addresses.contains(&destination).then(|| pool.owner(destination_port))
     }
 
+    /// Whether what stands for whoever began the flow is an address of the gateway's, or of his own.
+    pub(crate) fn has_address<A: Family>(&self, entry: &Entry<A>) -> bool {
+        let own = entry.reply.destination;
+        if entry.mode() == Mode::Outward {
+            return A::masquerade(self).addresses.contains(&own);
+        }
+        own == entry.original.source || A::is_own(self, own)
+    }
+
     #[inline]
     pub(crate) fn port(&self, port: PortId) -> Option<&'a PortRecord> {
         self.sections.ports.get(usize::from(port.0))
