@@ -162,6 +162,11 @@ fn what_is_beside_a_slip_is_right() {
         &[("node_port = 30053", "port = 53\nexternal_addresses = [\"203.0.113.11\", \"2001:db8:2::1\"]")],
         // The least room for addresses to translate to.
         &[("10.77.200.0/24", "10.77.200.0/29"), ("fd77:0:0:200::/64", "fd77:0:0:200::/125")],
+        // The fewest ports.
+        &[(
+            "[[service]]",
+            "[masquerade]\naddresses = [\"198.51.100.7\"]\nfirst_port = 2000\nlast_port = 2064\n[[service]]",
+        )],
         // No end of the overlay where nothing travels in VXLAN.
         &[
             ("[overlay]\n", "[overlay]\nbackend = \"host-gw\"\n"),

@@ -353,8 +353,8 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     ),
     (
         "[[service]]\nname = \"web\"",
-        "[masquerade]\naddresses = [\"198.51.100.7\"]\nfirst_port = 2000\nlast_port = 2010\n[[service]]\nname = \"web\"",
-        "w.toml:32:1: masquerade: 2000 to 2010 is too few for 64 workers; use a range such as 1024 to 65535",
+        "[masquerade]\naddresses = [\"198.51.100.7\"]\nfirst_port = 2000\nlast_port = 2063\n[[service]]\nname = \"web\"",
+        "w.toml:32:1: masquerade: 2000 to 2063 is too few for 64 workers; use a range such as 1024 to 65535",
     ),
     (
         "[[service]]\nname = \"web\"",
