@@ -48,7 +48,7 @@ impl HashKey {
 
     /// Hashes an IPv4 tuple, all parts in wire order.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn tuple_v4(
         &self,
         source: [u8; 4],
@@ -68,7 +68,7 @@ impl HashKey {
 
     /// Hashes an IPv6 tuple, all parts in wire order.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn tuple_v6(
         &self,
         source: [u8; 16],
@@ -110,7 +110,7 @@ impl HashKey {
         self.words(&words)
     }
 
-    #[inline]
+    #[inline(always)]
     fn words<const N: usize>(&self, words: &[u32; N]) -> u64 {
         const { assert!(N <= WORDS_MAX) };
         let sum = words

@@ -37,12 +37,26 @@ pub struct Member {
     // What follows is written by `fill` before it is read.
     position: u32,
     credit: u32,
-    /// Not of this member, but of this place in the heap of turns: see [`Turn`].
+    /// Not of this member, but of this place among the turns, see [`Turns`]: the lower half of a [`Turn`], then the upper.
     turn: [u32; 2],
 }
 
-/// The round of a turn, and the index of the member whose it is.
-type Turn = [u32; 2];
+/// The round of a turn in the upper half, and below it the index of the member whose it is.
+type Turn = u64;
+
+const NO_TURN: Turn = u64::MAX;
+
+const fn turn(round: u32, index: u32) -> Turn {
+    (round as u64) << 32 | index as u64
+}
+
+const fn round_of(turn: Turn) -> u32 {
+    (turn >> 32) as u32
+}
+
+const fn member_of(turn: Turn) -> u32 {
+    turn as u32
+}
 
 impl Member {
     /// A backend by its name: address (IPv4 mapped) and port. The same name has the same
@@ -87,7 +101,7 @@ impl core::error::Error for FillError {}
 /// A member's turn comes once a round, and it takes a slot when its weights have added up to the
 /// largest weight: slots are shared in proportion to weights. Weight 0 gets none.
 ///
-/// Work: about *m* ln (*m* / 384) steps for *m* slots, and 384² / 2 comparisons; where weights differ, up to
+/// Work: about *m* ln (*m* / 384) steps for *m* slots, and 384² / 2 comparisons; where weights differ,
 /// *m* log₂ *n* steps more for *n* members.
 ///
 /// # Errors
@@ -115,16 +129,19 @@ pub fn fill(members: &mut [Member], table: &mut [u16]) -> Result<(), FillError> 
     Ok(())
 }
 
-/// Whose turn it is, without end: a heap of the next turn of each member that has any, kept in the first
-/// members' own records.
+/// Whose turn it is, without end.
+///
+/// Where weights differ, a tree of losers: the members are its leaves, in their order behind as many inner places, and
+/// each inner place but the first has the later of the two turns that met there, in the record of the member
+/// of that number. The earliest of all stands beside it. One turn's successor plays against those on its way up only,
+/// and whichever wins is known without a branch.
 struct Turns<'m> {
     members: &'m mut [Member],
     heaviest: u32,
-    /// How many have turns.
-    count: usize,
-    /// Where all weights are equal, the heap is a list in the order of the members, and this is the place of the
-    /// next one.
-    equal: Option<usize>,
+    earliest: Turn,
+    /// Where all weights are equal, the members that have any, by their records, are a list in their order: how many
+    /// they are, and the place of the next one.
+    equal: Option<(usize, usize)>,
 }
 
 impl<'m> Turns<'m> {
@@ -140,67 +157,91 @@ impl<'m> Turns<'m> {
             member.credit = 0;
             if member.weight != 0 {
                 is_equal &= member.weight == heaviest;
-                let round = member.rounds_to_turn(heaviest);
-                members.get_mut(count)?.turn = [round, index as u32];
+                members.get_mut(count)?.set_turn(turn(1, index as u32));
                 count += 1;
             }
         }
-        let mut turns = Self { members, heaviest, count, equal: is_equal.then_some(0) };
+        let mut turns = Self { members, heaviest, earliest: NO_TURN, equal: is_equal.then_some((count, 0)) };
         if !is_equal {
-            (0..count / 2).rev().for_each(|place| turns.sink(place));
+            turns.members.iter_mut().for_each(|member| member.set_turn(NO_TURN));
+            for index in 0..turns.members.len() as u32 {
+                turns.enter(index);
+            }
         }
         Some(turns)
     }
 
+    /// The first turn of a member, up to where nobody has come to yet.
+    fn enter(&mut self, index: u32) {
+        let Some(round) = self.members.get_mut(index as usize).map(|member| member.rounds_to_turn(self.heaviest))
+        else {
+            return;
+        };
+        let mut best = turn(round, index);
+        let mut place = (self.members.len() + index as usize) / 2;
+        while place != 0 {
+            let Some(member) = self.members.get_mut(place) else { return };
+            if member.turn() == NO_TURN {
+                return member.set_turn(best);
+            }
+            best = member.play(best);
+            place /= 2;
+        }
+        self.earliest = best;
+    }
+
     #[inline]
     fn next(&mut self) -> Option<(u16, &mut Member)> {
-        let Some(place) = self.equal else { return self.next_by_weight() };
-        let [_, index] = self.members.get(place)?.turn;
-        self.equal = Some(if place + 1 < self.count { place + 1 } else { 0 });
+        let Some((count, place)) = self.equal else { return self.next_by_weight() };
+        let index = member_of(self.members.get(place)?.turn());
+        self.equal = Some((count, if place + 1 < count { place + 1 } else { 0 }));
         self.members.get_mut(index as usize).map(|member| (index as u16, member))
     }
 
     fn next_by_weight(&mut self) -> Option<(u16, &mut Member)> {
-        let [round, index] = self.members.first()?.turn;
+        let index = member_of(self.earliest);
         let rounds = self.members.get_mut(index as usize)?.rounds_to_turn(self.heaviest);
         // No table has as many slots as there would have to be for a turn so late.
-        self.members.first_mut()?.turn = [round.saturating_add(rounds), index];
-        self.sink(0);
-        self.members.get_mut(index as usize).map(|member| (index as u16, member))
-    }
-
-    /// Lets the turn at this place sink to below all that come before it.
-    fn sink(&mut self, mut place: usize) {
-        let heap = self.members.get_mut(..self.count).unwrap_or_default();
-        loop {
-            let turn = |place: usize| heap.get(place).map(|member| -> Turn { member.turn });
-            let (left, right) = (2 * place + 1, 2 * place + 2);
-            let (Some(own), Some(mut first)) = (turn(place), turn(left)) else { return };
-            let mut child = left;
-            if let Some(second) = turn(right).filter(|second| *second < first) {
-                (first, child) = (second, right);
-            }
-            if own < first {
-                return;
-            }
-            for (place, turn) in [(place, first), (child, own)] {
-                if let Some(member) = heap.get_mut(place) {
-                    member.turn = turn;
-                }
-            }
-            place = child;
+        let mut best = turn(round_of(self.earliest).saturating_add(rounds), index);
+        let mut place = (self.members.len() + index as usize) / 2;
+        while let Some(member) = self.members.get_mut(place).filter(|_| place != 0) {
+            best = member.play(best);
+            place /= 2;
         }
+        self.earliest = best;
+        self.members.get_mut(index as usize).map(|member| (index as u16, member))
     }
 }
 
 impl Member {
-    /// In how many rounds its weights have added up to the heaviest; its credit is then what is left over.
+    #[inline(always)]
+    const fn turn(&self) -> Turn {
+        let [low, high] = self.turn;
+        turn(high, low)
+    }
+
+    #[inline(always)]
+    const fn set_turn(&mut self, turn: Turn) {
+        self.turn = [member_of(turn), round_of(turn)];
+    }
+
+    /// Leaves the later of two turns here, and gives the earlier.
+    #[inline(always)]
+    fn play(&mut self, other: Turn) -> Turn {
+        let own = self.turn();
+        self.set_turn(own.max(other));
+        own.min(other)
+    }
+
+    /// In how many rounds its weights have added up to the heaviest; its credit is then what is left over. Never,
+    /// which is later than any table has slots for, without a weight.
     fn rounds_to_turn(&mut self, heaviest: u32) -> u32 {
-        let (weight, heaviest) = (u64::from(self.weight), u64::from(heaviest));
-        let rounds = (heaviest - u64::from(self.credit)).div_ceil(weight.max(1));
-        // Both are less than the heaviest weight, the credit and what one round adds to it.
-        self.credit = (u64::from(self.credit) + rounds * weight - heaviest) as u32;
-        u32::try_from(rounds).unwrap_or(u32::MAX)
+        let Some(rounds) = heaviest.checked_div(self.weight) else { return u32::MAX };
+        // The credit is less than the weight, so that it saves a round or not.
+        let rest = heaviest % self.weight;
+        let is_saved = self.credit >= rest;
+        self.credit = if is_saved { self.credit - rest } else { self.credit + (self.weight - rest) };
+        rounds.saturating_add(u32::from(!is_saved))
     }
 }
 
@@ -209,13 +250,15 @@ impl Member {
     /// passes every slot, and the caller knows that one is free.
     #[inline]
     fn take_first(&mut self, table: &mut [u16], size: u32, index: u16) {
-        while let Some(slot) = table.get_mut(self.position as usize) {
-            self.position = advance(self.position, self.skip, size);
+        let (skip, mut at) = (self.skip, self.position);
+        while let Some(slot) = table.get_mut(at as usize) {
+            at = advance(at, skip, size);
             if *slot == FREE {
                 *slot = index;
-                return;
+                break;
             }
         }
+        self.position = at;
     }
 }
 
@@ -473,7 +516,7 @@ mod tests {
         list[9].weight = 1;
         let mut table = vec![0; TABLE_SIZE as usize];
         let turns = Turns::new(&mut list, TABLE_SIZE).unwrap();
-        assert_eq!((turns.count, turns.equal), (2, Some(0)));
+        assert_eq!(turns.equal, Some((2, 0)));
         fill(&mut list, &mut table).unwrap();
         assert_eq!(shares(&table, 10_000)[7777].abs_diff(shares(&table, 10_000)[9]), 1);
     }

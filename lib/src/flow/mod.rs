@@ -49,7 +49,7 @@ pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
 impl Address for [u8; 4] {
     const VACANT: Entry<Self> = Entry::vacant([0; 4]);
 
-    #[inline]
+    #[inline(always)]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
         key.tuple_v4(tuple.source, tuple.destination, tuple.source_port, tuple.destination_port, protocol)
     }
@@ -78,7 +78,7 @@ impl Address for [u8; 4] {
 impl Address for [u8; 16] {
     const VACANT: Entry<Self> = Entry::vacant([0; 16]);
 
-    #[inline]
+    #[inline(always)]
     fn hash(key: &HashKey, tuple: &Tuple<Self>, protocol: Protocol) -> u64 {
         key.tuple_v6(tuple.source, tuple.destination, tuple.source_port, tuple.destination_port, protocol)
     }

@@ -13,7 +13,7 @@ pub(super) unsafe trait Plain: Copy {}
 
 // SAFETY: `repr(C)`, integers only, and its size is asserted to be the sum of its fields.
 unsafe impl Plain for Header {}
-// SAFETY: `repr(C)`, two `u64` and 48 bytes, which fill its 64 bytes (asserted beside it).
+// SAFETY: `repr(C)`, sixteen bytes and 48 more, which fill its 64 bytes (asserted beside it).
 unsafe impl Plain for Bucket {}
 // SAFETY: `repr(C)`, sixteen `u32` in 64 bytes (asserted beside it).
 unsafe impl Plain for ClientCounts {}
@@ -50,12 +50,14 @@ pub(crate) fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
-/// Which of the sixteen bytes are equal to `byte`, a bit each, from the first word's lowest on.
+/// Which of the sixteen bytes are equal to `byte`, a bit each, from the first byte's at the bottom on.
 #[inline(always)]
-pub(super) fn equal_bytes([low, high]: [u64; 2], byte: u8) -> u16 {
+pub(super) fn equal_bytes(bytes: [u8; 16], byte: u8) -> u16 {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+        let whole = u128::from_le_bytes(bytes);
+        let [low, high] = [whole as u64, (whole >> 64) as u64];
         // SAFETY: values in, a value out; SSE2 is part of x86-64.
         unsafe {
             let bytes = _mm_set_epi64x(high.cast_signed(), low.cast_signed());
@@ -64,7 +66,6 @@ pub(super) fn equal_bytes([low, high]: [u64; 2], byte: u8) -> u16 {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let bytes = low.to_le_bytes().into_iter().chain(high.to_le_bytes());
         (0..).zip(bytes).fold(0, |bits, (place, other)| bits | u16::from(other == byte) << place)
     }
 }

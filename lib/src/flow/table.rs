@@ -92,17 +92,17 @@ struct Parts<'m, A: Address> {
     entries: &'m mut [Entry<A>],
 }
 
-/// Sixteen slots that are read together: their tags, eight to a word, and their entries.
+/// Sixteen slots that are read together: their tags, and their entries.
 #[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
 #[repr(C, align(64))]
 pub(super) struct Bucket {
-    tags: [u64; SLOTS / 8],
+    tags: [u8; SLOTS],
     entries: [[u8; 3]; SLOTS],
 }
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
-    const VACANT: Self = Self { tags: [0; 2], entries: [[0; 3]; SLOTS] };
+    const VACANT: Self = Self { tags: [0; SLOTS], entries: [[0; 3]; SLOTS] };
 
     /// The slots with this tag, a bit each.
     #[inline(always)]
@@ -126,9 +126,8 @@ impl Bucket {
     }
 
     fn set(&mut self, slot: usize, tag: u8, entry: u32) {
-        let shift = slot % 8 * 8;
-        if let (Some(word), Some(place)) = (self.tags.get_mut(slot / 8), self.entries.get_mut(slot)) {
-            *word = *word & !(0xff << shift) | u64::from(tag) << shift;
+        if let (Some(own), Some(place)) = (self.tags.get_mut(slot), self.entries.get_mut(slot)) {
+            *own = tag;
             let [a, b, c, _] = entry.to_le_bytes();
             *place = [a, b, c];
         }
@@ -325,7 +324,7 @@ impl<'m, A: Address> Table<'m, A> {
 
     /// The hash by which this table finds a tuple.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, tuple: &Tuple<A>, protocol: Protocol) -> u64 {
         A::hash(&self.key, tuple, protocol)
     }
@@ -445,7 +444,8 @@ impl<'m, A: Address> Table<'m, A> {
     #[inline(always)]
     fn found_at(&self, index: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<Found> {
         let entry = self.entries.get(index as usize)?;
-        if entry.protocol != protocol.0 || entry.state == 0 {
+        // No slot leads to a vacant entry, and one that has been vacated since has 0 for a protocol.
+        if entry.protocol != protocol.0 {
             None
         } else if entry.original == *tuple {
             Some(Found { index, direction: Direction::Original })
