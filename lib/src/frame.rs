@@ -33,6 +33,14 @@ pub struct OutsideBuffer {
     pub buffer: usize,
 }
 
+impl core::fmt::Display for OutsideBuffer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "a frame that ends at {} in a buffer of {} bytes", self.end, self.buffer)
+    }
+}
+
+impl core::error::Error for OutsideBuffer {}
+
 impl<'a> Frame<'a> {
     /// A frame of `len` bytes at `start` in `buffer`, received on `port`.
     ///

@@ -6,17 +6,50 @@
 //!
 //! Ports are dealt to workers in turn: port `first + n` belongs to worker `n` modulo the number of
 //! workers, so that each has its share of whatever part of the range an address may use.
+//!
+//! # Examples
+//!
+//! Two hosts behind one address, to the same server and from the same port of theirs:
+//!
+//! ```
+//! use weirgate::flow::{Age, State, Table, Timeouts, Tuple, idle_ticks};
+//! use weirgate::hash::Stream;
+//! use weirgate::nat::{self, Client, Peer, Pool};
+//! use weirgate::net::{PortRange, Protocol, WorkerId};
+//! use weirgate::time::Instant;
+//!
+//! let mut memory = vec![0_u8; Table::<[u8; 4]>::memory_bytes(64) + 64];
+//! let start = memory.as_ptr().align_offset(64);
+//! let mut flows = Table::<[u8; 4]>::new(64, [1, 2, 3, 4], &mut memory[start..])?;
+//! let idle = idle_ticks(&Timeouts::default());
+//! let age = Age::new(Instant::from_secs(1), &idle);
+//!
+//! let addresses = [[192, 0, 2, 1]];
+//! let pool = Pool::new(&addresses, PortRange { first: 1024, last: 65_535 }, 1);
+//! let server = Peer::new([203, 0, 113, 9], [0, 53], Protocol::UDP);
+//! let mut random = Stream::new([5, 6, 7, 8]);
+//! for host in [[10, 0, 0, 1], [10, 0, 0, 2]] {
+//!     let asked = Tuple { source: host, destination: server.address, source_port: [0x20, 0], destination_port: [0, 53] };
+//!     let reply = nat::allocate(&flows, &(), pool, (WorkerId(0), Client), server, &mut random).expect("a free port");
+//!     assert_eq!((reply.source, reply.destination), (server.address, addresses[0]));
+//!     flows.begin(asked, reply, Protocol::UDP, State::Udp, age)?;
+//! }
+//! assert_eq!(flows.len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use crate::flow::{Address, Entry, Table, Tuple};
 use crate::hash::{HashKey, Stream, reduce};
+#[cfg(doc)]
+use crate::net::POOL_MAX;
 use crate::net::{PortRange, Protocol, WorkerId};
 use crate::time::{Instant, Span};
 
 /// The most ports that are tried at random for a new flow.
-const TRIES: u32 = 128;
+pub const TRIES: u32 = 128;
 
 /// The most ports that are looked at in a row when those were all taken.
-pub(crate) const SEARCH: u32 = 8192;
+pub const SEARCH: u32 = 8192;
 
 /// Of so many ports in a row, one may be a given pod's (RFC 6888 REQ-4).
 const POD_PART: u32 = 4;
@@ -26,7 +59,7 @@ const PARTED_MIN: u32 = 256;
 
 /// Addresses that stand for others, and the ports of theirs that may.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pool<'a, A> {
+pub struct Pool<'a, A> {
     pub(crate) addresses: &'a [A],
     /// By place, the addresses that services listen at.
     pub(crate) listening: u64,
@@ -37,7 +70,7 @@ pub(crate) struct Pool<'a, A> {
 }
 
 /// Whose ports are looked for.
-pub(crate) trait Asker: Copy {
+pub trait Asker: Copy {
     /// A hash of who has ports of his own; the same of all who have not.
     fn hash(self) -> u64;
 
@@ -50,7 +83,7 @@ pub(crate) trait Asker: Copy {
 
 /// Of all clients, who share all ports.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Client;
+pub struct Client;
 
 impl Asker for Client {
     #[inline(always)]
@@ -69,9 +102,9 @@ impl Asker for Client {
     }
 }
 
-/// Of a pod, by a hash of its address: two bits tell which port of each [`POD_PART`] is its own, for each 32 in turn.
+/// Of a pod, by a hash of its address: two bits tell which port of each four is its own, for each 32 in turn.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pod(pub(crate) u64);
+pub struct Pod(pub u64);
 
 impl Asker for Pod {
     fn hash(self) -> u64 {
@@ -87,10 +120,35 @@ impl Asker for Pod {
     }
 }
 
-impl<A: Copy> Pool<'_, A> {
-    /// The worker whose flows use this port.
+impl<'a, A: Copy> Pool<'a, A> {
+    /// These addresses, and the ports of theirs that may stand for others. More than [`POOL_MAX`] addresses
+    /// are a pool as well, as long as no service listens at them.
+    ///
+    /// - `workers`: how many share the ports, from 1 up.
+    #[must_use]
+    pub const fn new(addresses: &'a [A], ports: PortRange, workers: u8) -> Self {
+        Self { addresses, listening: 0, ports, node_ports: PortRange { first: 1, last: 0 }, workers }
+    }
+
+    /// As this pool, and services listen at some of its addresses: ports there that [`Services`] name, and those of
+    /// `node_ports`, stand for nobody.
+    ///
+    /// - `listening`: a bit for each address, the first one's lowest.
+    #[must_use]
+    pub const fn with_services(self, listening: u64, node_ports: PortRange) -> Self {
+        Self { listening, node_ports, ..self }
+    }
+
+    /// The addresses.
+    #[must_use]
+    pub const fn addresses(&self) -> &'a [A] {
+        self.addresses
+    }
+
+    /// The worker whose flows use this port, in wire order.
+    #[must_use]
     #[inline]
-    pub(crate) fn owner(&self, port: [u8; 2]) -> WorkerId {
+    pub fn owner(&self, port: [u8; 2]) -> WorkerId {
         let above = u16::from_be_bytes(port).saturating_sub(self.ports.first);
         // Less than the number of workers.
         WorkerId(above.checked_rem(u16::from(self.workers)).unwrap_or(0) as u8)
@@ -176,11 +234,13 @@ impl<A> Services<A> for () {
 
 /// Who answers, in what.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer<A> {
-    pub(crate) address: A,
-    /// `None` for a protocol whose answers carry the identifier that they were asked with.
-    pub(crate) port: Option<[u8; 2]>,
-    pub(crate) protocol: Protocol,
+pub struct Peer<A> {
+    /// Its address.
+    pub address: A,
+    /// Its port, in wire order; `None` for a protocol whose answers carry the identifier that they were asked with.
+    pub port: Option<[u8; 2]>,
+    /// The transport protocol.
+    pub protocol: Protocol,
 }
 
 /// The reply tuples that flows have.
@@ -203,6 +263,18 @@ impl<A: Address> Taken<'_, '_, A> {
 }
 
 impl<A> Peer<A> {
+    /// One that answers from this port, in wire order.
+    #[must_use]
+    pub const fn new(address: A, port: [u8; 2], protocol: Protocol) -> Self {
+        Self { address, port: Some(port), protocol }
+    }
+
+    /// One that answers pings, with the identifier that it was asked with.
+    #[must_use]
+    pub const fn echo(address: A, protocol: Protocol) -> Self {
+        Self { address, port: None, protocol }
+    }
+
     /// What it answers in to this endpoint.
     fn reply_to(self, address: A, port: [u8; 2]) -> Tuple<A> {
         let source_port = self.port.unwrap_or(port);
@@ -216,6 +288,26 @@ impl<A: Address> Peer<A> {
         let Tuple { source, source_port, .. } = entry.reply;
         (source, entry.protocol) == (self.address, self.protocol.0) && self.port.is_none_or(|port| port == source_port)
     }
+}
+
+/// A reply tuple towards `peer` that no flow of `flows` has, at a port of the pool's that is the worker's and may be the
+/// asker's: at random while there are many (RFC 6056 §3.3.1), else by a search. `None` where none was found.
+///
+/// - `services`: where services listen on the pool's addresses; `&()` for nowhere.
+/// - `random`: from a secret, so that nobody outside foresees the port.
+/// - Work: at most [`TRIES`] lookups that read no entry, and [`SEARCH`] that may.
+#[must_use]
+pub fn allocate<A: Address>(
+    flows: &Table<'_, A>,
+    services: &impl Services<A>,
+    pool: Pool<'_, A>,
+    worker: (WorkerId, impl Asker),
+    peer: Peer<A>,
+    random: &mut Stream,
+) -> Option<Tuple<A>> {
+    let taken = Taken { flows, over: None };
+    drawn(&taken, services, pool, worker, peer, random)
+        .or_else(|| search(&taken, services, pool, worker, peer, random).ok())
 }
 
 /// Reply tuples at random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a

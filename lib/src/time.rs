@@ -66,7 +66,7 @@ const TICK_SHIFT: u32 = 20;
 /// The tick of a point in time. Ticks wrap after 52 days; only differences matter.
 #[must_use]
 #[inline]
-pub(crate) const fn tick(now: Instant) -> u32 {
+pub const fn tick(now: Instant) -> u32 {
     (now.0 >> TICK_SHIFT) as u32
 }
 

@@ -1,5 +1,7 @@
 //! What becomes of a frame, and the names of everything that can be wrong with one.
 
+use core::fmt;
+
 use crate::net::{PortId, WorkerId};
 use crate::wire::ParseError;
 
@@ -27,6 +29,7 @@ macro_rules! drop_reasons {
         /// Why a frame was dropped. Every drop has exactly one of these, and every one is counted.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum DropReason { $($(#[doc = $doc])+ $variant,)+ }
 
         impl DropReason {
@@ -149,6 +152,15 @@ drop_reasons! {
     /// The host's way in had no place left.
     HostFull = "host-full",
 }
+
+impl fmt::Display for DropReason {
+    /// Its [name](Self::name).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl core::error::Error for DropReason {}
 
 impl DropReason {
     /// How many reasons there are.

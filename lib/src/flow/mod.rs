@@ -1,4 +1,39 @@
 //! Flows: what the gateway remembers of a conversation, found by the tuple of either direction.
+//!
+//! # Examples
+//!
+//! A table by itself, as a firewall would use it, that translates nothing:
+//!
+//! ```
+//! use weirgate::flow::{Age, Direction, State, Table, Timeouts, Tracked, Tuple, idle_ticks};
+//! use weirgate::net::Protocol;
+//! use weirgate::time::Instant;
+//! use weirgate::wire::tcp::Flags;
+//!
+//! // Memory is the caller's, once, at a multiple of 64.
+//! let mut memory = vec![0_u8; Table::<[u8; 4]>::memory_bytes(1024) + 64];
+//! let start = memory.as_ptr().align_offset(64);
+//! let mut flows = Table::<[u8; 4]>::new(1024, [1, 2, 3, 4], &mut memory[start..])?;
+//! let idle = idle_ticks(&Timeouts::default());
+//! let at = |seconds| Age::new(Instant::from_secs(seconds), &idle);
+//!
+//! // A client's SYN begins a flow. Addresses and ports are in wire order.
+//! let client = Tuple { source: [192, 0, 2, 7], destination: [203, 0, 113, 9], source_port: [0x9c, 0x40], destination_port: [0, 80] };
+//! let state = State::first(Protocol::TCP, Flags::SYN).expect("a SYN begins one");
+//! flows.begin(client, client.inverted(), Protocol::TCP, state, at(0))?;
+//!
+//! // The answer finds it by its own tuple.
+//! let answer = client.inverted();
+//! let found = flows.lookup(flows.hash(&answer, Protocol::TCP), &answer, Protocol::TCP).expect("the flow");
+//! assert_eq!(found.direction, Direction::Reply);
+//! let syn_ack = Flags(Flags::SYN.0 | Flags::ACK.0);
+//! assert_eq!(flows.track(found, syn_ack, at(1)), Tracked::Follows(State::TcpSynReceived));
+//!
+//! // Nobody finishes the handshake: a minute later the flow is forgotten.
+//! assert_eq!(flows.forget_idle(at(62), flows.capacity()), 1);
+//! assert!(flows.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub(crate) mod raw;
 mod state;
@@ -14,8 +49,8 @@ use crate::time::{Instant, Span, span};
 pub(crate) use crate::time::tick;
 pub(crate) use state::{ASSURED, Step, Worth, are_legal, step};
 pub use state::{Direction, IdleTicks, State, idle_ticks};
-pub use table::{Adopted, AttachError, CAPACITY_MAX, Found, InsertError, Owner, Table, TableError};
-pub(crate) use table::{Age, Gone, NONE as NO_ENTRY};
+pub use table::{Adopted, Age, AttachError, CAPACITY_MAX, Found, InsertError, Owner, Table, TableError, Tracked};
+pub(crate) use table::{Gone, NONE as NO_ENTRY};
 pub use timeouts::Timeouts;
 
 mod sealed {

@@ -13,8 +13,10 @@
 
 mod attach;
 mod clients;
+mod error;
 mod evict;
 mod queues;
+mod track;
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -29,6 +31,7 @@ pub use attach::{Adopted, AttachError};
 pub(super) use clients::ClientCounts;
 pub(crate) use evict::Gone;
 use queues::Queue;
+pub use track::Tracked;
 
 /// The most flows of one table: what an index of 24 bits can name.
 pub const CAPACITY_MAX: u32 = (1 << 24) - 1;
@@ -179,7 +182,7 @@ pub struct Table<'m, A: Address> {
 
 /// What tells how long flows have idled, and how long they may.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Age<'a> {
+pub struct Age<'a> {
     /// Now.
     pub(crate) tick: u32,
     /// The ticks that a state may idle, by its number.

@@ -1,4 +1,4 @@
-//! Which parts of one datagram have been seen.
+//! Which fragments of one datagram have been seen.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -8,18 +8,18 @@ const UNIT: usize = 8;
 const UNITS: usize = 8192;
 const WORDS: usize = UNITS / 64;
 
-/// How a part stands to those before it.
+/// How a fragment stands to those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
     /// Nothing of it has been seen.
     New,
-    /// A part with the same ends has been seen.
+    /// A fragment with the same ends has been seen.
     Before,
-    /// Some of it has been seen, in a part with other ends.
+    /// Some of it has been seen, in a fragment with other ends.
     Partly,
 }
 
-/// Two bits for every unit of a datagram: whether it has been seen, and whether a part begins there.
+/// Two bits for every unit of a datagram: whether it has been seen, and whether a fragment begins there.
 /// All zeroes is a datagram of which nothing has been seen.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -31,10 +31,10 @@ pub(super) struct Coverage {
 impl Coverage {
     pub(super) const NONE: Self = Self { seen: [0; WORDS], begins: [0; WORDS] };
 
-    /// Takes in a part, unless anything of it has been seen before.
+    /// Takes in a fragment, unless anything of it has been seen before.
     ///
     /// - `offset`: a multiple of eight; `len`: not 0. Together at most 65536.
-    /// - Work: a word for each 512 bytes of the part.
+    /// - Work: a word for each 512 bytes of the fragment.
     pub(super) fn add(&mut self, offset: usize, len: usize) -> Seen {
         let (first, end) = (offset / UNIT, (offset + len).div_ceil(UNIT).min(UNITS));
         let (mut is_new, mut is_whole) = (true, true);
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The same answers as from a list of all parts so far.
+        /// The same answers as from a list of all fragments so far.
         #[test]
         fn agrees_with_a_list_of_parts(parts in proptest::collection::vec((0_usize..8191, 1_usize..4000), 1..60)) {
             let mut coverage = Coverage::NONE;

@@ -1,29 +1,29 @@
 //! Frames that wait, in a ring of bytes: appended in front, given up from behind.
 //!
 //! Invariants:
-//! - Everything lies in pieces of whole [`GRAIN`]s, each with a [`Note`] before its frame; a piece
+//! - Everything lies in records of whole [`GRAIN`]s, each with a [`Note`] before its frame; a record
 //!   never crosses the ring's end, a vacant one fills what is left there.
-//! - From `tail` on, `used` bytes are pieces, oldest first.
+//! - From `tail` on, `used` bytes are records, oldest first.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What every piece is a multiple of.
+/// What every record is a multiple of.
 pub(super) const GRAIN: usize = size_of::<Note>();
 
-/// Names no piece and no datagram.
+/// Names no record and no datagram.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// What stands before a frame that waits.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Note {
-    /// Bytes of the whole piece.
+    /// Bytes of the whole record.
     size: u32,
     /// Bytes of the frame.
     pub(super) len: u32,
-    /// The datagram that it is a part of; [`NONE`] for a vacant piece.
+    /// The datagram whose fragment it is; [`NONE`] for a vacant record.
     pub(super) datagram: u32,
-    /// The datagram's next piece.
+    /// The datagram's next record.
     pub(super) next: u32,
     /// The port that the frame came in on.
     pub(super) port: u8,
@@ -38,7 +38,7 @@ const _: () = assert!(size_of::<Note>() == 32);
 pub(super) enum Room {
     /// There is room now, at this place.
     At(u32),
-    /// The oldest piece had to go, which was a part of this datagram. Ask again.
+    /// The oldest record had to go, a fragment of this datagram. Ask again.
     GaveUp(u32),
     /// Not even the whole ring would do.
     Never,
@@ -58,11 +58,11 @@ impl<'m> Log<'m> {
         Self { bytes, tail: 0, used: 0 }
     }
 
-    /// Looks for room for a frame of `len` bytes behind the newest piece.
+    /// Looks for room for a frame of `len` bytes behind the newest record.
     ///
-    /// Work: gives up at most one piece that is not vacant, and as many vacant ones as lie before it.
+    /// Work: gives up at most one record that is not vacant, and as many vacant ones as lie before it.
     pub(super) fn make_room(&mut self, len: usize) -> Room {
-        let size = piece(len);
+        let size = record(len);
         if size > self.bytes.len() {
             return Room::Never;
         }
@@ -81,13 +81,13 @@ impl<'m> Log<'m> {
                 return Room::At(head as u32);
             }
             if !is_wrapped && self.tail != 0 {
-                // What is left at the end is too short: it becomes a vacant piece.
+                // What is left at the end is too short: it becomes a vacant record.
                 self.put(head, Note { size: free as u32, ..Note::VACANT });
                 self.used += free;
                 continue;
             }
             let Some(note) = self.note(self.tail as u32) else {
-                // Not a piece: the ring is damaged, and begins anew.
+                // Not a record: the ring is damaged, and begins anew.
                 self.used = 0;
                 continue;
             };
@@ -101,7 +101,7 @@ impl<'m> Log<'m> {
 
     /// Puts a frame where [`make_room`](Self::make_room) has found room for it.
     pub(super) fn append(&mut self, at: u32, frame: &[u8], datagram: u32, port: u8, handovers: u8) {
-        let size = piece(frame.len());
+        let size = record(frame.len());
         let note = Note { size: size as u32, len: frame.len() as u32, datagram, port, handovers, ..Note::VACANT };
         self.put(at as usize, note);
         self.used += size;
@@ -123,14 +123,14 @@ impl<'m> Log<'m> {
         self.bytes.get(at as usize + GRAIN..)?.get(..note.len as usize)
     }
 
-    /// Names the datagram's next piece.
+    /// Names the datagram's next record.
     pub(super) fn link(&mut self, at: u32, next: u32) {
         if let Some(note) = self.note(at) {
             self.put(at as usize, Note { next, ..note });
         }
     }
 
-    /// Makes a piece vacant, whose room comes back when it is the oldest.
+    /// Makes a record vacant, whose room comes back when it is the oldest.
     pub(super) fn vacate(&mut self, at: u32) {
         if let Some(note) = self.note(at) {
             self.put(at as usize, Note { datagram: NONE, ..note });
@@ -148,8 +148,8 @@ impl Note {
     const VACANT: Self = Self { size: 0, len: 0, datagram: NONE, next: NONE, port: 0, handovers: 0, reserved: [0; 14] };
 }
 
-/// Bytes of the piece for a frame of so many.
-const fn piece(len: usize) -> usize {
+/// Bytes of the record for a frame of so many.
+const fn record(len: usize) -> usize {
     GRAIN + len.div_ceil(GRAIN) * GRAIN
 }
 

@@ -2,6 +2,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::time::Span;
 
 const LIMITS: Limits = Limits { datagrams: 16, held_bytes: 4096, wait: Span::from_secs(2) };
 
@@ -23,7 +24,7 @@ const fn part(offset: u16, len: u16, more: bool) -> Part {
     Part { offset, len, more }
 }
 
-/// Ticks of the time that a part waits.
+/// Ticks of the time that a fragment waits.
 fn wait() -> u32 {
     tick(Instant(LIMITS.wait.0))
 }
@@ -186,7 +187,7 @@ fn a_full_table_gives_up_what_waits_before_what_is_on_its_way() {
 fn a_full_ring_gives_up_the_oldest_datagrams_whole() {
     let mut fragments = fragments(&Limits { datagrams: 64, ..LIMITS });
     let mut indices = vec![];
-    // Two parts of 500 bytes each: 4096 bytes have room for seven parts of 544.
+    // Two fragments of 500 bytes each: 4096 bytes have room for seven fragments of 544.
     for id in 0..4 {
         let index = fragments.open(&key(id), 0);
         indices.push(index);

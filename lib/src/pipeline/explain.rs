@@ -9,6 +9,7 @@ use crate::wire::Dscp;
 
 /// One thing that the pipeline found or did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Step {
     /// The packet belongs to a flow.
     FlowFound(Direction),

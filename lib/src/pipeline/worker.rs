@@ -41,6 +41,13 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
+    /// Of one of so many workers, with 65 536 flows of each family and [`Limits::default`]. Set the other fields as
+    /// need be.
+    #[must_use]
+    pub fn new(id: WorkerId, workers: u8, secret: [u64; 4]) -> Self {
+        Self { id, workers, flows_v4: 1 << 16, flows_v6: 1 << 16, fragments: Limits::default(), secret }
+    }
+
     const fn owner(&self) -> Owner {
         Owner { worker: self.id, workers: self.workers }
     }
@@ -75,7 +82,37 @@ impl fmt::Display for AttachError {
         match self {
             Self::FlowsV4(error) => write!(f, "table of IPv4 flows: {error}"),
             Self::FlowsV6(error) => write!(f, "table of IPv6 flows: {error}"),
-            Self::Fragments(error) => write!(f, "datagrams in parts: {error:?}"),
+            Self::Fragments(error) => write!(f, "fragmented datagrams: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for AttachError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(match self {
+            Self::FlowsV4(error) | Self::FlowsV6(error) => error,
+            Self::Fragments(error) => error,
+        })
+    }
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("the worker's number is none of so many workers'"),
+            Self::FlowsV4(error) => write!(f, "table of IPv4 flows: {error}"),
+            Self::FlowsV6(error) => write!(f, "table of IPv6 flows: {error}"),
+            Self::Fragments(error) => write!(f, "fragmented datagrams: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for InitError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Id => None,
+            Self::FlowsV4(error) | Self::FlowsV6(error) => Some(error),
+            Self::Fragments(error) => Some(error),
         }
     }
 }

@@ -6,12 +6,16 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::flow::Timeouts;
+use crate::maglev::TABLE_SIZE;
 use crate::net::{Endpoint, Mac, PortId, Prefix, Protocol, Vni};
 use crate::tunnel::{OuterDscp, Vtep};
 use crate::wire::Dscp;
 
 /// Everything that a snapshot is compiled from.
-#[derive(Clone, Copy, Debug)]
+///
+/// Of [`Default`], everything is empty: write `Description { ports, peers, ..Description::default() }`, so that a field
+/// that comes later changes nothing of yours.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Description<'a> {
     /// Grows with each snapshot of one gateway.
     pub generation: u32,
@@ -74,6 +78,39 @@ pub struct Gateway<'a> {
     pub admission: Admission,
     /// Pings that the gateway answers itself.
     pub echo: Echo,
+}
+
+impl Default for Gateway<'_> {
+    /// One worker, flannel's VXLAN network and port, and neither VTEPs, subnets nor addresses.
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            vni: Vni([0, 0, 1]),
+            vxlan_port: 8472,
+            v4: None,
+            v6: None,
+            overlay_mtu: None,
+            subnets: &[],
+            pool: &[],
+            pool_ports: (1024, 65_535),
+            node_ports: NODE_PORTS,
+            masquerade: Masquerade::NONE,
+            local: &[],
+            mss: MssLimit::default(),
+            outer_dscp: OuterDscp::default(),
+            selector_seed: 0,
+            timeouts: Timeouts::default(),
+            admission: Admission::default(),
+            echo: Echo::default(),
+        }
+    }
+}
+
+impl Default for Masquerade<'_> {
+    /// [`Masquerade::NONE`].
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 /// How pods' own connections to the outside leave: from addresses that stand for the pods.
@@ -252,6 +289,20 @@ pub struct Service<'a> {
     pub table_size: u32,
     /// What is done to its packets.
     pub policy: Policy,
+}
+
+impl Default for Service<'_> {
+    /// TCP, without frontends and backends, with [`TABLE_SIZE`] slots.
+    fn default() -> Self {
+        Self {
+            id: 0,
+            protocol: Protocol::TCP,
+            frontends: &[],
+            backends: &[],
+            table_size: TABLE_SIZE,
+            policy: Policy::default(),
+        }
+    }
 }
 
 /// What is done to a service's packets beyond sending them to a backend.

@@ -1,5 +1,6 @@
 //! Reading a snapshot.
 
+use core::fmt;
 use core::net::IpAddr;
 
 use zerocopy::FromBytes;
@@ -42,6 +43,20 @@ pub enum AttachError {
     /// A section does not lie inside the bytes.
     Section(usize),
 }
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned => f.write_str("the bytes do not begin at a multiple of 8"),
+            Self::Truncated { have } => write!(f, "{have} bytes are fewer than the snapshot has"),
+            Self::NotASnapshot => f.write_str("the bytes are no snapshot"),
+            Self::Version(found) => write!(f, "the snapshot's layout is of version {found}, not {VERSION}"),
+            Self::Section(number) => write!(f, "section {number} does not lie inside the snapshot"),
+        }
+    }
+}
+
+impl core::error::Error for AttachError {}
 
 impl<'a> Snapshot<'a> {
     /// Reads the header and finds the sections.

@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod crc32c;
+mod error;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;
@@ -20,6 +21,7 @@ pub mod vxlan;
 /// The header that was being read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Layer {
     /// Ethernet's fourteen bytes.
     Ethernet,
@@ -49,6 +51,7 @@ pub enum Layer {
 
 /// Why bytes are not what they were read as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum ParseError {
     /// `have` bytes where the header, or the length in it, asks for `need`.
     Truncated {

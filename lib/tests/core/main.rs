@@ -2,6 +2,7 @@
 
 mod adopted;
 mod conformance;
+mod errors;
 mod fragments;
 mod hairpin;
 mod kept;

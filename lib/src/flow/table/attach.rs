@@ -74,12 +74,7 @@ pub enum AttachError {
 impl fmt::Display for AttachError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Table(TableError::Capacity { asked, min, max }) => {
-                write!(f, "a table has {min} to {max} flows, not {asked}")
-            }
-            Self::Table(TableError::Memory { have, need }) => {
-                write!(f, "a table takes {need} bytes that begin at a multiple of 64, and there are {have}")
-            }
+            Self::Table(error) => error.fmt(f),
             Self::NoTable => write!(f, "no table was finished there"),
             Self::Version { found, expected } => write!(f, "its version is {found}, not {expected}"),
             Self::Layout { found, expected } => write!(f, "its layout is {found:08x}, not {expected:08x}"),
