@@ -140,6 +140,44 @@ fn arrows_of_the_core() -> Arrows {
     arrows
 }
 
+/// The files of the pipeline, and which of them each names. What stands in `mod.rs` itself is everybody's vocabulary; what
+/// `mod.rs` hands on from a file is that file's.
+fn arrows_of_the_pipeline() -> Arrows {
+    let root = source();
+    let folder = root.join("pipeline");
+    let files: Vec<(String, String)> = files(&folder)
+        .iter()
+        .filter_map(|file| Some((module_of(&folder, file).first()?.clone(), code(&fs::read_to_string(file).unwrap()))))
+        .collect();
+    let is_file = |name: &String| files.iter().any(|(file, _)| file == name);
+    let mut handed_on = BTreeMap::new();
+    let root_file = fs::read_to_string(folder.join("mod.rs")).unwrap();
+    for line in code(&root_file).split(';') {
+        if let Some((_, path)) = line.rsplit_once("use ") {
+            let mut paths = Vec::new();
+            expand(path, &[], &mut paths);
+            for path in paths.into_iter().filter(|path| path.len() > 1 && is_file(&path[0])) {
+                handed_on.insert(path[1].clone(), path[0].clone());
+            }
+        }
+    }
+    let mut arrows = Arrows::new();
+    for (own, text) in &files {
+        let named = arrows.entry(own.clone()).or_default();
+        let module = ["pipeline".to_owned(), own.clone()];
+        for path in paths(text) {
+            let path = resolve(&module, &path);
+            if path.first().is_some_and(|first| first == "pipeline")
+                && let Some(name) = path.get(1)
+            {
+                let file = if is_file(name) { Some(name) } else { handed_on.get(name) };
+                named.extend(file.filter(|file| *file != own).cloned());
+            }
+        }
+    }
+    arrows
+}
+
 /// A circle among the arrows, if there is one.
 fn circle(arrows: &Arrows) -> Option<Vec<String>> {
     let mut left = arrows.clone();
@@ -189,6 +227,15 @@ fn modules_of_the_core_name_only_those_that_they_may() {
         for other in *below {
             assert!(arrows[*name].contains(*other), "{name} no longer names {other}: take it off the list");
         }
+    }
+}
+
+#[test]
+fn files_of_the_pipeline_name_each_other_in_no_circle() {
+    let arrows = arrows_of_the_pipeline();
+    assert!(arrows.len() > 10, "{arrows:?}");
+    if let Some(circle) = circle(&arrows) {
+        panic!("a circle: {}; decide there, and carry out in a file above", circle.join(" -> "));
     }
 }
 
