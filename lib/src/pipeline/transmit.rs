@@ -41,8 +41,25 @@ pub(super) fn transmit<A: Wire, R: Recorder>(
         Egress::Neighbour(port, record, mac, vlan) => {
             let vlan = (vlan != [0; 2]).then_some(u16::from_be_bytes(vlan));
             let header = ethernet::Header { destination: mac, source: record.mac, vlan, ethertype: A::ETHERTYPE };
-            header.put_before(frame, at, len).ok_or(DropReason::NoRoom)?;
+            put_before(&header, frame, at, len).ok_or(DropReason::NoRoom)?;
             Ok(Verdict::Transmit(port))
         }
     }
+}
+
+/// Puts a link header before the `len` bytes that begin `at` bytes into the frame, in place of what is there, and takes
+/// off what is behind them. `None`, and nothing changed, where the buffer is too short.
+#[inline(always)]
+fn put_before(header: &ethernet::Header, frame: &mut Frame<'_>, at: usize, len: u16) -> Option<()> {
+    if header.vlan.is_some() {
+        return put_tagged(header, frame, at, len);
+    }
+    header.write(frame.rebuild_behind(at, len.into())?, header.ethertype);
+    Some(())
+}
+
+#[cold]
+#[inline(never)]
+fn put_tagged(header: &ethernet::Header, frame: &mut Frame<'_>, at: usize, len: u16) -> Option<()> {
+    header.emit(frame.rebuild(at, len.into(), header.len())?).map(|_| ())
 }

@@ -5,7 +5,6 @@
 //! ```
 
 use super::{Layer, ParseError, field, set_field};
-use crate::frame::Frame;
 use crate::net::{Mac, Origin};
 
 /// Bytes of the header without a tag.
@@ -96,26 +95,9 @@ impl Header {
         Some(self.len())
     }
 
-    /// Puts the header before the `len` bytes that begin `at` bytes into the frame, in place of what stands there, and
-    /// takes off what is behind them. `None`, and nothing changed, where the buffer is too short.
-    #[inline(always)]
-    pub(crate) fn put_before(&self, frame: &mut Frame<'_>, at: usize, len: u16) -> Option<()> {
-        if self.vlan.is_some() {
-            return self.put_tagged(frame, at, len);
-        }
-        self.write(frame.rebuild_behind::<HEADER_LEN>(at, len.into())?, self.ethertype);
-        Some(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn put_tagged(&self, frame: &mut Frame<'_>, at: usize, len: u16) -> Option<()> {
-        self.emit(frame.rebuild(at, len.into(), self.len())?).map(|_| ())
-    }
-
     /// Writes all but the tag: address by address, which picks no bytes.
     #[inline(always)]
-    fn write(&self, head: &mut [u8; HEADER_LEN], ethertype: EtherType) {
+    pub(crate) fn write(&self, head: &mut [u8; HEADER_LEN], ethertype: EtherType) {
         set_field::<0, 6, _>(head, self.destination.0);
         set_field::<6, 6, _>(head, self.source.0);
         set_field::<12, 2, _>(head, ethertype.0.to_be_bytes());
