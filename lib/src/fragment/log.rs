@@ -194,19 +194,6 @@ mod tests {
         }
     }
 
-    /// The end of the ring, where it is too short for a frame, costs no frame that lies elsewhere.
-    #[test]
-    fn a_frame_goes_round_the_end_where_there_is_room_in_front() {
-        let mut bytes = vec![0; 1024];
-        let mut log = Log::new(&mut bytes);
-        for (number, size) in (0..).zip([256, 512, 192]) {
-            let Room::At(at) = log.make_room(size - GRAIN) else { panic!("room for {size}") };
-            log.append(at, &vec![0; size - GRAIN], number, 3, 1);
-        }
-        assert_eq!(log.make_room(256 - GRAIN), Room::GaveUp(0));
-        assert_eq!(log.make_room(256 - GRAIN), Room::At(0));
-    }
-
     #[test]
     fn what_is_larger_than_the_ring_never_fits() {
         let mut bytes = vec![0; 128];

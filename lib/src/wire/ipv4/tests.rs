@@ -67,6 +67,7 @@ fn header_from_a_wire_reads_as_it_should() {
     let datagram = [&header[..], &[7; 0x73 - 20], &[0; 3]].concat();
     let (parsed, payload) = Header::parse(&datagram).unwrap();
     assert_eq!(payload, [7; 0x73 - 20], "padding is left out");
+    assert_eq!(parsed.checksum(), [0xb8, 0x61]);
     let expected = Fields {
         tos: 0,
         total_len: 0x73,

@@ -247,3 +247,42 @@ fn a_flow_whose_place_no_other_takes_is_as_it_was() {
         assert_whole(&table);
     }
 }
+
+#[test]
+fn where_buckets_are_full_what_has_idled_too_long_goes_first() {
+    let mut memory = memory(32);
+    let bytes = Table::<V4>::memory_bytes(32);
+    let mut table = Table::<V4>::new(32, [5; 4], memory.aligned(bytes)).unwrap();
+    let crowd = crowd(&table, 17);
+    let late = idle_ticks(&Timeouts::default())[State::TcpEstablished as usize] + 100;
+    for n in &crowd[..16] {
+        insert(&mut table, *n, late).unwrap();
+    }
+    let idle = find(&table, &tuple(crowd[3], 7)).unwrap().index;
+    put_in_state(&mut table, idle, ESTABLISHED);
+    table.get_mut(idle).unwrap().seen = 0;
+    assert_eq!(insert(&mut table, crowd[16], late), Ok(Gone { expired: 1, ..Gone::default() }));
+    assert_eq!(find(&table, &tuple(crowd[3], 7)), None);
+}
+
+/// A flow elsewhere would give way first, and is of no use.
+#[test]
+fn where_both_tuples_want_the_one_slot_left_a_flow_of_its_bucket_gives_way() {
+    let mut memory = memory(32);
+    let bytes = Table::<V4>::memory_bytes(32);
+    let mut table = Table::<V4>::new(32, [5; 4], memory.aligned(bytes)).unwrap();
+    let crowd = crowd(&table, 16);
+    let pair = |tuple: &Tuple<V4>| table.bucket_pair(table.hash(tuple, Protocol::TCP));
+    let is_elsewhere = |tuple: &Tuple<V4>| pair(tuple).iter().all(|bucket| *bucket > 1);
+    let is_here = |tuple: &Tuple<V4>| matches!(pair(tuple), [0, 1] | [1, 0]);
+    let elsewhere = (5_000_000..).find(|n| is_elsewhere(&tuple(*n, 7)) && is_elsewhere(&reply(*n))).unwrap();
+    let half = (5_000_000..).find(|n| is_here(&tuple(*n, 7)) && is_elsewhere(&reply(*n))).unwrap();
+    for n in [elsewhere, half].iter().chain(&crowd[..15]) {
+        assert_eq!(insert(&mut table, *n, 5), Ok(Gone::default()));
+    }
+    let used: u32 = table.buckets[..2].iter().map(super::super::Bucket::used).sum();
+    assert_eq!(used, 31);
+    assert_eq!(insert(&mut table, crowd[15], 9), Ok(evicted(Worth::HalfOpen)));
+    assert!(find(&table, &tuple(elsewhere, 7)).is_some());
+    assert_whole(&table);
+}
