@@ -249,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn every_hash_has_a_stream_of_its_own() {
+        for counter in [0, u64::MAX, 0x5555_5555_5555_5555] {
+            let stream = Stream::new([counter, 1, 2, 3]);
+            let numbers: std::vec::Vec<u64> = (0..64).map(|bit| stream.branch(1 << bit).next()).collect();
+            assert!((0..64).all(|at| !numbers[..at].contains(&numbers[at])), "{counter:#x}");
+        }
+    }
+
+    #[test]
     fn a_key_is_not_printed() {
         assert_eq!(std::format!("{:?}", key(1)), "HashKey(secret)");
     }
