@@ -104,7 +104,7 @@ fn the_right_file_is_read_as_written() {
 }
 
 #[test]
-fn a_configuration_is_told_in_a_few_lines() {
+fn a_configuration_is_summed_up_in_a_few_lines() {
     let summary = |edits: &[(&str, &str)]| check("w.toml", &edited(edits)).expect("the file is right").config.summary();
     let right = "uplink    up0 at 192.0.2.1, 2001:db8:1::1\n\
                  underlay  un0; 2 workers from core 0, polling busy\n\

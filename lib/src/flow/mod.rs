@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_tells_its_service() {
+    fn an_entry_names_its_service() {
         assert_eq!(Entry { service: 7, ..<[u8; 4]>::VACANT }.service(), 7);
     }
 

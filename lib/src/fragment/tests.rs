@@ -108,7 +108,7 @@ fn parts_that_contradict_others_end_the_datagram() {
         (&[part(8, 5, false), part(8, 5, false)], Clash::Repeated),
         (&[part(8, 16, true), part(16, 16, true)], Clash::Overlap),
         (&[part(8, 32, true), part(16, 8, true)], Clash::Overlap),
-        // That no part goes further than the last one is no contradiction.
+        // That no fragment reaches further than the last one is no contradiction.
         (&[part(8, 16, true), part(16, 8, false)], Clash::Overlap),
         (&[part(32, 8, true), part(8, 5, false)], Clash::Length),
         (&[part(8, 5, false), part(16, 8, true)], Clash::Length),
@@ -258,9 +258,9 @@ fn ageing_goes_round_in_slices() {
     assert_eq!(fragments.len(), 0);
 }
 
-/// In a full set of places: a vacant one, one whose datagram has waited too long, be it on its way, and then one that waits.
+/// In a set of places: a vacant one, one whose datagram has waited too long, be it on its way, and then one that waits.
 #[test]
-fn what_has_waited_too_long_is_given_up_before_what_waits() {
+fn a_datagram_that_has_waited_too_long_is_displaced_before_one_that_waits() {
     // Long after the clock's zero, and where the clock wraps in between.
     for start in [1 << 20, u32::MAX - 10] {
         let mut fragments = fragments(&LIMITS);
@@ -283,7 +283,7 @@ fn what_has_waited_too_long_is_given_up_before_what_waits() {
 }
 
 #[test]
-fn a_part_that_has_waited_as_long_as_it_may_is_displaced_and_has_not_expired() {
+fn a_fragment_that_has_waited_as_long_as_it_may_is_displaced_and_has_not_expired() {
     for (late, lost) in [(0, Lost { displaced: 1, ..Lost::default() }), (1, Lost { expired: 1, ..Lost::default() })] {
         let mut fragments = fragments(&Limits { held_bytes: 1 << 16, ..LIMITS });
         for id in 0..100 {

@@ -93,7 +93,7 @@ fn at(address: &str, port: u16) -> Endpoint {
 }
 
 #[test]
-fn masquerade_addresses_are_told_by_place_in_their_family_where_services_listen_at_them() {
+fn masquerade_addresses_that_services_listen_at_are_marked_by_their_index_in_their_family() {
     let all = ["198.51.100.1", "2001:db8::1", "198.51.100.2", "2001:db8::2", "198.51.100.3"];
     let listening = |frontends: &[Endpoint]| {
         let addresses = all.map(|address| at(address, 0).address);

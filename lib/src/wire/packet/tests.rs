@@ -304,7 +304,7 @@ fn a_length_that_no_error_can_name_is_named_as_the_largest() {
 }
 
 #[test]
-fn the_checksum_of_sctp_is_told_and_that_of_what_is_not_known_is_not() {
+fn the_checksum_of_sctp_is_checked_and_that_of_what_is_not_known_is_not() {
     let mut sctp = [&sctp::emit([0, 7], [0, 9], [1, 2, 3, 4])[..], &sctp::emit_chunk(1, 0, 4), &[5; 4]].concat();
     assert!(sctp::seal(&mut sctp));
     for (bit, intact) in [(0, true), (1, false)] {

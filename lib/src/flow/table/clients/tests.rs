@@ -114,10 +114,10 @@ fn a_client_at_its_limit_needs_a_table_that_does_not_fill_or_the_oldest_half_ope
             let may = [4, 5].map(|limit| table.may_begin_half_open(client, is_pod, limit));
             assert_eq!(may, [of_four, of_five], "{case:?}");
             let is_filling = half_open >= 12 || assured + half_open + 4 >= 48;
-            // Nothing gives way to the same address on the other side.
+            // Nothing is evicted for the same address on the other side.
             assert_eq!(table.may_begin_half_open(client, !is_pod, 4), !is_filling, "{case:?}");
 
-            // One has begun beyond the limit: of the client's own the oldest gives way, where that is the oldest of all.
+            // One has begun beyond the limit: of the client's own the oldest is evicted, where that is the oldest of all.
             for (limit, goes) in [(3, is_filling && is_oldest), (4, false)] {
                 let (mut gone, begun) = (Gone::default(), table.len() - assured - 1);
                 let begun = if is_oldest { 3 } else { begun };
@@ -132,7 +132,7 @@ fn a_client_at_its_limit_needs_a_table_that_does_not_fill_or_the_oldest_half_ope
 }
 
 #[test]
-fn the_flow_that_began_does_not_give_way_to_itself() {
+fn the_flow_that_began_is_not_evicted_for_itself() {
     let bytes = Table::<V4>::memory_bytes(16);
     let mut memory = Memory::new(bytes);
     let mut table = Table::new(16, [5; 4], memory.aligned(bytes)).unwrap();

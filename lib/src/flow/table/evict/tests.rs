@@ -265,9 +265,9 @@ fn where_buckets_are_full_what_has_idled_too_long_goes_first() {
     assert_eq!(find(&table, &tuple(crowd[3], 7)), None);
 }
 
-/// A flow elsewhere would give way first, and is of no use.
+/// A flow elsewhere would be evicted first, to no use.
 #[test]
-fn where_both_tuples_want_the_one_slot_left_a_flow_of_its_bucket_gives_way() {
+fn where_both_tuples_want_the_one_slot_left_a_flow_of_its_bucket_is_evicted() {
     let mut memory = memory(32);
     let bytes = Table::<V4>::memory_bytes(32);
     let mut table = Table::<V4>::new(32, [5; 4], memory.aligned(bytes)).unwrap();
