@@ -8,7 +8,7 @@ use super::kind::Kind;
 pub struct Section {
     /// The table's name.
     pub name: &'static str,
-    /// Whether the file may have many of it (`[[name]]`).
+    /// Whether the file may have many such tables (`[[name]]`).
     pub repeated: bool,
     /// Whether the file must have it.
     pub required: bool,
@@ -27,11 +27,11 @@ pub struct Field {
     pub kind: Kind,
     /// Whether the field holds a list of such values.
     pub list: bool,
-    /// What holds where the field is absent.
+    /// What applies where the field is absent.
     pub absent: Absent,
-    /// A value that works, as the file has it.
+    /// A valid value, in the file's notation.
     pub example: &'static str,
-    /// What the field decides, and what binds it beyond its kind.
+    /// What the field decides, and its constraints beyond its kind.
     pub meaning: &'static str,
 }
 
@@ -40,19 +40,19 @@ pub struct Field {
 pub enum Absent {
     /// It is an error.
     Error,
-    /// It is an error in the case named.
+    /// It is an error in this case.
     ErrorIf(&'static str),
-    /// This holds instead.
+    /// This applies instead.
     Default(&'static str),
 }
 
-/// The words for the ways to carry packets between nodes, as flannel calls them.
+/// flannel's names for how packets are carried between nodes.
 pub const BACKENDS: &[&str] = &["vxlan", "host-gw"];
 
-/// How many services a gateway takes.
+/// The most services that a gateway can have.
 pub const SERVICES_MAX: usize = 65_536;
 
-/// How many peers a gateway takes.
+/// The most peers that a gateway can have.
 pub const PEERS_MAX: usize = 16_384;
 
 const fn field(name: &'static str, kind: Kind, absent: Absent, example: &'static str, meaning: &'static str) -> Field {
@@ -81,31 +81,30 @@ pub const GATEWAY: Section = Section {
             Kind::Word(&["adaptive", "busy"]),
             Default("`\"adaptive\"`"),
             "\"adaptive\"",
-            "`\"busy\"` keeps every worker's core at work and leaves it to nobody, for cores with nothing else to do; \
-             `\"adaptive\"` offers it to others between frames and sleeps after an idle spell, for machines that are \
-             shared.",
+            "`\"busy\"`: a worker never yields its core, for cores with nothing else to do. `\"adaptive\"`: it yields \
+             between frames and sleeps after an idle spell, for machines that are shared.",
         ),
         field(
             "workers",
             Kind::Number(1, 64),
             Default("the smallest of the ports' queue counts and the number of cores"),
             "1",
-            "Threads that forward, one queue of each port apiece. No more than the ports have queues.",
+            "Threads that forward. Each serves one queue of each port, so no more than the ports have queues.",
         ),
         field(
             "first_core",
             Kind::Number(0, 1023),
             Default("`0`"),
             "0",
-            "The core of the first worker; the others take the cores after it. A worker whose core does not exist runs on \
-             any, and the log warns of it.",
+            "The core of the first worker; the others get the cores after it. A worker whose core does not exist runs on \
+             any core, and the log warns of it.",
         ),
         field(
             "control_socket",
             Kind::SocketPath,
             Default("`\"/run/weirgate/control.sock\"`"),
             "\"/run/weirgate/control.sock\"",
-            "The Unix socket on which `weirgate status` asks. Made with mode 0600, taken away at the end.",
+            "The Unix socket that `weirgate status` connects to. Created with mode 0600, removed at the end.",
         ),
     ],
 };
@@ -117,7 +116,7 @@ pub const UPLINK: Section = Section {
     required: true,
     meaning: "The link to the clients.",
     fields: &[
-        field("interface", Kind::Interface, Error, "\"eth0\"", "The interface on which clients' packets come in."),
+        field("interface", Kind::Interface, Error, "\"eth0\"", "The interface on which clients' packets arrive."),
         list(
             "addresses",
             Kind::Address,
@@ -130,8 +129,8 @@ pub const UPLINK: Section = Section {
             Kind::Ports,
             Default("`\"30000-32767\"`"),
             "\"30000-32767\"",
-            "The cluster's `--service-node-port-range`. Where services listen at an address that stands for others, \
-             nobody is given a port of this range there. A service's `node_port` outside of it is warned of.",
+            "The cluster's `--service-node-port-range`. Where services listen at a masquerade address, no flow is \
+             masqueraded to a port of this range. A service's `node_port` outside of the range is reported as a warning.",
         ),
     ],
 };
@@ -164,8 +163,8 @@ pub const OVERLAY: Section = Section {
             Kind::Word(BACKENDS),
             Default("`\"vxlan\"`"),
             "\"vxlan\"",
-            "How packets cross the underlay, where a peer does not say otherwise: in VXLAN (RFC 7348), or with \
-             `\"host-gw\"` as they are, by plain route.",
+            "How packets cross the underlay, unless a peer says otherwise: in VXLAN (RFC 7348), or with `\"host-gw\"` \
+             unencapsulated, by plain route.",
         ),
         list(
             "networks",
@@ -194,9 +193,9 @@ pub const OVERLAY: Section = Section {
             Kind::Number(1280, 9000),
             Default("the underlay's MTU less the encapsulation"),
             "1450",
-            "The largest packet inside VXLAN, where it is smaller than what the underlay could carry. The MTU of a \
-             route to a peer (`ip route add ... mtu 1400`), less the encapsulation, counts before it where it is \
-             smaller; so does that of a route to clients for what goes there.",
+            "The largest packet inside VXLAN, where that is less than the underlay could carry. A smaller MTU of a \
+             route to a peer (`ip route add ... mtu 1400`), less the encapsulation, takes precedence. So does the MTU of \
+             a route to clients, for packets to them.",
         ),
         field(
             "public_ip",
@@ -211,8 +210,8 @@ pub const OVERLAY: Section = Section {
             Kind::Mac,
             ErrorIf("there is an IPv4 subnet and VXLAN is used"),
             "\"0a:58:0a:4d:c8:00\"",
-            "The link address of the gateway's end of the overlay over IPv4. Peers know each other by it, so it is \
-             unique in the whole network.",
+            "The link address of the gateway's VTEP over IPv4. It identifies the gateway to its peers, so it is unique \
+             in the whole network.",
         ),
         field(
             "vtep_mac_v6",
@@ -226,8 +225,8 @@ pub const OVERLAY: Section = Section {
             Kind::Address,
             Default("the third to sixth address of each own subnet (`.2` to `.5`)"),
             "[\"10.77.200.2\", \"fd77:0:0:200::2\"]",
-            "The addresses that stand for clients towards pods: inside the own subnets, never a subnet's first \
-             address, which stands for the gateway itself.",
+            "The SNAT pool: the addresses that pods see in place of clients' addresses. Inside the own subnets, never a \
+             subnet's first address, which is the gateway's own.",
         ),
     ],
 };
@@ -284,7 +283,7 @@ pub const SERVICE: Section = Section {
     repeated: true,
     required: false,
     meaning: "A service: where clients reach it and who answers. At most 65536. Clients reach it at `node_port` of \
-              the uplink's addresses, or at `port` of the external addresses; it has at least one of these ways.",
+              the uplink's addresses, or at `port` of the external addresses; it has at least one of the two.",
     fields: &[
         field("name", Kind::Name, Error, "\"web\"", "What status and logs call it. Each name once."),
         field("protocol", Kind::Word(&["tcp", "udp", "sctp"]), Error, "\"tcp\"", "The transport protocol."),
@@ -309,11 +308,11 @@ pub const SERVICE: Section = Section {
             Kind::Word(&["translate", "keep"]),
             Default("`\"translate\"`"),
             "\"translate\"",
-            "What backends see of a client. `\"translate\"`: an address of `snat_pool`, so answers come back by \
-             themselves. `\"keep\"`: the client's own address; then every node with a backend needs a route to the \
-             clients over the overlay through this gateway (`ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 \
-             onlink`), and no peer may have the backend `\"host-gw\"`, over which answers to clients cannot be told \
-             from other traffic. Pods that use the service through the gateway are translated all the same.",
+            "The source address that backends see. `\"translate\"`: an address of `snat_pool`, so replies return to the \
+             gateway by themselves. `\"keep\"`: the client's address is preserved. Every node with a backend then needs a \
+             route to the clients over the overlay through this gateway (`ip route add 192.0.2.0/24 via 10.77.200.0 dev \
+             flannel.1 onlink`). No peer may have the backend `\"host-gw\"`: over it, replies to clients look like any \
+             other traffic. Pods that use the service through the gateway are translated in any case.",
         ),
         field(
             "dscp",
@@ -327,7 +326,7 @@ pub const SERVICE: Section = Section {
             Kind::Endpoint,
             Error,
             "[\"10.77.74.10:80\", \"[fd77:0:0:74::10]:80\"]",
-            "The pods that answer: each inside a peer's subnet, in a family that clients can reach the service by, \
+            "The pods that answer: each inside a peer's subnet, of a family in which clients can reach the service, \
              each once, fewer than `table_size`.",
         ),
     ],
@@ -345,17 +344,17 @@ pub const POLICY: Section = Section {
             Kind::Either(&["off", "auto"], 536, 65_495),
             Default("`\"off\"`"),
             "\"auto\"",
-            "How far the maximum segment size that either end of a TCP connection announces in its SYN is lowered: \
-             `\"auto\"` to what the smaller of the two ways takes, to pods and to clients, as `TCPMSS \
-             --clamp-mss-to-pmtu` has it; or to a number of bytes, for a path that is narrower behind them. It is \
-             never raised, and none is added where there is none.",
+            "The limit to which the gateway lowers the maximum segment size in the SYNs of both ends of a TCP connection. \
+             `\"auto\"`: what fits the smaller MTU of the two paths, to pods and to clients, as `TCPMSS \
+             --clamp-mss-to-pmtu` does. A number of bytes: for a path that is narrower beyond them. The size is never \
+             raised, and the option is never added to a SYN without it.",
         ),
         field(
             "dscp",
             Kind::Number(0, 63),
-            Default("as the client has it"),
+            Default("as the client set it"),
             "0",
-            "The differentiated services codepoint of packets towards pods, of services that do not name their own. \
+            "The differentiated services codepoint of packets towards pods, for services without a `dscp` of their own. \
              Congestion marks stay as they are.",
         ),
         field(
@@ -363,16 +362,16 @@ pub const POLICY: Section = Section {
             Kind::Either(&["copy"], 0, 63),
             Default("`0`"),
             "\"copy\"",
-            "The codepoint of VXLAN's outer header: that of the packet inside, or always this one. What comes out of \
-             VXLAN keeps its own (RFC 2983, pipe model).",
+            "The codepoint of VXLAN's outer header: that of the packet inside, or always this one. Decapsulated packets \
+             keep their own (RFC 2983, pipe model).",
         ),
         field(
             "echo",
             Kind::Word(&["on", "off"]),
             Default("`\"on\"`"),
             "\"on\"",
-            "Whether the gateway answers pings of services' external addresses, larger ones in parts included. Those of \
-             the addresses of its interfaces are the kernel's to answer. With `\"off\"` the kernel gets the others as well.",
+            "Whether the gateway answers pings of services' external addresses, fragmented ones included. The kernel \
+             answers pings of the interfaces' addresses. With `\"off\"` the kernel gets the others as well.",
         ),
         field(
             "echo_per_second",
@@ -380,7 +379,7 @@ pub const POLICY: Section = Section {
             Default("`1000`"),
             "1000",
             "Pings that each worker answers in a second, with a tenth of that at once; further ones are dropped \
-             (`echo-limit`). Those of the overlay's own addresses are counted by themselves. `0` for no limit.",
+             (`echo-limit`). Pings of the overlay's own addresses have a budget of their own. `0` for no limit.",
         ),
     ],
 };
@@ -392,7 +391,7 @@ pub const MASQUERADE: Section = Section {
     required: false,
     meaning: "Pods' own connections to the outside: TCP, UDP and echo. Without it no pod's packet leaves through the \
               gateway. The pods' nodes need a route to the outside over the overlay (`ip route add default via \
-              10.77.200.0 dev flannel.1 onlink`, or to some networks alone); packets of peers with the backend \
+              10.77.200.0 dev flannel.1 onlink`, or to some networks only). Packets from peers with the backend \
               `\"host-gw\"` are left to the kernel.",
     fields: &[
         list(
@@ -400,33 +399,34 @@ pub const MASQUERADE: Section = Section {
             Kind::Address,
             Error,
             "[\"198.51.100.7\", \"2001:db8:7::7\"]",
-            "The addresses that stand for pods outside, at most 64 of each family. For nothing else: everything sent \
-             to them is the gateway's, so they are none of the uplink's, the underlay's or a service's. The outside \
-             must send them to the gateway: by a route, or because the uplink's interface has them too.",
+            "The masquerade addresses, which stand for pods outside: at most 64 of each family. They serve nothing else, \
+             since everything sent to them is the gateway's: none may be an address of the uplink, the underlay or a \
+             service. The outside must send packets for them to the gateway: by a route, or because the uplink's \
+             interface has them too.",
         ),
         field(
             "first_port",
             Kind::Number(1, 65_535),
             Default("`1024`"),
             "1024",
-            "The first port, and identifier of an echo, that stands for a pod's.",
+            "The first port, or echo identifier, that pods' flows are masqueraded to.",
         ),
         field(
             "last_port",
             Kind::Number(1, 65_535),
             Default("`65535`"),
             "65535",
-            "The last one: at least 64 behind the first, so that every worker has some. Towards one destination a pod \
-             has a quarter of an address's ports (`ports-exhausted` past that), so that none uses up all; more \
-             addresses give each pod more.",
+            "The last one: at least 64 after the first, so that every worker has some. Towards one destination a pod may \
+             use a quarter of an address's ports (`ports-exhausted` past that), so that no pod uses them up. With more \
+             addresses each pod has more.",
         ),
         list(
             "non_masquerade",
             Kind::Subnet,
             Default("the overlay's networks"),
             "[\"10.77.0.0/16\", \"fd77::/48\"]",
-            "Destinations to which no pod's packet leaves (`not-masqueraded`): pods reach each other without the \
-             gateway.",
+            "Destinations to which the gateway forwards no pod's packet (`not-masqueraded`): pods reach each other \
+             without the gateway.",
         ),
     ],
 };
@@ -436,9 +436,9 @@ pub const FLOWS: Section = Section {
     name: "flows",
     repeated: false,
     required: false,
-    meaning: "Room for connections, taken at the start. In a full table a new flow takes the place of one that is \
-              half-open, unanswered, ended or never assured; where there is none, it is refused. Assured \
-              connections stay.",
+    meaning: "The flow tables, allocated at the start. In a full table a new flow evicts one that is half-open, \
+              unanswered, ended or never assured; where there is none, the new flow is refused. Assured connections \
+              are never evicted.",
     fields: &[
         field(
             "capacity_v4",
@@ -459,17 +459,17 @@ pub const FLOWS: Section = Section {
             Kind::Number(0, 16_777_215),
             Default("`4096`"),
             "4096",
-            "TCP flows (and SCTP's) of one client, in each worker and family, whose handshake is not finished. The limit \
-             holds once such flows take a quarter of the room, or all flows three quarters: then a further one takes \
-             the place of its client's oldest where no other client's is older, and is dropped otherwise \
-             (`half-open-limit`). A client is an IPv4 address, an IPv6 /64, or a pod. `0` for no limit.",
+            "The limit on TCP and SCTP flows of one client, in each worker and family, whose handshake is not finished. \
+             It applies once such flows take a quarter of the table, or all flows three quarters. A further one then \
+             evicts its client's oldest if no other client's is older, and is dropped otherwise (`half-open-limit`). A \
+             client is an IPv4 address, an IPv6 /64, or a pod. `0` for no limit.",
         ),
         field(
             "new_per_second",
             Kind::Number(0, 10_000_000),
             Default("`0`"),
             "0",
-            "New flows that each worker begins in a second, with a tenth of that at once; further ones are dropped \
+            "New flows that each worker creates in a second, with a tenth of that at once; further ones are dropped \
              (`new-flow-limit`). `0` for no limit.",
         ),
         field(
@@ -477,20 +477,20 @@ pub const FLOWS: Section = Section {
             Kind::Word(&["drop", "place"]),
             Default("`\"drop\"`"),
             "\"drop\"",
-            "What becomes of a packet that would begin a flow past `new_per_second`, or in a table in which nothing gives \
-             way. `\"place\"`: it goes on without a flow to the backend that the hash gives, if its service has \
-             `client_address = \"keep\"`, one address and port in the packet's family, and backends that are no other \
-             service's; so does every TCP segment for such a service that belongs to no flow, and whatever such a \
-             backend sends from its port without a flow counts as an answer. All else is dropped.",
+            "What happens to a packet that would create a flow past `new_per_second`, or in a table in which nothing can \
+             be evicted. `\"drop\"`: it is dropped. `\"place\"`: stateless forwarding, to the backend that the hash \
+             selects, for services with `client_address = \"keep\"`, one address and port in the packet's family, and \
+             backends that belong to no other service; other services' packets are dropped. TCP segments for such a \
+             service that belong to no flow are forwarded in the same manner. Packets that such a backend sends from its \
+             port without a flow count as replies.",
         ),
         field(
             "memory",
             Kind::Directory,
             Default("reserved huge pages in a mounted hugetlbfs where enough are free, otherwise `/dev/shm/weirgate`"),
             "\"/dev/shm/weirgate\"",
-            "The directory for the workers' flow tables: files that outlive the process, so that the next one goes on \
-             with its connections. In a tmpfs or a hugetlbfs. Made if it is not there; an orderly stop leaves nothing \
-             in it.",
+            "The directory for the workers' flow tables: files that outlive the process, so that the next one continues \
+             its connections. In a tmpfs or a hugetlbfs. Created if missing; an orderly stop leaves nothing in it.",
         ),
     ],
 };
@@ -500,29 +500,30 @@ pub const FRAGMENTS: Section = Section {
     name: "fragments",
     repeated: false,
     required: false,
-    meaning: "Datagrams that come in parts. The parts are sent on as they come, behind their first one, which has \
-              the ports; what comes before it waits. Where there is no room, what has waited longest makes it.",
+    meaning: "Fragmented datagrams. Fragments are forwarded as they arrive, after the first one, which has the ports. \
+              Fragments that arrive before it wait. Where there is no room, those that have waited longest are dropped.",
     fields: &[
         field(
             "datagrams",
             Kind::Number(16, 65_536),
             Default("`1024`"),
             "1024",
-            "Datagrams that each worker can have on their way at a time; each takes about two kibibytes.",
+            "Fragmented datagrams that each worker can track at a time; each takes about two kibibytes.",
         ),
         field(
             "held_kib",
             Kind::Number(4, 1_048_576),
             Default("`1024`"),
             "1024",
-            "Kibibytes that each worker keeps of parts that came before their first one.",
+            "Kibibytes of fragments that each worker can hold until the first one of their datagram arrives.",
         ),
         field(
             "wait_ms",
             Kind::Number(100, 30_000),
             Default("`2000`"),
             "2000",
-            "Milliseconds that a part waits for its first one, and that a datagram is known after its last part.",
+            "Milliseconds that a fragment waits for the first one, and that a datagram is tracked after its last \
+             fragment.",
         ),
     ],
 };
@@ -534,8 +535,8 @@ pub const TIMEOUTS: Section = Section {
     name: "timeouts",
     repeated: false,
     required: false,
-    meaning: "Seconds without a packet after which a flow is over. It may keep its place in the table, and its port, \
-              for up to 8 seconds more; no packet follows it any more.",
+    meaning: "Idle timeouts: seconds without a packet after which a flow is over. Its entry and its port may stay taken \
+              for up to 8 seconds more, but no packet matches it any more.",
     fields: &[
         field("tcp_syn_sent", SECONDS, Default("`120`"), "120", "TCP after the client's SYN."),
         field(
@@ -543,7 +544,7 @@ pub const TIMEOUTS: Section = Section {
             SECONDS,
             Default("`60`"),
             "60",
-            "TCP after the answer to it, until the client acknowledges that.",
+            "TCP after the server's answer to the SYN, until the client acknowledges that answer.",
         ),
         field(
             "tcp_established",
@@ -557,14 +558,14 @@ pub const TIMEOUTS: Section = Section {
             SECONDS,
             Default("`7440`"),
             "7440",
-            "TCP after one side's FIN, until the other acknowledges it: never longer than `tcp_established`.",
+            "TCP after one side's FIN, until the other side acknowledges it: never longer than `tcp_established`.",
         ),
         field(
             "tcp_close_wait",
             SECONDS,
             Default("`3600`"),
             "3600",
-            "TCP after one side's FIN was acknowledged: the other may go on sending.",
+            "TCP after one side's FIN was acknowledged: the other side may go on sending.",
         ),
         field("tcp_last_ack", SECONDS, Default("`30`"), "30", "TCP after both sides' FINs."),
         field("tcp_time_wait", SECONDS, Default("`120`"), "120", "TCP after the last acknowledgement."),
@@ -573,7 +574,7 @@ pub const TIMEOUTS: Section = Section {
             SECONDS,
             Default("`240`"),
             "240",
-            "TCP after a reset, until packets of both sides show that it goes on; RFC 7857 asks for 240.",
+            "TCP after a reset, until packets from both sides show that the connection is alive; RFC 7857 asks for 240.",
         ),
         field("tcp_syn_sent2", SECONDS, Default("`120`"), "120", "TCP after a SYN of both sides."),
         field(
@@ -581,10 +582,10 @@ pub const TIMEOUTS: Section = Section {
             SECONDS,
             Default("`120`"),
             "120",
-            "UDP until the client has answered an answer; RFC 4787 asks for 120 or more.",
+            "UDP until the client has sent again after a reply; RFC 4787 asks for 120 or more.",
         ),
         field("udp_stream", SECONDS, Default("`300`"), "300", "UDP from then on."),
-        field("icmp", SECONDS, Default("`60`"), "60", "Echo requests and their answers; RFC 5508 asks for 60 or more."),
+        field("icmp", SECONDS, Default("`60`"), "60", "Echo requests and their replies; RFC 5508 asks for 60 or more."),
         field("sctp_cookie_wait", SECONDS, Default("`3`"), "3", "SCTP after the client's INIT."),
         field("sctp_cookie_echoed", SECONDS, Default("`3`"), "3", "SCTP after the client's cookie."),
         field("sctp_established", SECONDS, Default("`210`"), "210", "SCTP while open."),

@@ -16,15 +16,15 @@ Both report every error of the file, one sentence each:
 weirgate.toml:14:13: service[0].node_port: 70000 is not a port; use 1 to 65535, such as 30080
 ```
 
-that is: file, line, column, field, the value, what is wrong with it, and what would work. Warnings begin with
-`warning:` and do not stop anything. Unknown tables and fields are errors, so a slip of the keyboard is never a
-silent default.
+The parts are: file, line, column, field, the value, what is wrong with it, and what would work. Warnings begin with
+`warning:` and do not stop anything. Unknown tables and fields are errors, so a typing mistake never becomes a silent
+default.
 
-| exit code | of `weirgate check` and of a `weirgate run` that does not start |
+| exit code | of `weirgate check` and `weirgate run` |
 | --- | --- |
-| 0 | the configuration is right (`check`), or the gateway ran and was stopped in order (`run`) |
-| 1 | the configuration is right, but the host did not let the gateway start or go on |
-| 2 | the configuration or the command line is wrong |
+| 0 | the configuration is valid (`check`), or the gateway ran and was stopped in order (`run`) |
+| 1 | the configuration is valid, but the host did not let the gateway start or continue |
+| 2 | the configuration or the command line is invalid |
 
 ";
 
@@ -45,8 +45,8 @@ fn section_reference(page: &mut String, section: &Section) {
     let brackets = if section.repeated { ("[[", "]]") } else { ("[", "]") };
     let presence = match (section.required, section.repeated) {
         (true, _) => "Required.",
-        (false, true) => "As many as there are.",
-        (false, false) => "May be left out.",
+        (false, true) => "May be repeated.",
+        (false, false) => "Optional.",
     };
     let _ = writeln!(page, "## `{}{}{}`\n\n{} {presence}\n", brackets.0, section.name, brackets.1, section.meaning);
     page.push_str("| field | type | default | meaning |\n| --- | --- | --- | --- |\n");

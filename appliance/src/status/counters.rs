@@ -44,7 +44,7 @@ impl Counter {
 }
 
 /// Every counter that is neither a drop nor the traffic of a port or service, in the order of the
-/// packet's way.
+/// packet's path.
 pub const COUNTERS: &[Counter] = &[
     Counter {
         name: "steered",
@@ -53,47 +53,46 @@ pub const COUNTERS: &[Counter] = &[
     },
     Counter {
         name: "passed",
-        meaning: "Frames that the steering program left to the kernel, as none of the gateway's.",
+        meaning: "Frames that the steering program passed to the kernel, because they are not the gateway's.",
         source: Source::Steering(|counters| counters.passed),
     },
     Counter {
         name: "no-worker",
-        meaning: "Frames of the gateway's that the steering program dropped because no worker served their queue: \
-                  those that came while the gateway was being started again.",
+        meaning: "The gateway's frames that the steering program dropped because no worker served their queue: those \
+                  that arrived during a restart.",
         source: Source::Steering(|counters| counters.no_worker),
     },
     Counter {
         name: "no-headroom",
-        meaning: "Frames of the gateway's that the steering program dropped because the driver left too little room \
-                  before them.",
+        meaning: "The gateway's frames that the steering program dropped because the driver left too little headroom.",
         source: Source::Steering(|counters| counters.no_headroom),
     },
     Counter {
         name: "early-parts",
-        meaning: "Parts of datagrams that came before their first one, to an address of services that the host has too: \
-                  the kernel got them, and a worker a copy. Of those of the host's the copies are dropped as \
-                  `fragment-expired` in the end.",
+        meaning: "Fragments that came before the first one of their datagram, to an address that services and the host \
+                  share: the kernel got them, and a worker got a copy. If the datagram is the host's, the copies are \
+                  dropped as `fragment-expired`.",
         source: Source::Steering(|counters| counters.early),
     },
     Counter {
         name: "early-parts-lost",
-        meaning: "Such parts of which no copy could be made, as too many came at once.",
+        meaning: "Such fragments that could not be copied, because too many came at once.",
         source: Source::Steering(|counters| counters.early_lost),
     },
     Counter {
         name: "receive-ring-full",
-        meaning: "Frames that the kernel dropped because a worker was too slow to take them. Renewed once a second.",
+        meaning: "Frames that the kernel dropped because a worker was too slow to receive them. Updated once a second.",
         source: Source::Rings(|stats| &stats.receive_ring_full),
     },
     Counter {
         name: "fill-ring-empty",
-        meaning: "Times that the kernel found no memory to receive into. Renewed once a second.",
+        meaning: "Times that the kernel found no memory to receive into. Updated once a second.",
         source: Source::Rings(|stats| &stats.fill_ring_empty),
     },
     Counter {
         name: "receive-dropped",
-        meaning: "Frames that the kernel dropped because they are larger than the rings' memory takes: a port's MTU was \
-                  raised after the start. Renewed once a second.",
+        meaning: "Frames that the kernel dropped because they exceed the rings' frame size: a port's MTU was raised after \
+                  the start. Updated once a second.",
         source: Source::Rings(|stats| &stats.receive_dropped),
     },
     Counter {
@@ -101,101 +100,104 @@ pub const COUNTERS: &[Counter] = &[
         meaning: "Descriptors that the kernel refused. Anything but 0 is a bug.",
         source: Source::Rings(|stats| &stats.invalid),
     },
-    Counter { name: "bursts", meaning: "Bursts given to the pipeline.", source: Source::Rings(|stats| &stats.bursts) },
+    Counter {
+        name: "bursts",
+        meaning: "Bursts that the pipeline processed.",
+        source: Source::Rings(|stats| &stats.bursts),
+    },
     Counter {
         name: "sleeps",
-        meaning: "Times that a worker went to sleep for want of frames.",
+        meaning: "Times that a worker went to sleep because no frames came.",
         source: Source::Rings(|stats| &stats.sleeps),
     },
-    Counter { name: "host", meaning: "Frames that the pipeline found to be the host's.", source: Source::Core },
+    Counter { name: "host", meaning: "Frames that the pipeline left to the host.", source: Source::Core },
     Counter {
         name: "handovers",
-        meaning: "Frames of a flow that another worker owns, given to that one.",
+        meaning: "Frames handed over to the worker that owns their flow.",
         source: Source::Core,
     },
     Counter {
         name: "fragments-held",
-        meaning: "Parts of datagrams that waited: for their first one, or for buffers to be cut into.",
+        meaning: "Fragments that were held: until the first one of their datagram came, or for buffers to be fragmented \
+                  into.",
         source: Source::Core,
     },
     Counter {
         name: "pieces-cut",
-        meaning: "Pieces that IPv4 packets too large for their way were cut in, but for the first of each.",
+        meaning: "Fragments made of IPv4 packets too large for their egress, without the first of each packet.",
         source: Source::Core,
     },
     Counter { name: "flows-created", meaning: "Flows that were created.", source: Source::Core },
     Counter {
         name: "flows-expired",
-        meaning: "Flows that were forgotten after their idle time, or whose own address is the gateway's no more.",
+        meaning: "Flows removed after their idle timeout, or because their own address is no longer the gateway's.",
         source: Source::Core,
     },
     Counter {
         name: "flows-reopened",
-        meaning: "Flows whose connection had ended, or whose backend was gone, and that a new one between the same ports took the place of.",
+        meaning: "Flows that a new connection between the same ports reopened, after the old one had ended or its backend \
+                  was gone.",
         source: Source::Core,
     },
-    Counter {
-        name: "flows-reset",
-        meaning: "Flows that ended with a reset before anybody had answered.",
-        source: Source::Core,
-    },
+    Counter { name: "flows-reset", meaning: "Flows that ended with a reset before any reply.", source: Source::Core },
     Counter {
         name: "evicted-half-open",
-        meaning: "Flows that gave way while their handshake was not finished: to new ones in a full table, or to their client's in one that fills.",
+        meaning: "Flows evicted before their handshake was finished: by new flows in a full table, or by flows of the same \
+                  client in a table that fills.",
         source: Source::Core,
     },
     Counter {
         name: "evicted-one-way",
-        meaning: "Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.",
+        meaning: "Flows evicted by new ones in a full table: UDP and echo requests without a reply.",
         source: Source::Core,
     },
     Counter {
         name: "evicted-closing",
-        meaning: "Flows that gave way to new ones in a full table: connections that had ended or were about to.",
+        meaning: "Flows evicted by new ones in a full table: connections that had ended or were about to.",
         source: Source::Core,
     },
     Counter {
         name: "evicted-unassured",
-        meaning: "Flows that gave way to new ones in a full table: answered, but never assured.",
+        meaning: "Flows evicted by new ones in a full table: answered, but never assured.",
         source: Source::Core,
     },
     Counter {
         name: "evicted-stream",
-        meaning: "Flows that gave way to new ones in a full table: UDP that went back and forth.",
+        meaning: "Flows evicted by new ones in a full table: UDP that went back and forth.",
         source: Source::Core,
     },
     Counter {
         name: "placed-without-state",
-        meaning: "Packets that went on without a flow, for want of room or past the limit on new flows.",
+        meaning: "Packets forwarded statelessly, in a full table or past the limit on new flows.",
         source: Source::Core,
     },
     Counter {
         name: "echoes-answered",
-        meaning: "Pings that the gateway answered itself: of its overlay addresses, of addresses that stand for pods, \
-                  of services' addresses.",
+        meaning: "Pings that the gateway answered itself: of its overlay addresses, of masquerade addresses, of services' \
+                  addresses.",
         source: Source::Core,
     },
     Counter {
         name: "errors-translated",
-        meaning: "ICMP errors of others about packets of flows, translated and sent on.",
+        meaning: "ICMP errors from others about packets of flows, translated and forwarded.",
         source: Source::Core,
     },
-    Counter { name: "errors-sent", meaning: "ICMP errors that the gateway sent of its own.", source: Source::Core },
+    Counter { name: "errors-sent", meaning: "ICMP errors that the gateway itself sent.", source: Source::Core },
 ];
 
 const HEAD: &str = "\
 # Counters
 
-This page is written from the code; a test compares the two with what `weirgate status` tells.
+This page is written from the code; a test compares the two with what `weirgate status` reports.
 
-Counters begin at 0 with the process, only grow, and are read without disturbing a worker: each is exact by itself, and
-two of them need not be of the same moment. `weirgate status` shows drops that happened, `weirgate status --all` every
+Counters begin at 0 with the process and only grow. They are read without disturbing a worker: each is exact by itself,
+but two of them may be of different moments. `weirgate status` shows drops that happened, `weirgate status --all` every
 reason, and `weirgate status --json` everything: `drops` and `counters` are objects with the names below as keys, and
 `ports`, `services` and `flows` carry the traffic of each.
 
 ## Drops
 
-Every frame that goes no further has exactly one of these reasons.
+Every dropped frame has exactly one of these reasons.
 
 | `drops` | why |
 | --- | --- |
@@ -221,18 +223,18 @@ const TRAFFIC: &str = "
 
 | field | what it counts |
 | --- | --- |
-| `ports[].received` | frames taken from the port's rings and their bytes, with Ethernet headers |
+| `ports[].received` | frames received from the port's rings and their bytes, with Ethernet headers |
 | `ports[].transmitted` | frames put into the port's rings and their bytes, with Ethernet headers |
 | `services[].original` | IP packets from clients to the service and their bytes |
 | `services[].reply` | IP packets from the service to clients and their bytes |
 | `services[].flows_created` | flows that were created for the service |
-| `flow_memory[].adopted`, `flow_memory[].damaged` | flows of an earlier process that a worker began with, and entries of its that were dropped as damaged |
-| `flow_memory[].strayed` | flows of its that were dropped since their answers do not come to the worker any more: `[masquerade]` has other ports or addresses, or the selector another seed |
-| `pool[].flows`, `pool[].capacity` | flows that have a pool address, counted anew every few seconds, and those that could have it if they were spread evenly over all backends |
-| `masquerade[].flows` | pods' flows that have an address of `[masquerade]`, counted anew every few seconds |
-| `masquerade[].busiest`, `masquerade[].capacity` | of these, those towards the remote endpoint that most go to (never told too few, sometimes a few too many), and how many can go to one: its ports |
-| `warnings` | a sentence if the gateway forwards nothing, and one for each flow table, pool address and masquerade address that is at least 90 % full; the log has these once a minute |
-| `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and those that it has room for |
+| `flow_memory[].adopted`, `flow_memory[].damaged` | flows that a worker adopted from an earlier process, and entries of that process that were dropped as damaged |
+| `flow_memory[].strayed` | flows of that process that were dropped because their replies no longer arrive at this worker: `[masquerade]` has other ports or addresses, or the selector another seed |
+| `pool[].flows`, `pool[].capacity` | flows that use an address of the SNAT pool, counted again every few seconds, and the most that could use it if spread evenly over all backends |
+| `masquerade[].flows` | pods' flows that use an address of `[masquerade]`, counted again every few seconds |
+| `masquerade[].busiest`, `masquerade[].capacity` | of these, the flows towards the busiest remote endpoint (never too few, sometimes a few too many), and the most that one endpoint can have: the address's ports |
+| `warnings` | a sentence if the gateway forwards nothing, and one for each flow table, pool address and masquerade address that is at least 90 % full; the log repeats these once a minute |
+| `flows[].used`, `flows[].capacity` | flows that a worker's table holds, and flows that it has room for |
 | `flows[].half_open` | flows among them whose handshake is not finished |
-| `burst_times` | nanoseconds that a worker took from taking frames off its rings to having placed the last of them, to about 3 % |
+| `burst_times` | nanoseconds from when a worker receives a burst from its rings until it has queued the last frame of it, to about 3 % |
 ";
