@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use weirgate_world::{ECHO_NODE_PORT, GATEWAY_V4, Host, Options, World, WorldError, build_gateway};
 
 const URL: &str = "http://192.0.2.1:30080/";
-/// How to remove the world that an earlier run has kept.
+/// The script that removes a world which an earlier run left up.
 const DOWN: &str = "/run/weirgate-demo-down.sh";
 
 fn main() -> ExitCode {
@@ -67,7 +67,7 @@ fn demo() -> Result<(), WorldError> {
 
     heading("4000 requests, each on a connection of its own, 8 at a time");
     let shares = run_load(&world, 8, 500, "-H 'Connection: close'");
-    heading("4000 requests on 8 connections that are kept");
+    heading("4000 requests on 8 persistent connections");
     run_load(&world, 8, 500, "");
     heading("4000 requests on one connection");
     run_load(&world, 1, 4000, "");
@@ -78,12 +78,12 @@ fn demo() -> Result<(), WorldError> {
         println!("  pod {pod}  {count:5}  {:5.1} %  {}", percent(*count, total), bar(*count, total / 2));
     }
 
-    heading(&format!("{ROUND_TRIPS} datagrams to a pod's echo and back, each sent when the one before is there"));
+    heading(&format!("{ROUND_TRIPS} datagrams to a pod's echo and back, each sent after the one before returned"));
     for (gateway, micros) in [("weirgate", round_trips(&world)), ("the kernel", of_kernel)] {
         let at = |quantile| micros.value_at_quantile(quantile);
         println!("  through {gateway:<10}  median {:4} µs, 99 % {:4} µs", at(0.5), at(0.99));
     }
-    println!("  The kernel: nftables with DNAT and masquerade, and a VXLAN device, in this world before.");
+    println!("  The kernel: nftables with DNAT and masquerade, and a VXLAN device, measured earlier in this world.");
 
     heading("weirgate status");
     let socket = world.control_socket().display().to_string();
@@ -94,14 +94,14 @@ fn demo() -> Result<(), WorldError> {
     } else {
         drop(gateway);
         drop(world);
-        println!("\nEverything is removed again. KEEP=1 leaves the world up to look around in.");
+        println!("\nEverything is removed. With KEEP=1 the world stays up to look around in.");
     }
     Ok(())
 }
 
 const ROUND_TRIPS: usize = 5000;
 
-/// How long a datagram takes to a pod and back, in microseconds, with nothing else on its way.
+/// Round-trip times of single datagrams to a pod, in microseconds, with nothing else in flight.
 fn round_trips(world: &World) -> Histogram<u64> {
     world.inside(Host::Client, || {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
@@ -111,9 +111,9 @@ fn round_trips(world: &World) -> Histogram<u64> {
         for trip in 0..ROUND_TRIPS + ROUND_TRIPS / 10 {
             let begin = Instant::now();
             socket.send(&[0; 64]).expect("a link that is up");
-            // What is lost counts as long as it was waited for.
+            // A lost datagram counts with the whole timeout.
             let _ = socket.recv(&mut [0; 64]);
-            // The first ones warm the way up.
+            // The first ones warm up the path.
             if trip >= ROUND_TRIPS / 10 {
                 micros.record(begin.elapsed().as_micros() as u64).expect("it grows as needed");
             }
@@ -122,8 +122,8 @@ fn round_trips(world: &World) -> Histogram<u64> {
     })
 }
 
-/// Fetches the page `requests` times in turn in each of `clients` curl processes at once; prints rate and latencies and
-/// returns how many answers each pod gave.
+/// Runs `clients` curl processes at once, each of which fetches the page `requests` times in turn. Prints rate and
+/// latencies; returns the number of answers from each pod.
 fn run_load(world: &World, clients: usize, requests: usize, options: &str) -> BTreeMap<String, usize> {
     let script =
         format!("curl -sS --max-time 60 {options} -w '%{{http_code}} %{{time_total}}\n' '{URL}?[1-{requests}]'");
@@ -190,7 +190,7 @@ Remove it with: make demo-down",
 
 fn remove_earlier() {
     if Path::new(DOWN).exists() {
-        println!("Removing the world that an earlier demo kept.");
+        println!("Removing the world that an earlier demo left up.");
         let _ = Command::new("sh").arg(DOWN).status();
         let _ = fs::remove_file(DOWN);
         thread::sleep(Duration::from_millis(200));
@@ -211,10 +211,10 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn percent(part: usize, total: usize) -> f64 {
-    part as f64 * 100.0 / total.max(1) as f64
+fn percent(count: usize, total: usize) -> f64 {
+    count as f64 * 100.0 / total.max(1) as f64
 }
 
-fn bar(part: usize, total: usize) -> String {
-    "█".repeat((part * 60).div_ceil(total.max(1)).min(60))
+fn bar(count: usize, total: usize) -> String {
+    "█".repeat((count * 60).div_ceil(total.max(1)).min(60))
 }
