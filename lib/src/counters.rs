@@ -147,9 +147,9 @@ pub struct Counters {
     pub host: Counter,
     /// Frames that went to the worker that owns their flow.
     pub handovers: Counter,
-    /// Parts of datagrams that have waited, for their first one or for buffers to be cut into.
+    /// Fragments that have waited, for the first one of their datagram or for spare buffers.
     pub fragments_held: Counter,
-    /// Pieces that packets were cut in, but for the first of each.
+    /// Fragments that packets were sent in, but for the first of each.
     pub pieces_cut: Counter,
     /// Flows that were created.
     pub flows_created: Counter,
@@ -160,10 +160,10 @@ pub struct Counters {
     pub flows_reopened: Counter,
     /// Flows that ended with a reset before anybody had answered.
     pub flows_reset: Counter,
-    /// Flows that gave way while half-open: to new ones in a full table, or to their client's in one that
+    /// Half-open flows that were evicted: for new ones in a full table, or for their client's in one that
     /// fills.
     pub evicted_half_open: Counter,
-    /// Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.
+    /// Flows that were evicted for new ones in a full table: UDP and echo requests that nobody had answered.
     pub evicted_one_way: Counter,
     /// As before: connections that had ended or were about to.
     pub evicted_closing: Counter,
@@ -173,7 +173,7 @@ pub struct Counters {
     pub evicted_stream: Counter,
     /// Packets that went on without a flow, for want of room or by the limit on new ones.
     pub placed_without_state: Counter,
-    /// Pings that the gateway answered itself, each once however many parts it came in.
+    /// Pings that the gateway answered itself, each counted once however many fragments it came in.
     pub echoes_answered: Counter,
     /// ICMP errors of others about packets of flows, translated and sent on.
     pub errors_translated: Counter,

@@ -205,7 +205,7 @@ impl<T: Asker> Share<T> {
     }
 }
 
-/// The worker that owns the flows of an endpoint whose address is kept. Both directions carry that
+/// The worker that owns the flows of an endpoint whose address is preserved. Both directions carry that
 /// endpoint and nothing else that all workers could agree on, so it alone decides, by a hash that
 /// all gateways share: whoever chooses the endpoint can choose the worker, as with the hash of a
 /// network card.

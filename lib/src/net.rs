@@ -12,18 +12,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The all-zero address, which no station owns.
+    /// The all-zero address, which nobody has.
     pub const ZERO: Self = Self([0; 6]);
     /// The broadcast address.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// Whether the group bit is clear: the frame is meant for one station (IEEE 802-2014 §8.2).
+    /// Whether the group bit is clear: the frame is meant for one receiver (IEEE 802-2014 §8.2).
     #[must_use]
     pub const fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0
     }
 
-    /// Whether a station can own this address: unicast and not all zero.
+    /// Whether this can be somebody's address: unicast and not all zero.
     #[must_use]
     pub fn is_assignable(self) -> bool {
         self.is_unicast() && self != Self::ZERO

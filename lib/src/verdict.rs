@@ -20,7 +20,7 @@ pub enum Verdict {
     Drop(DropReason),
     /// Belongs to a flow of this worker: hand over the descriptor, the frame is unchanged.
     Handover(WorkerId),
-    /// A part of a datagram that has to wait: the worker keeps a copy, the buffer is free.
+    /// A fragment that has to wait: the worker keeps a copy, the buffer is free.
     Held,
 }
 
@@ -73,21 +73,21 @@ drop_reasons! {
     SpoofedSource = "spoofed-source",
     /// A transport protocol that the gateway does not carry.
     UnknownProtocol = "unknown-protocol",
-    /// A part of what comes only whole: of an ICMP error, or of VXLAN (RFC 7348 §4.3).
+    /// A fragment of what must not be fragmented: an ICMP error, or VXLAN (RFC 7348 §4.3).
     Fragment = "fragment",
-    /// The first part of a datagram, too short for its transport header (RFC 1858 §3).
+    /// A first fragment that is too short for its transport header (RFC 1858 §3).
     FragmentTiny = "fragment-tiny",
-    /// A part of a datagram that overlaps another one (RFC 5722 §4).
+    /// A fragment that overlaps another one of its datagram (RFC 5722 §4).
     FragmentOverlap = "fragment-overlap",
-    /// A part of a datagram that came before.
+    /// A fragment that has come before.
     FragmentRepeated = "fragment-repeated",
-    /// A part that contradicts the length of its datagram, or would make it longer than one can be.
+    /// A fragment that contradicts the length of its datagram, or would make it longer than 65535 bytes.
     FragmentLength = "fragment-length",
-    /// A part of a datagram of which another part was refused.
+    /// A fragment of a datagram of which another fragment was refused.
     FragmentRefused = "fragment-refused",
-    /// A part that waited for the first one of its datagram too long.
+    /// A fragment that waited too long for the first one of its datagram.
     FragmentExpired = "fragment-expired",
-    /// A part that waited, and had to make room for others.
+    /// A fragment that waited, and was evicted for others.
     FragmentDisplaced = "fragment-displaced",
     /// VXLAN without the flag that says its VNI is valid (RFC 7348 §5).
     VxlanFlags = "vxlan-flags",
@@ -125,17 +125,18 @@ drop_reasons! {
     NewFlowLimit = "new-flow-limit",
     /// No free port towards the backend on any pool address.
     PortsExhausted = "ports-exhausted",
-    /// Another flow has the client's address and port towards every backend that was tried, and they are to be kept.
+    /// The service preserves the client's address and port, and another flow has them towards every backend that was
+    /// tried.
     ReplyTaken = "reply-taken",
     /// From a pod to a destination outside that no pod's packet is to leave to.
     NotMasqueraded = "not-masqueraded",
     /// The packet's time to live or hop limit ran out.
     TtlExpired = "ttl-expired",
-    /// Larger than the way onward takes, and not to be told or cut.
+    /// Larger than its egress takes: neither may it be fragmented, nor its sender be told.
     TooBig = "too-big",
     /// No headroom or tailroom for the headers to add.
     NoRoom = "no-room",
-    /// No spare buffer for the pieces that a packet has to be cut in.
+    /// Too few spare buffers for the fragments that a packet has to be sent in.
     NoSpare = "no-spare",
     /// An error of the gateway's own was due, and its rate limit is used up.
     ErrorRateLimited = "error-rate-limited",

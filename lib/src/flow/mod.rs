@@ -217,16 +217,16 @@ pub struct Entry<A: Address> {
     pub(crate) service: u32,
     /// The overlay hop to the backend, as of `generation`.
     pub(crate) hop: SnapshotIndex,
-    /// The next station towards the client, as of `generation`.
-    pub(crate) station: SnapshotIndex,
-    /// The snapshot that `hop` and `station` belong to.
+    /// The neighbour towards whom is outside, or of a hairpin the next hop back to the pod, as of `generation`.
+    pub(crate) neighbour: SnapshotIndex,
+    /// The snapshot that `hop` and `neighbour` belong to.
     pub(crate) generation: u32,
-    /// In a flow that may have to give way, the one before it and the one behind it in its queue; see
+    /// In a flow that may be evicted, the one before it and the one behind it in its queue; see
     /// [`spare`](Self::spare).
     queued: [u32; 2],
     /// What shows that a packet is of one of the two ends: of SCTP what `pipeline::sctp` keeps of both
     /// verification tags, of TCP the number that a client has to acknowledge before its flow is assured.
-    pub(crate) proof: u32,
+    pub(crate) expected: u32,
     /// What it has carried.
     pub traffic: FlowTraffic,
 }
@@ -298,10 +298,10 @@ impl<A: Address> Entry<A> {
             origin: Origin::NONE,
             service: 0,
             hop: SnapshotIndex::NONE,
-            station: SnapshotIndex::NONE,
+            neighbour: SnapshotIndex::NONE,
             generation: 0,
             queued: [0; 2],
-            proof: 0,
+            expected: 0,
             traffic: FlowTraffic::NONE,
         }
     }
@@ -314,7 +314,7 @@ impl<A: Address> Entry<A> {
     }
 
     /// Whether the client has shown that it receives what is sent to its address. An assured flow
-    /// never gives way to a new one.
+    /// is never evicted.
     #[must_use]
     pub const fn is_assured(&self) -> bool {
         self.state & ASSURED != 0
@@ -340,7 +340,7 @@ impl<A: Address> Entry<A> {
     /// Forgets what is remembered of another snapshot than this one.
     pub(crate) fn renew(&mut self, generation: u32) {
         if self.generation != generation {
-            (self.hop, self.station, self.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
+            (self.hop, self.neighbour, self.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
         }
     }
 

@@ -190,7 +190,7 @@ impl State {
         }
     }
 
-    /// When a flow in this state gives way to a new one that there is no room for; `None`: never,
+    /// The eviction class of a flow in this state; `None`: it is never evicted,
     /// as long as it has not idled too long.
     ///
     /// A connection of which one side has sent its FIN is open the other way, and what was sent
@@ -226,7 +226,7 @@ impl State {
     }
 }
 
-/// What a flow is worth where there is no room, least first.
+/// The eviction class of a flow: which ones go first where there is no room.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(usize)]
 pub(crate) enum Worth {
@@ -246,11 +246,11 @@ impl Worth {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::Stream as usize + 1;
 
-    /// Every class, those that give way first before others.
+    /// Every class, in the order of eviction.
     pub(crate) const ALL: [Self; Self::COUNT] =
         [Self::HalfOpen, Self::OneWay, Self::Closing, Self::Unassured, Self::Stream];
 
-    /// The class of a flow whose state's byte this is; `None` where it never gives way.
+    /// The class of a flow whose state's byte this is; `None` where it is never evicted.
     pub(crate) const fn of(byte: u8) -> Option<Self> {
         match State::from_number(byte & NUMBER) {
             Some(state) => state.worth(byte & ASSURED != 0),

@@ -63,7 +63,7 @@ pub enum Fate {
     Refused,
 }
 
-/// What the first fragment told.
+/// What the first fragment said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct First {
     /// The sender's port, in wire order.
@@ -88,7 +88,6 @@ pub struct Extent {
 }
 
 /// The pipeline's name for it.
-pub(crate) use Extent as Part;
 
 /// What is wrong with a fragment beside those that came before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,7 +136,7 @@ pub struct Released<'f> {
     pub handovers: u8,
     /// What has been decided about its datagram.
     pub fate: Fate,
-    /// What the first fragment told.
+    /// What the first fragment said.
     pub first: First,
 }
 

@@ -59,7 +59,6 @@ use crate::net::PortId;
 use crate::time::{Instant, tick};
 use cover::{Coverage, Seen};
 use datagram::Datagram;
-pub(crate) use datagram::Part;
 pub use datagram::{Clash, Extent, Fate, First, Key, Lost, Released};
 pub use limits::{DATAGRAMS, FragmentsError, HELD_BYTES, Limits};
 use log::{GRAIN, Log, NONE, Room};

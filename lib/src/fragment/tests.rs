@@ -20,8 +20,8 @@ const fn key(id: u32) -> Key {
     Key { source: [1; 16], destination: [2; 16], id, protocol: 17, way: 0, reserved: [0; 2] }
 }
 
-const fn part(offset: u16, len: u16, more: bool) -> Part {
-    Part { offset, len, more }
+const fn part(offset: u16, len: u16, more: bool) -> Extent {
+    Extent { offset, len, more }
 }
 
 /// Ticks of the time that a fragment waits.
@@ -103,7 +103,7 @@ fn a_datagram_that_may_come_back_is_not_forgotten_before_its_time() {
 
 #[test]
 fn parts_that_contradict_others_end_the_datagram() {
-    let cases: [(&[Part], Clash); 8] = [
+    let cases: [(&[Extent], Clash); 8] = [
         (&[part(8, 16, true), part(8, 16, true)], Clash::Repeated),
         (&[part(8, 5, false), part(8, 5, false)], Clash::Repeated),
         (&[part(8, 16, true), part(16, 16, true)], Clash::Overlap),

@@ -160,7 +160,7 @@ fn update<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, port: PortId, item: &Item
         entry.hop = next_hop;
     }
     if let Some(neighbour) = learnt.neighbour {
-        entry.station = neighbour;
+        entry.neighbour = neighbour;
     }
     if let Some(service) = learnt.service {
         entry.service = service;
@@ -170,7 +170,7 @@ fn update<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, port: PortId, item: &Item
     }
     let before = core::mem::replace(&mut entry.state, update.state);
     if let Some(expected) = update.expected {
-        entry.proof = expected;
+        entry.expected = expected;
     }
     let service = entry.service;
     // Of a table that was adopted they may begin anywhere.
@@ -212,7 +212,7 @@ fn begin<A: Wire, R>(
     let flows = A::flows(cx.worker);
     let old = ended.and_then(|ended| flows.take(ended));
     let entered = flows.insert_or_evict((original, reply), item.packet.protocol, state, age, &mut gone, |entry| {
-        (entry.mode, entry.service, entry.hop, entry.proof) = (mode as u8, service, next_hop, tags);
+        (entry.mode, entry.service, entry.hop, entry.expected) = (mode as u8, service, next_hop, tags);
         let client = if is_tunnelled { ClientLink::NONE } else { ClientLink { port: port.0, origin: item.origin } };
         (entry.port, entry.origin) = (client.port, client.origin);
         (entry.seen, entry.generation) = (tick, generation);

@@ -1,4 +1,4 @@
-//! What the pipeline tells about its way to a verdict.
+//! What the pipeline reports on its way to a verdict.
 
 use core::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::net::{Endpoint, Mac, PortId};
 use crate::verdict::Verdict;
 use crate::wire::Dscp;
 
-/// One thing that the pipeline found or did.
+/// One thing that the pipeline found or did with a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Step {
@@ -29,7 +29,7 @@ pub enum Step {
     Translated(Endpoint, Endpoint),
     /// Sent to a peer's node, through this port.
     ToPeer(PortId),
-    /// Sent to a station on a link: the next hop, and the link address it is known by.
+    /// Sent to a neighbour on a link: the next hop, and its link address.
     ToLink(PortId, IpAddr, Mac),
     /// No flow may begin, and the packet goes on without one, as it would with one.
     Placed(Direction),
@@ -37,9 +37,9 @@ pub enum Step {
     Answered,
     /// An ICMP error of the gateway's own takes the packet's place.
     ErrorSent(&'static str),
-    /// A part of a datagram waits: it came before the first one, or there were no buffers to cut it into.
+    /// A fragment waits: it came before the first one, or there were too few spare buffers to fragment it again.
     Held,
-    /// Too large for its way, it goes in so many pieces.
+    /// Too large for its egress, it leaves in so many fragments.
     Cut(usize),
     /// The end.
     Decided(Verdict),

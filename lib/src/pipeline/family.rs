@@ -47,7 +47,7 @@ pub(super) trait Wire: Family {
 
     /// Replaces addresses and ports by those of `to`, takes one hop off, keeps all checksums right.
     ///
-    /// - `whole_len`: with the first part of an SCTP packet, bytes of all of it.
+    /// - `whole_len`: with the first fragment of an SCTP packet, bytes of the whole.
     fn translate(ip: &mut [u8], packet: &Packet<Self>, to: &Tuple<Self>, whole_len: u16) -> Result<(), DropReason>;
 
     /// Gives an IPv4 fragment its datagram's identification; fragments of IPv6 keep theirs.
@@ -62,10 +62,10 @@ pub(super) trait Wire: Family {
     /// Whether a packet from this address may be forwarded.
     fn may_send(address: Self) -> bool;
 
-    /// Makes an echo request its own reply, or a later part of one that of the reply.
+    /// Makes an echo request its own reply, or a later fragment of one that of the reply.
     fn answer_echo(ip: &mut [u8], packet: &Packet<Self>) -> Option<()>;
 
-    /// Whether a parsed packet names the stations that it wants to pass by.
+    /// Whether a parsed packet has a source route.
     fn has_source_route(ip: &[u8]) -> bool;
 
     /// Bytes of the family's IP header without options.

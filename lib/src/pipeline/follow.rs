@@ -64,7 +64,7 @@ pub(super) fn fast_to_client<'s, A: Wire, R: Recorder>(
     fast: Fast,
 ) -> Option<Onward<'s, A>> {
     let entry = A::flows_of(cx.worker).get(fast.found.index)?;
-    let neighbour = cx.snapshot.neighbour_at(entry.station).filter(|_| item.ingress != Ingress::Link)?;
+    let neighbour = cx.snapshot.neighbour_at(entry.neighbour).filter(|_| item.ingress != Ingress::Link)?;
     let (to, client) = (entry.original.inverted(), ClientLink::of(entry));
     cx.explain(Step::FlowFound(Direction::Reply));
     let egress = egress::to_neighbour(cx, neighbour, client).ok()?;
@@ -87,7 +87,7 @@ pub(super) fn fast_of_pod<'s, A: Wire, R: Recorder>(
     let to = if direction == Direction::Original { entry.reply.inverted() } else { entry.original.inverted() };
     let egress = match (direction, item.ingress) {
         (Direction::Original, Ingress::Overlay) if is_outward => {
-            let neighbour = snapshot.neighbour_at(entry.station)?;
+            let neighbour = snapshot.neighbour_at(entry.neighbour)?;
             egress::to_neighbour(cx, neighbour, ClientLink::NONE).ok()?
         }
         (Direction::Reply, Ingress::Link | Ingress::Underlay) if is_outward => {
@@ -95,7 +95,7 @@ pub(super) fn fast_of_pod<'s, A: Wire, R: Recorder>(
         }
         (Direction::Original, Ingress::Overlay) => egress::over(snapshot.hop_at(entry.hop)?).ok()?,
         (Direction::Reply, Ingress::Underlay | Ingress::Overlay) if !is_outward => {
-            egress::over(snapshot.hop_at(entry.station)?).ok()?
+            egress::over(snapshot.hop_at(entry.neighbour)?).ok()?
         }
         _ => return None,
     };

@@ -10,7 +10,7 @@ use super::transmit::{self, Ready};
 use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::Fragment;
-use crate::wire::ipv4::{Header, PieceHeader};
+use crate::wire::ipv4::{FragmentHeader, Header};
 
 /// Fragments a packet that has been translated: the first fragment stays in its frame, the others go into
 /// spare ones. Nothing leaves unless there are enough of them.
@@ -46,8 +46,8 @@ pub(super) fn send<A: Wire, R: Recorder>(
     if count - 1 > spares.left() {
         return Err(DropReason::NoSpare);
     }
-    let mut first = PieceHeader::copy(&header, whole.is_first()).ok_or(DropReason::Malformed)?;
-    let mut later = PieceHeader::copy(&header, false).ok_or(DropReason::Malformed)?;
+    let mut first = FragmentHeader::copy(&header, whole.is_first()).ok_or(DropReason::Malformed)?;
+    let mut later = FragmentHeader::copy(&header, false).ok_or(DropReason::Malformed)?;
     cx.explain(Step::Cut(count));
     cx.worker.counters.pieces_cut.add(count as u64 - 1);
     let number = cx.frame_index;

@@ -20,7 +20,7 @@ use super::item::{Ingress, Item};
 use super::revalidate::{self, Validity};
 use super::{decide, echo, owner, stateless, track};
 use crate::flow::{Step, step};
-use crate::fragment::{Clash, Fate, First, Key, Part};
+use crate::fragment::{Clash, Extent, Fate, First, Key};
 use crate::frame::Frame;
 use crate::net::{Protocol, WorkerId};
 use crate::verdict::{DropReason, Verdict};
@@ -48,12 +48,12 @@ pub(super) fn open<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &Frame<'_>,
     item: &Item<A>,
-) -> Result<(u32, Part), DropReason> {
+) -> Result<(u32, Extent), DropReason> {
     let fragment = item.packet.fragment.ok_or(DropReason::Fragment)?;
     let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
     let len = data_len(ip, item).ok_or(DropReason::Malformed)?;
     let index = cx.worker.fragments.open(&key(item, fragment), cx.tick);
-    Ok((index, Part { offset: fragment.offset, len, more: fragment.more }))
+    Ok((index, Extent { offset: fragment.offset, len, more: fragment.more }))
 }
 
 /// What becomes of a fragment that has come in.
@@ -62,7 +62,7 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
     frame: &Frame<'_>,
     item: &mut Item<A>,
     spares: &Spares<'_, '_>,
-    (index, range): (u32, Part),
+    (index, range): (u32, Extent),
 ) -> Decided<'s, A> {
     let (fate, first) = cx.worker.fragments.get(index);
     if fate == Fate::Refused {

@@ -65,7 +65,7 @@ impl Segment {
             State::from_byte(next),
             Some(State::TcpCloseWaitOriginal | State::TcpCloseWaitReply | State::TcpLastAck)
         );
-        let acknowledges = has_ack && self.acknowledgement == entry.proof;
+        let acknowledges = has_ack && self.acknowledgement == entry.expected;
         if would_close && has_closed(entry, direction.opposite()) && !acknowledges {
             Step::stay(entry.state | next & ASSURED)
         } else {
@@ -80,8 +80,8 @@ impl Segment {
     /// after as long a silence begins another connection.
     pub(super) fn doubted<A: Wire>(self, entry: &mut Entry<A>, tick: u32) -> Step {
         let number = self.sequence.wrapping_add(1);
-        if entry.state() != Some(State::TcpReset) || entry.proof != number {
-            entry.proof = number;
+        if entry.state() != Some(State::TcpReset) || entry.expected != number {
+            entry.expected = number;
             return Step::stay(State::TcpReset as u8 | ASSURED);
         }
         if entry.idled(tick) >= CHALLENGED.cast_signed() { Step::REOPEN } else { Step::IGNORE }
@@ -95,7 +95,7 @@ impl Segment {
     /// nothing is sent that would tell more.
     pub(super) fn note<A: Wire>(self, entry: &mut Entry<A>, direction: Direction) {
         if self.flags.contains(Flags::FIN) && awaits_acknowledgement(entry, direction) {
-            entry.proof = self.sequence.wrapping_add(self.len).wrapping_add(1);
+            entry.expected = self.sequence.wrapping_add(self.len).wrapping_add(1);
         }
         let is_handshake = !entry.is_assured() && entry.state() != Some(State::TcpFinWaitReply);
         if !is_handshake || direction == Direction::Original || self.flags.contains(Flags::RST) {
@@ -103,8 +103,8 @@ impl Segment {
         }
         let is_syn = self.flags.contains(Flags::SYN);
         let next = if is_syn { self.sequence.wrapping_add(1) } else { self.sequence };
-        if is_syn || !is_due(entry.proof, next) {
-            entry.proof = next;
+        if is_syn || !is_due(entry.expected, next) {
+            entry.expected = next;
         }
     }
 }
@@ -131,8 +131,8 @@ const fn has_closed<A: Wire>(entry: &Entry<A>, direction: Direction) -> bool {
 /// acknowledgement is the least, behind it the largest that there can be.
 const fn is_expected<A: Wire>(entry: &Entry<A>, number: u32) -> bool {
     match entry.state() {
-        Some(State::TcpFinWaitReply) => is_due(number, entry.proof),
-        _ => is_due(entry.proof, number),
+        Some(State::TcpFinWaitReply) => is_due(number, entry.expected),
+        _ => is_due(entry.expected, number),
     }
 }
 

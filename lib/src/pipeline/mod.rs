@@ -75,13 +75,13 @@ const ENTRIES: usize = 4;
 /// It expects the gateway's frames alone: packets to services, to its overlay subnets and to addresses that stand for
 /// pods, VXLAN to its VTEP, pings that it answers, and errors about what it sent. Something before it keeps
 /// the host's from it, as the appliance's steering program does. It drops what it does not know, and so would drop what
-/// a host lives by: frames to groups of stations, and with them ARP requests and neighbour solicitations
+/// a host lives by: frames to group addresses, and with them ARP requests and neighbour solicitations
 /// (`not-for-this-link`), all other ICMP and pings of the host (`icmp-unmatched`), other protocols (`unknown-protocol`).
 ///
 /// - `snapshot`: what the control side knows; the same for the whole burst.
 /// - `now`: the caller's monotonic clock; must not go backwards.
 /// - Work: bounded for each frame, whatever it holds; see [`Table::lookup`] and the numbers of
-///   tries that the parts state.
+///   tries that each file states.
 ///
 /// Counts everything in the worker's counters, drops by their reason. Frames that are handed over
 /// or go to the host are as they came, but for congestion marks taken inward (RFC 6040).

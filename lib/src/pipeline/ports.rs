@@ -10,24 +10,24 @@ use crate::nat::{self, Asker};
 use crate::net::Protocol;
 use crate::verdict::DropReason;
 
-/// A reply tuple towards this peer that no flow has but one that is `over`, for the packet with this hash:
+/// A reply tuple towards this peer that no flow has but one that is `ended`, for the packet with this hash:
 /// at a port at random, or after a search, as often as there may be one, at the last that is free.
 pub(super) fn allocate<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     hash: u64,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
-    over: Option<u32>,
+    ended: Option<u32>,
     asker: impl Asker,
 ) -> Result<Tuple<A>, DropReason> {
     let exhausted = &cx.worker.exhausted;
-    if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, over, asker) {
+    if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, ended, asker) {
         return Err(DropReason::PortsExhausted);
     }
     let mut random = cx.worker.random(hash);
-    let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
+    let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
     let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
-    drawn.map_or_else(|| search(cx, random, pool, peer, over, asker), Ok)
+    drawn.map_or_else(|| search(cx, random, pool, peer, ended, asker), Ok)
 }
 
 /// As [`allocate`], for a pod: others find ports towards a peer to which it has used up its own.
@@ -38,12 +38,12 @@ pub(super) fn allocate_for_pod<A: Wire, R>(
     hash: u64,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
-    over: Option<u32>,
+    ended: Option<u32>,
     pod: A,
 ) -> Result<Tuple<A>, DropReason> {
     let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
     let pod = nat::Pod(A::flows_of(cx.worker).hash(&alone, Protocol(0)));
-    allocate(cx, hash, pool, peer, over, pod)
+    allocate(cx, hash, pool, peer, ended, pod)
 }
 
 #[cold]
@@ -53,14 +53,14 @@ fn search<A: Wire, R>(
     mut random: Stream,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
-    over: Option<u32>,
+    ended: Option<u32>,
     asker: impl Asker,
 ) -> Result<Tuple<A>, DropReason> {
     let now = cx.worker.now;
     if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
         return Err(DropReason::PortsExhausted);
     }
-    let taken = nat::Taken { flows: A::flows_of(cx.worker), over };
+    let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
     let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
     if found == Err(nat::Searched::All) {
         let hash = who_asks_whom(cx.worker, pool, peer, asker);
@@ -69,7 +69,7 @@ fn search<A: Wire, R>(
     found.map_err(|_| DropReason::PortsExhausted)
 }
 
-/// Whether a search has just found nothing for those like the asker. The port of a flow that is `over` towards the
+/// Whether a search has just found nothing for those like the asker. The port of a flow that is `ended` towards the
 /// same peer is free for this one.
 #[cold]
 #[inline(never)]
@@ -77,11 +77,11 @@ fn is_exhausted<A: Wire>(
     worker: &Worker<'_>,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
-    over: Option<u32>,
+    ended: Option<u32>,
     asker: impl Asker,
 ) -> bool {
-    let over = over.and_then(|over| A::flows_of(worker).get(over));
-    !over.is_some_and(|over| peer.answers(over))
+    let ended = ended.and_then(|ended| A::flows_of(worker).get(ended));
+    !ended.is_some_and(|entry| peer.answers(entry))
         && worker.exhausted.has(who_asks_whom(worker, pool, peer, asker), worker.now)
 }
 

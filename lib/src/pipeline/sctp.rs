@@ -202,7 +202,7 @@ impl Anew {
 impl Known {
     /// What the flow's entry tells.
     fn of<A: Wire>(entry: &mut Entry<A>) -> Self {
-        let tags = tags_of(entry.proof);
+        let tags = tags_of(entry.expected);
         let Some([anew, stage]) = entry.spare().copied() else { return Self { tags, anew: Anew::default() } };
         let stage = match stage {
             1 => Stage::Answered(Direction::Original),
@@ -247,8 +247,8 @@ const fn proof_of([original, reply]: Tags) -> u32 {
     (original as u32) << 16 | reply as u32
 }
 
-const fn tags_of(proof: u32) -> Tags {
-    [(proof >> 16) as u16, proof as u16]
+const fn tags_of(numbers: u32) -> Tags {
+    [(numbers >> 16) as u16, numbers as u16]
 }
 
 /// What an entry keeps of a tag; never zero.

@@ -72,7 +72,7 @@ fn of_flow<'s, A: Wire, R: Recorder>(
     if let Some(segment) = segment {
         segment.note(&mut after, found.direction);
     }
-    follow(cx, frame, item, Update { expected: Some(after.proof), ..update })
+    follow(cx, frame, item, Update { expected: Some(after.expected), ..update })
 }
 
 /// A packet that goes on and leaves its flow in its state.

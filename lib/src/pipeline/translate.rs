@@ -441,7 +441,7 @@ fn translate_aside<A: Copy>(
         Transport::EchoRequest | Transport::EchoReply => {
             translate_echo::<A>(transport, packet.source_port, to.source_port, addresses)
         }
-        // The transport header of a later part has gone before; nothing else has a flow.
+        // A later fragment has no transport header; nothing else has a flow.
         _ => Ok(()),
     }
 }

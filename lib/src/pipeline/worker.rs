@@ -33,7 +33,7 @@ pub struct WorkerConfig {
     pub flows_v4: u32,
     /// The most IPv6 flows.
     pub flows_v6: u32,
-    /// How much of datagrams in parts it keeps.
+    /// How much it keeps of fragmented datagrams.
     pub fragments: Limits,
     /// Random bits that nobody outside knows: the choice of ports hangs on them, and the hash of
     /// flow tables that are made (one that is adopted keeps its own).
@@ -62,7 +62,7 @@ pub enum InitError {
     FlowsV4(TableError),
     /// The table of IPv6 flows.
     FlowsV6(TableError),
-    /// What is kept of datagrams in parts.
+    /// What is kept of fragmented datagrams.
     Fragments(FragmentsError),
 }
 
@@ -73,7 +73,7 @@ pub enum AttachError {
     FlowsV4(flow::AttachError),
     /// The table of IPv6 flows.
     FlowsV6(flow::AttachError),
-    /// What is kept of datagrams in parts, which begins anew.
+    /// What is kept of fragmented datagrams; that starts empty.
     Fragments(FragmentsError),
 }
 
@@ -128,7 +128,7 @@ pub struct Worker<'m> {
     pub(super) services: &'m [ServiceCounters],
     random: Stream,
     pub(super) identification: u16,
-    /// Counts the datagrams in parts that have been given an identification of the gateway's own.
+    /// Counts the fragmented datagrams that got an identification of the gateway's own.
     part_number: u16,
     /// For errors of the gateway's own, all but those that tell of an MTU.
     pub(super) errors: Budget,
@@ -222,7 +222,7 @@ impl<'m> Worker<'m> {
             damaged: adopted_v4.damaged + adopted_v6.damaged,
             strayed: adopted_v4.strayed + adopted_v6.strayed,
         };
-        // Whose parts were on their way will send them again.
+        // Fragments that were on their way are sent again.
         let fragments = Self::fragments(config, rest).map_err(AttachError::Fragments)?;
         Ok((Self::with_tables(config, (v4, v6, fragments), counters, services), adopted))
     }
@@ -270,7 +270,7 @@ impl<'m> Worker<'m> {
             services,
             random: Stream::new([d, c, b, a]),
             identification: 0,
-            // Receivers may still have parts of datagrams that an earlier process numbered.
+            // Receivers may still hold fragments that an earlier process numbered.
             part_number: Stream::new([c, a, d, b]).next() as u16,
             errors: Budget::icmp(),
             too_big: [Budget::too_big(); 2],
@@ -286,7 +286,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
+    /// Forgets flows that idled too long, and fragmented datagrams of which nothing has come for too long, among
     /// the next `budget` of each.
     pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
         let Counters { pool_v4, pool_v6, masquerade_v4, masquerade_v6, busiest_v4, busiest_v6, .. } = self.counters;
@@ -309,33 +309,33 @@ impl<'m> Worker<'m> {
         self.fragments.has_ready()
     }
 
-    /// How many datagrams in parts are known.
+    /// How many fragmented datagrams are known.
     #[must_use]
     pub const fn datagrams_in_parts(&self) -> u32 {
         self.fragments.len()
     }
 
-    /// Counts the parts that waited in vain.
+    /// Counts the fragments that waited in vain.
     pub(super) fn count_lost_fragments(&mut self) {
         let lost = self.fragments.take_lost();
-        for (reason, parts) in [
+        for (reason, fragments) in [
             (DropReason::FragmentExpired, lost.expired),
             (DropReason::FragmentDisplaced, lost.displaced),
             (DropReason::FragmentRefused, lost.refused),
         ] {
-            self.counters.count_drops(reason, parts.into());
+            self.counters.count_drops(reason, fragments.into());
         }
     }
 
-    /// An IPv4 identification that none of the last datagrams in parts had which left the gateway,
-    /// whichever worker sent them: each has numbers of its own (RFC 6864 §5.3.1).
+    /// An IPv4 identification that no recent fragmented datagram of the gateway's has. Each worker has numbers of its
+    /// own (RFC 6864 §5.3.1).
     pub(super) fn next_identification(&mut self, workers: u8) -> u16 {
         let workers = u16::from(workers.max(1));
         self.part_number = self.part_number.wrapping_add(1);
         (self.part_number % (u16::MAX / workers)) * workers + u16::from(self.id.0) % workers
     }
 
-    /// The next station whose link address packets wait for, and the port it is behind. Ask the
+    /// The next neighbour whose link address packets wait for, and its port. Ask the
     /// kernel to resolve it.
     pub fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
         self.unresolved.iter_mut().find_map(Option::take)

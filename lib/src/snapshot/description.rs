@@ -29,7 +29,7 @@ pub struct Description<'a> {
     pub services: &'a [Service<'a>],
     /// The way back to clients, in any order; the longest prefix wins, and the last of equal ones.
     pub routes: &'a [Route],
-    /// Link addresses of stations on the gateway's own links, as far as they are known.
+    /// Link addresses of neighbours on the gateway's own links, as far as they are known.
     pub neighbours: &'a [Neighbour],
 }
 
@@ -40,7 +40,7 @@ pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway<'a> {
     /// How many workers share the flows. The ports from the first of `pool_ports` and of the masquerade's on are
-    /// dealt to them in turn, and endpoints outside that are kept by the hash of `selector_seed`: while flows live,
+    /// dealt to them in turn, and endpoints outside whose addresses are preserved by the hash of `selector_seed`: while flows live,
     /// all four stay, or the flows are attached anew (`pipeline::Worker::attach`).
     pub workers: u8,
     /// The VXLAN network, where the backend is VXLAN.
@@ -141,7 +141,7 @@ pub struct Admission {
     /// The most new flows in a second, with a tenth of that at once; 0 for no limit.
     pub new_flows_per_second: u32,
     /// What becomes of a packet that would begin a flow past that limit, or in a table in which
-    /// nothing gives way.
+    /// nothing is evicted.
     pub past_limit: PastLimit,
 }
 
@@ -245,7 +245,7 @@ pub struct Peer {
     pub public: IpAddr,
     /// How packets for it are carried.
     pub encapsulation: Encapsulation,
-    /// The link and station that lead to `public`; `None` while unknown.
+    /// The link and neighbour that lead to `public`; `None` while unknown.
     pub next_hop: Option<NextHop>,
 }
 
@@ -261,12 +261,12 @@ pub enum Encapsulation {
     Direct,
 }
 
-/// A station on one of the gateway's links.
+/// A neighbour on one of the gateway's links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NextHop {
     /// The link.
     pub port: PortId,
-    /// The station.
+    /// Its link address.
     pub mac: Mac,
     /// The largest packet that the route to the peer takes, where that is less than what the link takes.
     pub mtu: Option<u16>,
@@ -362,7 +362,7 @@ pub enum RouteTarget {
 pub struct Neighbour {
     /// The link.
     pub port: PortId,
-    /// The station's network address.
+    /// Its network address.
     pub address: IpAddr,
     /// Its link address.
     pub mac: Mac,

@@ -158,7 +158,7 @@ impl BackendRecord {
 pub(crate) struct HopRecord {
     pub(crate) headers: Headers,
     pub(crate) port: u8,
-    /// Whether the next station's link address is in `headers`.
+    /// Whether the next hop's link address is in `headers`.
     pub(crate) is_resolved: u8,
     /// The largest packet that fits.
     pub(crate) mtu: u16,
@@ -196,7 +196,7 @@ pub(crate) struct RouteRecord {
     pub(crate) link: PortRecord,
 }
 
-/// A station, in a table in order: a host on the link chooses what is in it, and could make a hash collide.
+/// A neighbour, in a table in order: a host on the link chooses what is in it, and could make a hash collide.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct NeighbourRecord {

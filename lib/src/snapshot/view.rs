@@ -95,13 +95,13 @@ impl<'a> Snapshot<'a> {
         &self.globals.idle_ticks
     }
 
-    /// The worker that owns the flows of an endpoint whose address is kept: see [`nat::owner_of`].
+    /// The worker that owns the flows of an endpoint whose address is preserved: see [`nat::owner_of`].
     pub(crate) fn owner_of<A: Address>(&self, address: A, port: [u8; 2]) -> WorkerId {
         nat::owner_of(&self.globals.selector, self.globals.workers, address, port)
     }
 
     /// The worker that the replies of a flow lead to: the one that may give the flow its port, or that owns the
-    /// client's endpoint where that is kept. `None` where they do not come to the gateway any more, since the
+    /// client's endpoint where that is preserved. `None` where they do not come to the gateway any more, since the
     /// address stands for pods no longer.
     ///
     /// Two flows that share a reply tuple would both be this worker's, and it alone keeps them apart.

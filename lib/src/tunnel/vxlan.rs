@@ -91,7 +91,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// - [`DropReason::VxlanFlags`], [`DropReason::VxlanVni`]: not a frame of this network.
-/// - [`DropReason::VxlanInnerAddress`]: an inner frame for another station, or for several.
+/// - [`DropReason::VxlanInnerAddress`]: an inner frame for another receiver, or for a group.
 /// - [`DropReason::NotIp`]: an inner frame with an 802.1Q tag (RFC 7348 §6.1).
 /// - [`DropReason::Truncated`].
 #[inline]

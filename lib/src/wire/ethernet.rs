@@ -33,9 +33,9 @@ impl EtherType {
 /// A frame's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// The station it is for.
+    /// The receiver's link address.
     pub destination: Mac,
-    /// The station it is from.
+    /// The sender's link address.
     pub source: Mac,
     /// The tag's control information, where there is a tag: three bits of priority, one of drop
     /// eligibility, twelve of VLAN.
@@ -111,16 +111,16 @@ impl Header {
     }
 }
 
-/// Whether a frame is for this station. Compared as slices, which takes half of what it takes as numbers.
+/// Whether a frame is for this link address. Compared as slices, which takes half of what it takes as numbers.
 #[inline(always)]
-pub(crate) fn is_for(head: &[u8; HEADER_LEN], station: &Mac) -> bool {
-    head.split_at(6).0 == station.0.as_slice()
+pub(crate) fn is_for(head: &[u8; HEADER_LEN], receiver: &Mac) -> bool {
+    head.split_at(6).0 == receiver.0.as_slice()
 }
 
-/// As [`is_for`], of a station whose address begins eight bytes: both are compared at once.
+/// As [`is_for`], of an address that begins these eight bytes: it is compared as one number.
 #[inline(always)]
-pub(crate) const fn is_for_first(head: &[u8; HEADER_LEN], station: &[u8; 8]) -> bool {
-    let difference = u64::from_le_bytes(field::<0, 8, _>(head)) ^ u64::from_le_bytes(*station);
+pub(crate) const fn is_for_first(head: &[u8; HEADER_LEN], receiver: &[u8; 8]) -> bool {
+    let difference = u64::from_le_bytes(field::<0, 8, _>(head)) ^ u64::from_le_bytes(*receiver);
     difference << 16 == 0
 }
 

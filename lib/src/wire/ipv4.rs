@@ -111,7 +111,7 @@ impl<'a> Header<'a> {
         })
     }
 
-    /// Whether an option names the stations that the datagram wants to pass by, loosely or strictly (RFC 791
+    /// Whether an option is a source route, loose or strict (RFC 791
     /// §3.1).
     #[must_use]
     pub fn has_source_route(&self) -> bool {
@@ -154,7 +154,7 @@ impl<'a> Header<'a> {
         fragment_word(self.fixed) & DONT_FRAGMENT != 0
     }
 
-    /// The part of a datagram that this is, or `None` for a whole one.
+    /// Which fragment of a datagram this is, or `None` for a whole one.
     #[inline]
     #[must_use]
     pub const fn fragment(&self) -> Option<Fragment> {
@@ -405,24 +405,24 @@ impl<'a> HeaderMut<'a> {
     }
 }
 
-/// A header with options, written anew for a piece of its datagram.
+/// A header with options, rewritten for a fragment of its datagram.
 #[derive(Clone, Copy, Debug)]
-pub struct PieceHeader {
+pub struct FragmentHeader {
     bytes: [u8; HEADER_LEN_MAX],
     len: usize,
 }
 
-impl PieceHeader {
+impl FragmentHeader {
     /// A copy of `header`, which has been parsed before, with its options.
     ///
-    /// - `is_first`: whether the piece begins with the datagram's first byte. Any other has only those
-    ///   options whose flag says that they are in every piece (RFC 791 §3.1, §3.2).
+    /// - `is_first`: whether the fragment begins with the datagram's first byte. Any other has only those
+    ///   options whose flag says that they are in every fragment (RFC 791 §3.1, §3.2).
     ///
     /// `None` where an option does not end within the header.
     #[must_use]
     pub fn copy(header: &Header<'_>, is_first: bool) -> Option<Self> {
-        let mut piece = Self { bytes: [0; HEADER_LEN_MAX], len: HEADER_LEN };
-        piece.bytes.first_chunk_mut::<HEADER_LEN>()?.copy_from_slice(header.fixed);
+        let mut copy = Self { bytes: [0; HEADER_LEN_MAX], len: HEADER_LEN };
+        copy.bytes.first_chunk_mut::<HEADER_LEN>()?.copy_from_slice(header.fixed);
         let mut options = header.options;
         while let Some((&kind, rest)) = options.split_first() {
             let len = match kind {
@@ -432,15 +432,15 @@ impl PieceHeader {
             };
             let (this, rest) = options.split_at_checked(len)?;
             if is_first || kind & option::COPIED != 0 {
-                piece.bytes.get_mut(piece.len..piece.len + len)?.copy_from_slice(this);
-                piece.len += len;
+                copy.bytes.get_mut(copy.len..copy.len + len)?.copy_from_slice(this);
+                copy.len += len;
             }
             options = rest;
         }
         // Filled up with what ends the options.
-        piece.len = piece.len.next_multiple_of(4);
-        piece.bytes[0] = 0x40 | (piece.len / 4) as u8;
-        Some(piece)
+        copy.len = copy.len.next_multiple_of(4);
+        copy.bytes[0] = 0x40 | (copy.len / 4) as u8;
+        Some(copy)
     }
 
     /// Bytes of the header.
@@ -450,13 +450,13 @@ impl PieceHeader {
         self.len
     }
 
-    /// The header of a piece with so many bytes of data, its checksum right. It may be cut again.
+    /// The header of a fragment with so many bytes of data, its checksum right. It may be fragmented again.
     #[must_use]
-    pub fn emit(&mut self, data_len: u16, part: Fragment) -> &[u8] {
-        let more = if part.more { MORE_FRAGMENTS } else { 0 };
+    pub fn emit(&mut self, data_len: u16, fragment: Fragment) -> &[u8] {
+        let more = if fragment.more { MORE_FRAGMENTS } else { 0 };
         let [l0, l1] = (self.len as u16).wrapping_add(data_len).to_be_bytes();
-        let [i0, i1] = (part.id as u16).to_be_bytes();
-        let [f0, f1] = (part.offset >> 3 | more).to_be_bytes();
+        let [i0, i1] = (fragment.id as u16).to_be_bytes();
+        let [f0, f1] = (fragment.offset >> 3 | more).to_be_bytes();
         if let Some(fields) = self.bytes.get_mut(2..12) {
             let [ttl, protocol] = [fields[6], fields[7]];
             fields.copy_from_slice(&[l0, l1, i0, i1, f0, f1, ttl, protocol, 0, 0]);
@@ -472,15 +472,15 @@ impl PieceHeader {
 
 /// Numbers of options (RFC 791 §3.1).
 mod option {
-    /// The bit of an option that is in every piece.
+    /// The bit of an option that is in every fragment.
     pub(super) const COPIED: u8 = 0x80;
     /// Nothing follows.
     pub(super) const END: u8 = 0;
     /// One byte of nothing.
     pub(super) const NONE: u8 = 1;
-    /// Stations to pass by, with others between them.
+    /// Loose source route.
     pub(super) const LOOSE_SOURCE_ROUTE: u8 = 131;
-    /// Stations to pass by, and no others.
+    /// Strict source route.
     pub(super) const STRICT_SOURCE_ROUTE: u8 = 137;
 }
 

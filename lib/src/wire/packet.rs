@@ -67,7 +67,7 @@ pub struct Packet<A> {
     pub tos: u8,
     /// Whether routers may not cut the datagram: IPv4's flag; always so in IPv6.
     pub dont_fragment: bool,
-    /// Which part of a datagram this is; `None` for a whole one, an atomic fragment (RFC 6946) included.
+    /// Which fragment of a datagram this is; `None` for a whole one, an atomic fragment (RFC 6946) included.
     pub fragment: Option<Fragment>,
 }
 
@@ -382,7 +382,7 @@ impl<A> Packet<A> {
         }
     }
 
-    /// Reads the SCTP header of a datagram that is whole, or the first part of one.
+    /// Reads the SCTP header of a datagram that is whole, or the first fragment of one.
     #[cold]
     pub(crate) fn read_sctp(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         let payload = ip.get(usize::from(self.transport_offset)..usize::from(self.len)).unwrap_or_default();

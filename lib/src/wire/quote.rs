@@ -35,7 +35,7 @@ pub struct Quote<A> {
     /// Where the transport's Internet checksum begins, in bytes from the quoted IP header's start; `None`
     /// where it has been cut off, and for SCTP, which has another.
     pub checksum_offset: Option<u16>,
-    /// Which part of a datagram the quoted one is.
+    /// Which fragment of a datagram the quoted one is.
     pub fragment: Option<Fragment>,
     /// Whether IPv4's header checksum agrees with the quoted header (RFC 5508 §4.1, REQ-3 a); always
     /// so for IPv6, which has none.

@@ -111,10 +111,10 @@ pub(super) const fn layout<A: Address>() -> u32 {
         offset_of!(Entry<A>, origin) + size_of::<Mac>(),
         offset_of!(Entry<A>, service),
         offset_of!(Entry<A>, hop),
-        offset_of!(Entry<A>, station),
+        offset_of!(Entry<A>, neighbour),
         offset_of!(Entry<A>, generation),
         offset_of!(Entry<A>, queued),
-        offset_of!(Entry<A>, proof),
+        offset_of!(Entry<A>, expected),
         offset_of!(Entry<A>, traffic),
         offset_of!(Tuple<A>, destination),
         offset_of!(Tuple<A>, source_port),
@@ -251,7 +251,7 @@ impl<'m, A: Address> Table<'m, A> {
             return Err(Dropped::Strayed);
         }
         // Of a snapshot that is no more.
-        (entry.hop, entry.station, entry.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
+        (entry.hop, entry.neighbour, entry.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
         entry.service = NO_SERVICE;
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         if self.lookup(original_hash, &original, protocol).is_some()

@@ -59,15 +59,15 @@ impl<A: Address> Table<'_, A> {
     }
 
     /// Whether a client may begin another half-open flow, of which `limit` are the most. In a table that fills
-    /// one of its own has to give way beyond that, and the one that has been half-open longest of all is
-    /// looked at alone.
+    /// one of its own is evicted beyond that, and only the one that has been half-open longest of all is
+    /// looked at.
     ///
     /// Work: one cache line, and an entry where the client is at its limit.
     pub(crate) fn may_begin_half_open(&self, client: A, is_pod: bool, limit: u32) -> bool {
         !self.is_filling() || self.half_open_of(client, is_pod) < limit || self.oldest_of(client, is_pod).is_some()
     }
 
-    /// Call this when a half-open flow has begun: one of its client's gives way to it if that makes more than
+    /// Call this when a half-open flow has begun: one of its client's is evicted if that makes more than
     /// `limit` in a table that fills.
     ///
     /// Work: as of [`may_begin_half_open`](Self::may_begin_half_open) and of removing a flow.

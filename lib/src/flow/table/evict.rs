@@ -1,9 +1,9 @@
-//! Which flow gives way to a new one when there is no room.
+//! Which flow is evicted for a new one when there is no room.
 //!
-//! By what flows are worth (see [`State::worth`]): first half-open ones, or UDP and echo requests that
-//! nobody has answered, whichever are more, then connections that have ended, flows that were answered and
-//! never assured, and UDP that goes back and forth; of each class the one that has been in it longest. An
-//! assured connection never does: where there are no others, the new one is refused.
+//! By eviction class (see [`State::worth`]): first half-open flows, or UDP and echo requests that nobody has
+//! answered, whichever are more; then connections that have ended; then flows that were answered and never assured;
+//! then UDP that goes back and forth. Of each class the one that has been in it longest goes. An assured connection
+//! is never evicted: where there are no others, the new flow is refused.
 //!
 //! "No room" is one of two things. Nearly always no entry is vacant, and any other flow is as good as
 //! the next. Or there are vacant entries, and no vacant slot in both buckets of a tuple, which chance
@@ -20,7 +20,7 @@ const LAST_LOOK: u32 = 64;
 /// How often room is made for one flow: for an entry, and for a slot for each tuple.
 const TIMES: u32 = 3;
 
-/// Streams leave one part of so many of the table to what gives way before them.
+/// UDP streams leave a sixteenth of the table to the classes that are evicted before them.
 const SHARE: u32 = 16;
 
 /// What made room.
@@ -33,7 +33,7 @@ pub(crate) struct Gone {
 }
 
 impl<A: Address> Table<'_, A> {
-    /// As [`insert`](Self::insert), and has other flows give way where there is no room.
+    /// As [`insert`](Self::insert), and evicts other flows where there is no room.
     ///
     /// Work: beyond that of inserting, at most three times the removal of two flows and a look at 64
     /// entries.
@@ -72,8 +72,8 @@ impl<A: Address> Table<'_, A> {
         taken
     }
 
-    /// Makes a flow that was [taken](Self::take), and whose place is vacant still, what it was but for its turn
-    /// to give way.
+    /// Makes a flow that was [taken](Self::take), and whose place is vacant still, what it was, but for its place in
+    /// the queue of its class.
     #[cold]
     pub(crate) fn put_back(&mut self, old: Entry<A>) {
         let Some(state) = old.state() else { return };
@@ -127,9 +127,9 @@ impl<A: Address> Table<'_, A> {
         self.remove(index);
     }
 
-    /// The flow that gives way to any other. Of the first two classes it is the fuller one's: a flood of
+    /// The flow that is evicted for any other. Of the first two classes it is the fuller one's: a flood of
     /// datagrams would else leave no handshake the time to finish, as each puts out the only one. For the
-    /// same reason streams leave a part of the table to the others.
+    /// same reason streams leave some of the table to the others.
     fn least(&self) -> Option<u32> {
         let [half_open, one_way] = [Worth::HalfOpen, Worth::OneWay].map(|worth| self.queued(worth));
         let fuller = if one_way > half_open { Worth::OneWay } else { Worth::HalfOpen };
@@ -139,7 +139,7 @@ impl<A: Address> Table<'_, A> {
         [first, fuller].into_iter().chain(Worth::ALL).find_map(|worth| self.first_of(worth))
     }
 
-    /// Of the flows with a slot in the buckets of this hash, the one that gives way: one that has
+    /// Of the flows with a slot in the buckets of this hash, the one to evict: one that has
     /// idled too long, or of the first class the one that has idled longest.
     fn least_of_buckets(&self, hash: u64, age: Age<'_>) -> Option<u32> {
         let indices = self.bucket_pair(hash).into_iter().flat_map(|bucket| {

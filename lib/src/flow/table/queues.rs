@@ -1,4 +1,4 @@
-//! The flows that may have to give way, in a queue for each class of what they are worth, threaded
+//! The flows that may be evicted, in a queue for each eviction class, threaded
 //! through the entries: whoever has been in its class longest is the first. A flow changes its class a
 //! few times in its life at most, and the state table tells when.
 
@@ -122,7 +122,7 @@ impl<A: Address> Table<'_, A> {
 }
 
 impl<A: Address> Entry<A> {
-    /// What the flow is worth where there is no room; `None` where it never gives way.
+    /// The flow's eviction class; `None` where it is never evicted.
     pub(super) const fn worth(&self) -> Option<Worth> {
         Worth::of(self.state)
     }

@@ -28,7 +28,7 @@ const fn byte_of(state: State, assured: bool) -> u8 {
 /// A flow in this state that expects [`EXPECTED`].
 fn flow(byte: u8) -> Entry<[u8; 4]> {
     let mut entry = <[u8; 4]>::VACANT;
-    (entry.protocol, entry.state, entry.proof) = (Protocol::TCP.0, byte, EXPECTED);
+    (entry.protocol, entry.state, entry.expected) = (Protocol::TCP.0, byte, EXPECTED);
     entry
 }
 
@@ -41,7 +41,7 @@ fn takes(byte: u8, side: Direction, segment: Segment) -> (Step, u32) {
     if table.plain().is_none() {
         segment.note(&mut entry, side);
     }
-    (judged, entry.proof)
+    (judged, entry.expected)
 }
 
 /// Every segment that a stranger may write who knows no number: all flags, and numbers that are near, and far.

@@ -144,7 +144,7 @@ impl<'d> Writer<'d, '_> {
         let mut count = 0;
         for neighbour in self.d.neighbours {
             self.port(neighbour.port)?;
-            // No station of a link has one; it would be found for an IPv4 address.
+            // No neighbour has one; it would be found for an IPv4 address.
             if not_mapped(neighbour.address).is_ok()
                 && let Some(record) = records.get_mut(count)
             {

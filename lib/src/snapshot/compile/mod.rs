@@ -161,6 +161,3 @@ fn ranges<'p, R: Range>(
     }
     Ok(flatten(scratch.get_mut(..count).unwrap_or_default(), out))
 }
-
-#[cfg(test)]
-mod tests;

@@ -207,8 +207,8 @@ fn pieces(options: &[u8]) -> Option<[Vec<u8>; 2]> {
     let (header, _) = Header::parse_quoted(&bytes).unwrap();
     let part = Fragment { id: 9, offset: 1480, more: true };
     Some([
-        PieceHeader::copy(&header, true)?.emit(8, Fragment { offset: 0, ..part }).to_vec(),
-        PieceHeader::copy(&header, false)?.emit(8, part).to_vec(),
+        FragmentHeader::copy(&header, true)?.emit(8, Fragment { offset: 0, ..part }).to_vec(),
+        FragmentHeader::copy(&header, false)?.emit(8, part).to_vec(),
     ])
 }
 

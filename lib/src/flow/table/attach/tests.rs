@@ -36,7 +36,7 @@ fn a_later_process_finds_every_flow_again() {
             let index = insert(&mut first, n, n).unwrap();
             let entry = first.get_mut(index).unwrap();
             (entry.seen, entry.origin, entry.service) = (n, Origin::new(Mac([1, 2, 3, 4, 5, 6]), [0, 7]), 8);
-            (entry.hop, entry.station) = (SnapshotIndex::at(9), SnapshotIndex::at(10));
+            (entry.hop, entry.neighbour) = (SnapshotIndex::at(9), SnapshotIndex::at(10));
             entry.traffic.packets = [n.into(), 5];
         }
         for n in (0..capacity).step_by(3) {
@@ -52,7 +52,7 @@ fn a_later_process_finds_every_flow_again() {
             let Some(found) = found else { continue };
             let entry = second.get(found.index).unwrap();
             assert_eq!((entry.seen, entry.origin), (n, Origin::new(Mac([1, 2, 3, 4, 5, 6]), [0, 7])));
-            let of_a_snapshot = (entry.hop, entry.station, entry.service);
+            let of_a_snapshot = (entry.hop, entry.neighbour, entry.service);
             assert_eq!(
                 of_a_snapshot,
                 (SnapshotIndex::NONE, SnapshotIndex::NONE, NO_SERVICE),
