@@ -87,8 +87,6 @@ pub struct Extent {
     pub more: bool,
 }
 
-/// The pipeline's name for it.
-
 /// What is wrong with a fragment beside those that came before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Clash {

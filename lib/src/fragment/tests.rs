@@ -291,7 +291,7 @@ fn a_fragment_that_has_waited_as_long_as_it_may_is_displaced_and_has_not_expired
             fragments.note(index, part(8, 8, true), 0).unwrap();
             assert!(fragments.hold(index, &[1; 40], PortId(0), 0));
         }
-        fragments.take_lost();
+        let _ = fragments.take_lost();
         assert_eq!(fragments.len(), 2 * PLACES as u32, "all places are taken");
         fragments.open(&key(100), wait() + late);
         assert_eq!(fragments.take_lost(), lost, "{late}");
