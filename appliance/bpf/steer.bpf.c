@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Decides for each received frame whether it belongs to the gateway. What does goes to the AF_XDP
-// socket of its port and queue, or is dropped where none is attached, so that the kernel never
-// answers for the gateway. All else passes to the kernel as it came.
+// Decides for each received frame whether it belongs to the gateway. The gateway's frames go to the
+// AF_XDP socket of their port and queue, or are dropped where none is attached, so that the kernel
+// never answers for the gateway. All others pass to the kernel unchanged.
 //
 //   the gateway's                                        recognised by
 //   TCP, UDP, SCTP to a frontend, VXLAN to the own VTEP  `endpoints` (address, port, protocol)
 //   plain IP into the own overlay subnets                `subnets`
 //   later fragments of either                            `fragments`, written by the first one
-//   those that come before their first one               the address, where the host does not have it
+//   fragments that come before their first one           the address, where the host does not have it
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
 //   pings of a service's address                         `endpoints` (address, port 0, ICMP)
 //
-// What comes before its first fragment at an address that a service and the host share may be either's.
-// It passes to the kernel, and a worker finds a copy of it in `early`: both keep it until the first one
-// comes, which goes to one of them, and the other forgets it.
+// A fragment that comes before its first one, to an address that a service and the host share, may be
+// either's. It passes to the kernel, and a worker gets a copy of it through `early`. Both hold it until
+// the first fragment comes, which goes to one of them; the other drops its own.
 //
 // The numbers in capitals come from src/xdp/layout.rs by way of the build script.
 
@@ -88,10 +88,10 @@ struct fragment {
 	struct address source;
 	struct address destination;
 	__u32 identification;
-	__u32 protocol; // 0 for IPv6, whose datagrams are told apart without it (RFC 8200 §4.5)
+	__u32 protocol; // 0 for IPv6, whose datagrams are identified without it (RFC 8200 §4.5)
 };
 
-// Whose a frame is, and what `fragments` knows of a datagram.
+// Whose a frame is, also as `fragments` records it for a datagram.
 enum owner {
 	GATEWAY = 1,
 	KERNEL = 2,
@@ -157,13 +157,13 @@ struct {
 // Set before loading: the interface index of each port.
 const volatile __u32 port_interfaces[PORTS_MAX] = {};
 
-// What is known of one IP packet, the received one or one that an ICMP error quotes.
+// One parsed IP packet: the received one, or one that an ICMP error quotes.
 struct packet {
 	struct fragment fragment; // holds both addresses
 	void *transport;	  // where the layer above begins
 	__u8 protocol;
-	__u8 is_fragment;   // a part of a datagram, first or later
-	__u8 is_later_part; // so that it has no transport header
+	__u8 is_fragment;   // first or later
+	__u8 is_later_fragment; // so that it has no transport header
 };
 
 // `at` may be anywhere: true where `length` bytes lie between it and the frame's end.
@@ -184,7 +184,7 @@ INLINE void map_ipv4(struct address *address, __u32 ipv4)
 	address->word[3] = ipv4;
 }
 
-// RFC 791 §3.1. False where the kernel had better look at it.
+// RFC 791 §3.1. False where the kernel should handle it.
 INLINE int parse_ipv4(void *at, void *end, struct packet *packet)
 {
 	if (!HAS(at, IPV4_LEN_MIN, end))
@@ -196,7 +196,7 @@ INLINE int parse_ipv4(void *at, void *end, struct packet *packet)
 	__be16 offset = *(__be16 *)(at + 6);
 	packet->protocol = *(__u8 *)(at + 9);
 	packet->is_fragment = (offset & (IPV4_OFFSET_MASK | IPV4_MORE_FRAGMENTS)) != 0;
-	packet->is_later_part = (offset & IPV4_OFFSET_MASK) != 0;
+	packet->is_later_fragment = (offset & IPV4_OFFSET_MASK) != 0;
 	packet->fragment.identification = *(__be16 *)(at + 4);
 	packet->fragment.protocol = packet->protocol;
 	map_ipv4(&packet->fragment.source, *(__u32 *)(at + 12));
@@ -226,11 +226,11 @@ INLINE int parse_ipv6(void *at, void *end, struct packet *packet)
 			__be16 offset = *(__be16 *)(at + 2);
 			packet->protocol = *(__u8 *)at;
 			packet->is_fragment = (offset & (IPV6_OFFSET_MASK | IPV6_MORE_FRAGMENTS)) != 0;
-			packet->is_later_part = (offset & IPV6_OFFSET_MASK) != 0;
+			packet->is_later_fragment = (offset & IPV6_OFFSET_MASK) != 0;
 			packet->fragment.identification = *(__u32 *)(at + 4);
 			at += 8;
-			if (packet->is_later_part)
-				break; // what follows is the middle of something
+			if (packet->is_later_fragment)
+				break; // a later fragment has no further headers
 		} else if (kind == HOP_BY_HOP || kind == ROUTING || kind == DESTINATION_OPTIONS) {
 			if (!HAS(at, 2, end))
 				return 0;
@@ -264,7 +264,7 @@ INLINE int is_ours_by_port(struct packet *packet, void *end)
 	return is_endpoint(&packet->fragment.destination, port, packet->protocol);
 }
 
-// An error about a packet that a frontend sent: the client's side could not take a reply.
+// An error about a packet that a frontend sent: the client's side could not receive a reply.
 INLINE int is_error_about_ours(struct packet *error, void *end)
 {
 	void *icmp = error->transport;
@@ -287,7 +287,7 @@ INLINE int is_error_about_ours(struct packet *error, void *end)
 	}
 	if (!has_ports(quoted.protocol))
 		return 0;
-	if (quoted.is_later_part || !HAS(quoted.transport, 4, end))
+	if (quoted.is_later_fragment || !HAS(quoted.transport, 4, end))
 		return 0;
 	__be16 port = *(__be16 *)quoted.transport;
 	return is_endpoint(&quoted.fragment.source, port, quoted.protocol);
@@ -309,8 +309,8 @@ INLINE int is_in_subnet(struct packet *packet)
 	return map_lookup(&subnets, &key) != 0;
 }
 
-// A later part by its first one; before that one has come, by the address.
-INLINE enum owner owner_of_later_part(struct packet *packet)
+// A later fragment by its first one; before that one has come, by the address.
+INLINE enum owner owner_of_later_fragment(struct packet *packet)
 {
 	__u8 *owner = map_lookup(&fragments, &packet->fragment);
 	if (owner)
@@ -324,23 +324,23 @@ INLINE enum owner owner_of_later_part(struct packet *packet)
 	return is_endpoint(destination, BE16(ADDRESS_SHARED), 0) ? EITHER : KERNEL;
 }
 
-// The kernel's as well: their later parts must not follow a datagram of the gateway's that began in
-// between, nor one that had the same number before.
-INLINE void remember_first_part(struct packet *packet, __u8 owner)
+// Also for the kernel's datagrams: their later fragments must not follow a datagram of the gateway's that
+// began in between, nor an earlier one with the same number.
+INLINE void remember_first_fragment(struct packet *packet, __u8 owner)
 {
 	map_update(&fragments, &packet->fragment, &owner, BPF_ANY);
 }
 
 INLINE enum owner owner_of(struct packet *packet, void *end)
 {
-	if (packet->is_later_part) {
-		enum owner owner = owner_of_later_part(packet);
+	if (packet->is_later_fragment) {
+		enum owner owner = owner_of_later_fragment(packet);
 		if (owner != KERNEL)
 			return owner;
 	} else if (has_ports(packet->protocol)) {
 		if (is_ours_by_port(packet, end)) {
 			if (packet->is_fragment)
-				remember_first_part(packet, GATEWAY);
+				remember_first_fragment(packet, GATEWAY);
 			return GATEWAY;
 		}
 	} else if (packet->protocol == ICMPV4 || packet->protocol == ICMPV6) {
@@ -348,16 +348,16 @@ INLINE enum owner owner_of(struct packet *packet, void *end)
 			return GATEWAY;
 		if (is_ping_of_ours(packet, end)) {
 			if (packet->is_fragment)
-				remember_first_part(packet, GATEWAY);
+				remember_first_fragment(packet, GATEWAY);
 			return GATEWAY;
 		}
 	}
-	if (packet->is_fragment && !packet->is_later_part)
-		remember_first_part(packet, KERNEL);
+	if (packet->is_fragment && !packet->is_later_fragment)
+		remember_first_fragment(packet, KERNEL);
 	return is_in_subnet(packet) ? GATEWAY : KERNEL;
 }
 
-// The number of the port that the frame came in on, PORTS_MAX for none.
+// The number of the frame's ingress port, PORTS_MAX for none.
 INLINE __u32 port_of(struct xdp_md *ctx)
 {
 	__u32 port = PORTS_MAX;
@@ -370,7 +370,7 @@ INLINE __u32 port_of(struct xdp_md *ctx)
 }
 
 // Copies the frame for a worker, if there is room. Not inlined and not static, so that the kernel verifies
-// it once and not for every way that leads here.
+// it once and not for every path that leads here.
 __attribute__((noinline)) int copy_early(struct xdp_md *ctx)
 {
 	__u32 port = port_of(ctx);
@@ -380,7 +380,7 @@ __attribute__((noinline)) int copy_early(struct xdp_md *ctx)
 		count(COUNTER_EARLY_LOST);
 		return 0;
 	}
-	// The verifier of Linux 6.1 wants to see a lower bound, and two comparisons that clang makes one hide it.
+	// The verifier of Linux 6.1 needs a lower bound, and clang would merge two comparisons and hide it.
 	if (length < ETH_LEN || load_bytes(ctx, 0, copy->frame, length)) {
 		ring_discard(copy, 0);
 		count(COUNTER_EARLY_LOST);

@@ -1,4 +1,4 @@
-//! Forwards frames between two interfaces, or turns them around on one, through the rings and the
+//! Forwards frames between two interfaces, or returns them on one, through the rings and the
 //! worker loop and with no gateway in between. Needs root.
 //!
 //! ```text

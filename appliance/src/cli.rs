@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Checked, Config, Problem, Refused};
-use crate::status::{Conn, ConnsEnd, Filter, InState, OfProtocol, Stations};
+use crate::status::{AddressFilter, Conn, ConnsEnd, Filter, InState, OfProtocol};
 use crate::xdp::{self, Mode, Removed};
 use crate::{gateway, status};
 
@@ -20,7 +20,7 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// How much to tell on standard error.
+    /// How much to log on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
     pub log_level: LogLevel,
 }
@@ -28,7 +28,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the host, or the gateway asked, did not let it be done
+  1  refused by the host, or by the running gateway
   2  the command line or the configuration is wrong";
 
 /// The commands.
@@ -42,15 +42,15 @@ pub enum Command {
     Check(ConfigFile),
     /// Run the gateway until SIGTERM or ctrl-C.
     ///
-    /// Takes the gateway's own traffic off the kernel and forwards it; everything else on the
-    /// interfaces goes on as before. An orderly end leaves nothing behind. Needs root, or
+    /// Takes the gateway's own traffic from the kernel and forwards it; everything else on the
+    /// interfaces is left to the kernel. An orderly end leaves nothing behind. Needs root, or
     /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON.
     ///
-    /// What is left by a gateway that was killed is taken over, its connections included: its steering
-    /// program dropped the gateway's traffic meanwhile, and its flow tables are in memory that outlives it.
+    /// After a gateway was killed, the next one adopts its steering program and its connections. Until then
+    /// the program drops the gateway's traffic; the flow tables are in memory that outlives the process.
     #[command(after_help = EXIT_CODES)]
     Run(RunOptions),
-    /// Tell what a running gateway does.
+    /// Report what a running gateway does.
     ///
     /// Ports, peers, services, flow tables, drops by reason and burst times; docs/counters.md
     /// explains every counter.
@@ -58,21 +58,20 @@ pub enum Command {
     Status(StatusOptions),
     /// List the flows of a running gateway, as `conntrack -L` does.
     ///
-    /// A line a flow: protocol and its number, seconds until it is forgotten unless another packet comes,
-    /// state, what the client sends, what the backend answers, service and worker. Flows come and go
-    /// meanwhile; no worker is stopped for it.
+    /// One line for each flow: protocol and its number, seconds until its idle timeout, state, original tuple,
+    /// reply tuple, service and worker. No worker is stopped for the list, so flows come and go meanwhile.
     #[command(after_help = EXIT_CODES)]
     Conns(ConnsOptions),
-    /// Take away the steering program, the flow tables and the control socket that a killed gateway has
+    /// Remove the steering program, the flow tables and the control socket that a killed gateway has
     /// left.
     ///
-    /// Until then the gateway's own traffic is dropped, so that a gateway that is started again finds
-    /// its connections alive. Says what it removed; other programs are left alone.
+    /// Until then the gateway's own traffic is dropped, so that connections stay alive for a gateway that
+    /// is started again. Reports what it removed; other programs are left alone.
     #[command(after_help = EXIT_CODES)]
     Detach(DetachOptions),
 }
 
-/// What of the status to show, and whose.
+/// What to show of the status, and of which gateway.
 #[derive(Args, Debug)]
 pub struct StatusOptions {
     /// Print JSON, for programs.
@@ -86,7 +85,7 @@ pub struct StatusOptions {
     pub control_socket: PathBuf,
 }
 
-/// Which flows to list, how, and whose.
+/// Which flows to list, in which form, and of which gateway.
 #[derive(Args, Debug)]
 pub struct ConnsOptions {
     /// Only flows of the service with this name.
@@ -94,17 +93,17 @@ pub struct ConnsOptions {
     pub service: Option<String>,
     /// Only flows of this client: an address, an address with a port, or a subnet.
     #[arg(long, value_name = "ADDRESS")]
-    pub client: Option<Stations>,
+    pub client: Option<AddressFilter>,
     /// Only flows to this backend: an address, an address with a port, or a subnet.
     #[arg(long, value_name = "ADDRESS")]
-    pub backend: Option<Stations>,
+    pub backend: Option<AddressFilter>,
     /// Only flows in this state, such as `established`.
     #[arg(long, value_name = "STATE")]
     pub state: Option<InState>,
     /// Only flows of this protocol, by name or number.
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<OfProtocol>,
-    /// Print JSON, an object a line, for programs.
+    /// Print JSON, one object for each line, for programs.
     #[arg(long)]
     pub json: bool,
     /// The control socket of the gateway, as its configuration names it.
@@ -112,7 +111,7 @@ pub struct ConnsOptions {
     pub control_socket: PathBuf,
 }
 
-/// What to run, and how to begin.
+/// Which configuration to run, and whether to take over.
 #[derive(Args, Debug)]
 pub struct RunOptions {
     /// Where the configuration lies.
@@ -120,9 +119,9 @@ pub struct RunOptions {
     pub file: ConfigFile,
     /// Take over from the gateway that runs now, with its connections.
     ///
-    /// The new gateway makes itself ready first; then the running one lets go of its queues and flow
-    /// tables and ends once the new one forwards. Frames that come between the two are dropped, so that
-    /// TCP sends them again. If the new gateway fails before it forwards, the old one goes on.
+    /// The new gateway prepares everything first. Then the running one lets go of its queues and flow
+    /// tables, and ends once the new one forwards. Frames that come in between are dropped, and TCP sends
+    /// them again. If the new gateway fails before it forwards, the old one continues.
     #[arg(long)]
     pub takeover: bool,
 }
@@ -130,7 +129,7 @@ pub struct RunOptions {
 /// Where to look for programs.
 #[derive(Args, Debug)]
 pub struct DetachOptions {
-    /// An interface to look at; may be given many times. Without it: all.
+    /// An interface to look at; may be repeated. Without it: all.
     #[arg(long = "interface", value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
     /// The control socket to remove if its gateway is dead; that gateway's flow tables are noted beside it.
@@ -153,9 +152,9 @@ pub enum LogLevel {
     Error,
     /// What an operator should look at.
     Warn,
-    /// What the gateway does on the whole.
+    /// The main steps of the gateway.
     Info,
-    /// What the control side does in particular.
+    /// Every step of the control side.
     Debug,
     /// Everything, dependencies included.
     Trace,
@@ -195,7 +194,7 @@ fn log(level: LogLevel) {
         .init();
 }
 
-/// One sentence on standard error, and the exit code that says the host did not let it be done.
+/// Prints one sentence on standard error; returns the exit code of a refusal.
 fn refused(error: &dyn std::error::Error) -> ExitCode {
     let _ = writeln!(io::stderr().lock(), "weirgate: {error}");
     ExitCode::from(REFUSED)
@@ -217,7 +216,7 @@ fn load(file: &ConfigFile) -> Result<Config, ExitCode> {
 
 fn print_findings(errors: &[Problem], warnings: &[Problem]) {
     let mut out = io::stderr().lock();
-    // Nothing is left to tell where standard error itself is gone.
+    // Where standard error itself is gone, nothing can be reported.
     for warning in warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
@@ -277,22 +276,24 @@ fn conns(options: ConnsOptions) -> ExitCode {
         Ok((printed, Some(ConnsEnd { listed }))) if printed == listed => return ExitCode::SUCCESS,
         // A reader that has gone away wants no more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-        Ok((printed, Some(ConnsEnd { listed }))) => format!("the gateway has listed {listed} flows and {printed} came"),
+        Ok((printed, Some(ConnsEnd { listed }))) => {
+            format!("the gateway has listed {listed} flows and {printed} arrived")
+        }
         Ok((_, None)) => "the gateway ended it".to_owned(),
         Err(error) => error.to_string(),
     };
-    let _ = writeln!(io::stderr().lock(), "weirgate: the list is not whole: {cause}; ask again");
+    let _ = writeln!(io::stderr().lock(), "weirgate: the list is incomplete: {cause}; run the command again");
     ExitCode::from(REFUSED)
 }
 
-/// Prints the flows as they come; how many, and what the gateway says at the end of its list, where it came to one.
+/// Prints the flows as they come. Returns how many, and the gateway's end of the list if there was one.
 fn print_conns(mut lines: impl BufRead, json: bool) -> io::Result<(u64, Option<ConnsEnd>)> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut line = Vec::new();
     let mut printed = 0;
     while lines.read_until(b'\n', &mut line)? > 0 {
         if line == b"\n" {
-            // The gateway has found nothing for a while; whoever reads gets what there is.
+            // The gateway has found nothing for a while; the reader gets what there is.
             out.flush()?;
             line.clear();
             continue;

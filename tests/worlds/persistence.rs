@@ -304,7 +304,7 @@ fn a_takeover_that_fails_leaves_the_running_gateway_at_work() {
         // Refused before anything is touched.
         let larger = world.gateway_config().replace("[flows]\n", "[flows]\ncapacity_v4 = 100000\n");
         let refusal = world.take_over(build_gateway(), &larger).expect_err("flows would be lost").to_string();
-        assert!(refusal.contains("the running gateway goes on") && refusal.contains("capacity"), "{refusal}");
+        assert!(refusal.contains("the running gateway continues") && refusal.contains("capacity"), "{refusal}");
         assert!(gateway.is_running());
 
         // One that dies when the gateway has let go already.

@@ -23,15 +23,15 @@ pub enum Kind {
     Interface,
     /// A name by which people and programs call something.
     Name,
-    /// An IPv4 or IPv6 address of one station.
+    /// An IPv4 or IPv6 address of one host.
     Address,
-    /// An IPv4 address of one station.
+    /// An IPv4 address of one host.
     Ipv4,
-    /// An IPv6 address of one station.
+    /// An IPv6 address of one host.
     Ipv6,
     /// A subnet without host bits.
     Subnet,
-    /// A link address of one station.
+    /// A link address of one host.
     Mac,
     /// An address with a port.
     Endpoint,
@@ -87,7 +87,7 @@ impl Kind {
     }
 }
 
-/// The words in quotes, the last two parted by "or".
+/// The words in quotes, the last two separated by "or".
 fn alternatives(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.split_last() {

@@ -29,11 +29,11 @@ pub(crate) use reference::sample;
 
 use problem::{Findings, Place};
 
-/// Where the control socket lies unless the configuration says otherwise.
+/// The control socket's default path.
 pub const CONTROL_SOCKET: &str = "/run/weirgate/control.sock";
 
-/// The longest path of a control socket: with the ending under which the socket lies beside it until the gateway
-/// forwards, it still is a socket's address.
+/// The longest path of a control socket: with the suffix that the socket has until the gateway forwards, it still
+/// fits a socket address.
 pub const CONTROL_SOCKET_BYTES_MAX: usize = 98;
 
 /// A checked configuration.
@@ -61,7 +61,7 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The first and last node port of the cluster.
     pub node_ports: (u16, u16),
-    /// How far maximum segment sizes are lowered.
+    /// The limit on maximum segment sizes.
     pub mss: MssLimit,
     /// The codepoint of VXLAN's outer headers.
     pub outer_dscp: OuterDscp,
@@ -71,13 +71,13 @@ pub struct Config {
     pub flows_v4: u32,
     /// Flows over IPv6 for each worker.
     pub flows_v6: u32,
-    /// What each worker keeps of datagrams in parts.
+    /// Each worker's limits on fragmented datagrams.
     pub fragments: Limits,
-    /// The directory for flow tables; `None` for the best there is.
+    /// The directory for flow tables; `None` for the best available one.
     pub flows_memory: Option<PathBuf>,
-    /// Idle times.
+    /// Idle timeouts.
     pub timeouts: Timeouts,
-    /// How flows may begin.
+    /// The limits on new flows.
     pub admission: Admission,
     /// Which pings of services' addresses are answered, and how many.
     pub echo: Echo,
@@ -87,14 +87,14 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// How pods' own connections leave.
+/// How pods' own connections are masqueraded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Masquerade {
-    /// The addresses that stand for pods; none, and no pod's packet leaves.
+    /// The masquerade addresses. Without any, no pod's packet leaves.
     pub addresses: Vec<IpAddr>,
-    /// The first and last port on them.
+    /// The first and last port used on them.
     pub ports: (u16, u16),
-    /// Where no pod's packet leaves to.
+    /// Destinations to which no pod's packet leaves.
     pub exempt: Vec<IpNet>,
 }
 
@@ -112,7 +112,7 @@ pub enum Poll {
 pub enum Backend {
     /// In VXLAN.
     Vxlan,
-    /// As they are, by plain route.
+    /// Unencapsulated, by plain route.
     HostGw,
 }
 
@@ -134,7 +134,7 @@ pub struct Overlay {
     pub backend: Backend,
     /// The whole network.
     pub networks: Vec<IpNet>,
-    /// The gateway's part of it.
+    /// The gateway's own subnets in it.
     pub subnets: Vec<IpNet>,
     /// The VXLAN network identifier.
     pub vni: Vni,
@@ -146,11 +146,11 @@ pub struct Overlay {
     pub public_v4: Option<Ipv4Addr>,
     /// The gateway on the IPv6 underlay.
     pub public_v6: Option<Ipv6Addr>,
-    /// Own end of the overlay over IPv4.
+    /// The gateway's VTEP over IPv4.
     pub vtep_v4: Option<Mac>,
-    /// Own end of the overlay over IPv6.
+    /// The gateway's VTEP over IPv6.
     pub vtep_v6: Option<Mac>,
-    /// The addresses that stand for clients.
+    /// The SNAT pool.
     pub snat_pool: Vec<IpAddr>,
 }
 
@@ -163,9 +163,9 @@ pub struct Peer {
     pub public_v4: Option<Ipv4Addr>,
     /// The node on the IPv6 underlay.
     pub public_v6: Option<Ipv6Addr>,
-    /// Its end of the overlay over IPv4.
+    /// Its VTEP over IPv4.
     pub vtep_v4: Option<Mac>,
-    /// Its end of the overlay over IPv6.
+    /// Its VTEP over IPv6.
     pub vtep_v6: Option<Mac>,
     /// How packets reach it.
     pub backend: Backend,
@@ -181,7 +181,7 @@ impl Peer {
         }
     }
 
-    /// The link address of its end of the overlay for a subnet of this family.
+    /// The link address of its VTEP for a subnet of this family.
     #[must_use]
     pub const fn vtep(&self, subnet: &IpNet) -> Option<Mac> {
         match subnet {
@@ -204,13 +204,13 @@ pub struct Service {
     pub node_port: Option<u16>,
     /// Addresses beyond the node-port ones.
     pub external: Vec<IpAddr>,
-    /// What is done to its packets.
+    /// The policy for its packets.
     pub policy: Policy,
-    /// Who answers.
+    /// Its backends.
     pub backends: Vec<Endpoint>,
 }
 
-/// A configuration without errors, and what may still be a slip in it.
+/// A configuration without errors, and its warnings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checked {
     /// The configuration.

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: one sentence a finding, with a value that would work.
+//! What is wrong with a configuration, and where: one sentence for each finding, with a value that would work.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,7 +16,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// A place in a text: line and column in characters, both from 1.
+/// A position in a text: line and column in characters, both from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Position {
     /// The line, from 1.
@@ -51,7 +51,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A value of the file with the place it came from, so that later rules can point at it.
+/// A value of the file with its position, so that later rules can refer to it.
 #[derive(Clone, Debug)]
 pub(super) struct Located<T> {
     pub(super) value: T,
@@ -106,8 +106,8 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// The candidate that `word` is most likely a slip of, where one is near enough: at most a third of
-/// its letters added, lost, changed or swapped with their neighbour.
+/// The candidate that `word` most likely misspells, if one is near enough: at most a third of
+/// its letters added, lost, changed or swapped with the next.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -117,7 +117,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits that lead from one word to the other, a swap of neighbours counting as one.
+/// The number of edits from one word to the other; a swap of adjacent letters counts as one.
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().take(64).collect(), to.chars().take(64).collect());
     let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];

@@ -164,7 +164,7 @@ pub(super) struct List<T> {
 }
 
 impl<T> List<T> {
-    /// Whether every value of the list is right; where not, what the others lack tells nothing.
+    /// Whether every value of the list is valid. If not, rules about missing values do not apply.
     pub(super) const fn is_whole(&self) -> bool {
         self.written == self.items.len()
     }
@@ -224,7 +224,7 @@ pub(super) fn shown(value: &DeValue<'_>) -> String {
     }
 }
 
-/// A type that fields can have.
+/// The type of a field's value.
 pub(super) trait Value: Sized {
     /// The value, or a sentence that says what is wrong and what would work.
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String>;
@@ -270,7 +270,7 @@ impl Value for u64 {
     }
 }
 
-/// A word of a field that takes a number as well.
+/// A word of a field that may also be a number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Either {
     Word(String),
@@ -342,7 +342,7 @@ impl Value for String {
     }
 }
 
-/// Why no station can be reached at this address, where none can.
+/// Why no host can have this address, if so.
 fn unusable(address: IpAddr) -> Option<&'static str> {
     match address {
         _ if address.is_unspecified() => Some("the unspecified address"),
@@ -356,7 +356,7 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-fn station(field: &Field, value: &DeValue<'_>) -> Result<IpAddr, String> {
+fn host(field: &Field, value: &DeValue<'_>) -> Result<IpAddr, String> {
     let address: IpAddr = text(field, value)?.parse().map_err(|_| refusal(field, value))?;
     match unusable(address) {
         Some(what) => Err(format!("{} is {what}; use one such as {}", shown(value), example(field))),
@@ -366,13 +366,13 @@ fn station(field: &Field, value: &DeValue<'_>) -> Result<IpAddr, String> {
 
 impl Value for IpAddr {
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
-        station(field, value)
+        host(field, value)
     }
 }
 
 impl Value for Ipv4Addr {
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
-        match station(field, value)? {
+        match host(field, value)? {
             IpAddr::V4(address) => Ok(address),
             IpAddr::V6(_) => Err(refusal(field, value)),
         }
@@ -381,7 +381,7 @@ impl Value for Ipv4Addr {
 
 impl Value for Ipv6Addr {
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
-        match station(field, value)? {
+        match host(field, value)? {
             IpAddr::V6(address) => Ok(address),
             IpAddr::V4(_) => Err(refusal(field, value)),
         }
@@ -406,15 +406,12 @@ impl Value for Mac {
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
         let mac = Self::parse(text(field, value)?).ok_or_else(|| refusal(field, value))?;
         if mac == Self::ZERO {
-            return Err(format!("{} belongs to no station; use one such as {}", shown(value), field.example));
+            return Err(format!("{} belongs to no host; use one such as {}", shown(value), field.example));
         }
         if !mac.is_unicast() {
             let mut single = mac;
             single.0[0] &= !1;
-            return Err(format!(
-                "{} is a group address; use one of a single station, such as \"{single}\"",
-                shown(value)
-            ));
+            return Err(format!("{} is a group address; use one of a single host, such as \"{single}\"", shown(value)));
         }
         Ok(mac)
     }
@@ -424,7 +421,7 @@ impl Value for Endpoint {
     fn read(field: &Field, value: &DeValue<'_>) -> Result<Self, String> {
         let written = text(field, value)?;
         let endpoint: SocketAddr = written.parse().map_err(|_| {
-            // The commonest slips, told apart: no port, and a port that is none.
+            // The commonest slips have their own messages: no port, and an invalid port.
             if written.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
                 format!("{} has no port; use ADDRESS:PORT, such as {}", shown(value), example(field))
             } else {

@@ -1,4 +1,4 @@
-//! The file's content with the place of every value, before the rules that span fields.
+//! The file's content with the position of every value, before the rules that span fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ use super::problem::{Findings, Located};
 use super::read::{Either, List, Ports, Table, refuse_unknown_tables};
 use super::{Backend, CONTROL_SOCKET, Config, Masquerade, Overlay, Peer, Poll, Service};
 
-/// How many addresses of each own subnet stand for clients by default.
+/// How many addresses of each own subnet the SNAT pool has by default.
 const POOL_DEFAULT: usize = 4;
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(super) struct OverlaySection<'t> {
     pub(super) snat_pool: Option<List<IpAddr>>,
 }
 
-/// What the gateway and its peers have alike: a part of the overlay and the way there.
+/// What the gateway and its peers have in common: subnets of the overlay, and their underlay addresses.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) subnets: Option<List<IpNet>>,
@@ -115,7 +115,7 @@ impl Member {
     }
 }
 
-/// The number of a field, or what holds without it. What the field allows fits its type.
+/// The number of a field, or its default. Every allowed value fits the type.
 fn number<T: TryFrom<u64>>(table: &Table<'_>, name: &str, default: T, findings: &mut Findings<'_>) -> T {
     let number = table.one::<u64>(name, findings).and_then(|located| located.value.try_into().ok());
     number.unwrap_or(default)
@@ -307,12 +307,12 @@ impl MasqueradeSection<'_> {
 }
 
 impl Sections<'_> {
-    /// How many slots each lookup table has.
+    /// The number of slots of each lookup table.
     pub(super) fn table_size(&self) -> u64 {
         self.table_size.as_ref().map_or(65_537, |located| located.value)
     }
 
-    /// The plain configuration; `None` where a required part is absent, which has been reported.
+    /// The plain configuration; `None` where a required field is absent, which has been reported.
     pub(super) fn assemble(&self) -> Option<Config> {
         let overlay = &self.overlay;
         let own: Vec<IpNet> = overlay.member.subnets.as_ref()?.values().copied().collect();
@@ -384,13 +384,13 @@ impl Sections<'_> {
     }
 }
 
-/// The addresses of a subnet that stand for clients by default: behind the first, which stands for
-/// the gateway, and the second, which on other nodes is the bridge.
+/// The default SNAT pool of a subnet: the addresses after the first, which is the gateway's own, and
+/// the second, which on other nodes is the bridge.
 pub(super) fn default_pool(subnet: &IpNet) -> impl Iterator<Item = IpAddr> {
     (2..).take(POOL_DEFAULT).map(address_at(*subnet))
 }
 
-/// The address so many places behind a subnet's first.
+/// A subnet's address at this offset from its first.
 pub(super) fn address_at(subnet: IpNet) -> impl Fn(u32) -> IpAddr {
     move |index| match subnet {
         IpNet::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.network().to_bits().wrapping_add(index))),

@@ -44,7 +44,7 @@ impl Config {
         let _ = writeln!(text, "services  {} with {}", self.services.len(), counted(backends, "backend"));
         let _ = writeln!(
             text,
-            "flows     {} over IPv4 and {} over IPv6 for each worker; {} to translate to",
+            "flows     {} over IPv4 and {} over IPv6 for each worker; {} in the SNAT pool",
             self.flows_v4,
             self.flows_v6,
             if overlay.snat_pool.len() == 1 {

@@ -111,7 +111,7 @@ fn a_configuration_is_summed_up_in_a_few_lines() {
                  overlay   10.77.200.0/24, fd77:0:0:200::/64 of 10.77.0.0/16, fd77::/48; vxlan, VNI 1, port 8472\n\
                  peers     2 with 3 subnets\n\
                  services  2 with 5 backends\n\
-                 flows     65536 over IPv4 and 65536 over IPv6 for each worker; 8 addresses to translate to\n";
+                 flows     65536 over IPv4 and 65536 over IPv6 for each worker; 8 addresses in the SNAT pool\n";
     assert_eq!(summary(&[]), right);
     let one = summary(&[("poll = \"busy\"", "first_core = 1"), ("workers = 2", "workers = 1")]);
     assert_eq!(one, right.replace("2 workers from core 0, polling busy", "1 worker from core 1, polling adaptive"));
@@ -278,7 +278,7 @@ fn a_node_port_outside_of_the_clusters_is_warned_of() {
         warnings,
         [
             "w.toml:36:13: service[0].node_port: 30080 is outside of the node ports (30000 to 30060), so the cluster does \
-          not keep it for this service"
+          not reserve it for this service"
         ]
     );
 }
@@ -427,7 +427,7 @@ proptest! {
         prop_assert!(told, "{:#?}", sentences(&refused.errors));
     }
 
-    /// Whatever subnets peers have, two that overlap are told, and subnets apart are not.
+    /// For any subnets of peers, two that overlap are reported, and disjoint ones are not.
     #[test]
     fn overlaps_are_found_among_any_subnets(subnets in prop::collection::vec((any::<u16>(), 17_u8..=30), 1..12)) {
         let nets: Vec<IpNet> = subnets

@@ -19,8 +19,8 @@ pub use crate::xdp::SteerTable;
 /// The ports that a translation may use: those that are no system port (RFC 6335 §6).
 pub const POOL_PORTS: (u16, u16) = (1024, 65_535);
 
-/// Everything of a description that the kernel has a say in. Two that are equal make equal
-/// snapshots but for the generation.
+/// Everything in a description that depends on the kernel. Two equal values compile to equal
+/// snapshots, except for the generation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct World {
     ports: Vec<Port>,
@@ -29,14 +29,14 @@ pub struct World {
     neighbours: Vec<Neighbour>,
     /// The gateway's own addresses on its links.
     local: Vec<IpAddr>,
-    /// The external addresses of services that the host has as well, on whichever interface.
+    /// The external addresses of services that the host has as well, on any interface.
     shared: BTreeSet<IpAddr>,
     /// The frontends of each service, in the order of the configuration.
     frontends: Vec<Vec<Endpoint>>,
 }
 
 impl World {
-    /// What the gateway's world is by this configuration and this state of the kernel.
+    /// The world that results from this configuration and this state of the kernel.
     #[must_use]
     pub fn new(config: &Config, kernel: &Model) -> Self {
         let ports = kernel.ports.iter().map(|port| Port {
@@ -54,7 +54,7 @@ impl World {
         let neighbours = kernel
             .neighbours
             .iter()
-            .filter_map(|(&(port, address), station)| Some(Neighbour { port, address, mac: station.mac()? }));
+            .filter_map(|(&(port, address), neighbour)| Some(Neighbour { port, address, mac: neighbour.mac()? }));
         Self {
             ports: ports.collect(),
             peers: config.peers.iter().flat_map(|peer| peers(peer, kernel)).collect(),
@@ -146,13 +146,13 @@ impl World {
         })
     }
 
-    /// The frontends of a service, by its place in the configuration.
+    /// The frontends of a service, by its index in the configuration.
     #[must_use]
     pub fn frontends(&self, service: usize) -> &[Endpoint] {
         self.frontends.get(service).map_or(&[], Vec::as_slice)
     }
 
-    /// The way to the peers' subnets, in the order of the configuration.
+    /// The routes to the peers' subnets, in the order of the configuration.
     #[must_use]
     pub fn peers(&self) -> &[Peer] {
         &self.peers
@@ -181,7 +181,7 @@ fn vteps(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> {
 }
 
 fn vtep<A>(public: Option<A>, mac: Option<weirgate::net::Mac>) -> Option<Vtep<A>> {
-    // Without VXLAN there is no inner link address, and none is looked at.
+    // Without VXLAN there is no inner link address, and none is compared.
     public.map(|public| Vtep { public, mac: mac.unwrap_or_default() })
 }
 
@@ -192,8 +192,8 @@ fn peers(peer: &config::Peer, kernel: &Model) -> impl Iterator<Item = Peer> {
             config::Backend::Vxlan => Encapsulation::Vxlan { mac: peer.vtep(subnet)? },
             config::Backend::HostGw => Encapsulation::Direct,
         };
-        let next_hop = kernel.ways.get(&public).and_then(|way| {
-            Some(NextHop { port: way.port, mac: kernel.station(way.port, way.station).mac()?, mtu: way.mtu })
+        let next_hop = kernel.next_hops.get(&public).and_then(|hop| {
+            Some(NextHop { port: hop.port, mac: kernel.neighbour(hop.port, hop.neighbour).mac()?, mtu: hop.mtu })
         });
         Some(Peer { subnet: (*subnet).into(), public, encapsulation, next_hop })
     })
@@ -235,7 +235,7 @@ fn node_addresses(config: &Config, kernel: &Model) -> Vec<IpAddr> {
 }
 
 /// The frontends of each service. Where the interface's own addresses bring two services to the
-/// same place, which the check of the file cannot see, the first one keeps it.
+/// same endpoint, which the check of the file cannot see, it belongs to the first one.
 fn frontends(config: &Config, kernel: &Model) -> Vec<Vec<Endpoint>> {
     let node_addresses = node_addresses(config, kernel);
     let vteps: Vec<(IpAddr, u16)> = vteps(config).collect();
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
     use crate::config::check;
-    use crate::control::netlink::{Event, KernelRoute, Link, Station, Way};
+    use crate::control::netlink::{Event, Hop, KernelRoute, Link, Neighbour};
 
     const UPLINK: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const NODE: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -305,31 +305,31 @@ mod tests {
         };
         let world = World::new(&config(""), &kernel);
         assert_eq!(shown(&world, 0), "203.0.113.10:80 192.0.2.1:30080");
-        assert_eq!(shown(&world, 1), "", "the place is taken by the first service");
+        assert_eq!(shown(&world, 1), "", "the endpoint belongs to the first service");
         let named = World::new(&config("addresses = [\"198.51.100.7\"]"), &kernel);
         assert_eq!(shown(&named, 0), "203.0.113.10:80 198.51.100.7:30080");
         assert_eq!(shown(&named, 1), "192.0.2.1:30080");
     }
 
     #[test]
-    fn a_peer_is_resolved_once_the_kernel_knows_way_and_link_address() {
+    fn a_peer_is_resolved_once_the_kernel_knows_next_hop_and_link_address() {
         let config = config("");
         let mut kernel = kernel();
         let next_hops =
             |kernel: &Model| World::new(&config, kernel).peers.iter().map(|p| p.next_hop).collect::<Vec<_>>();
         assert_eq!(next_hops(&kernel), [None, None]);
-        let way = |station| Way { port: PortId(1), station: address(station), mtu: Some(1400) };
-        let ways = [(address("10.99.0.11"), way("10.99.0.1")), (address("10.99.0.12"), way("10.99.0.12"))];
-        kernel.replace_ways(ways.into());
+        let hop = |neighbour| Hop { port: PortId(1), neighbour: address(neighbour), mtu: Some(1400) };
+        let hops = [(address("10.99.0.11"), hop("10.99.0.1")), (address("10.99.0.12"), hop("10.99.0.12"))];
+        kernel.replace_next_hops(hops.into());
         assert_eq!(next_hops(&kernel), [None, None]);
-        let mut learn = |station: &str, what| {
-            kernel.apply(Event::Neighbour { ifindex: 4, address: address(station), station: what });
+        let mut learn = |neighbour: &str, what| {
+            kernel.apply(Event::Neighbour { ifindex: 4, address: address(neighbour), neighbour: what });
             next_hops(&kernel)
         };
         let known = Some(NextHop { port: PortId(1), mac: NODE, mtu: Some(1400) });
-        assert_eq!(learn("10.99.0.1", Station::Stale(NODE)), [known, None]);
-        assert_eq!(learn("10.99.0.12", Station::Known(NODE)), [known, known]);
-        assert_eq!(learn("10.99.0.1", Station::Failed), [None, known]);
+        assert_eq!(learn("10.99.0.1", Neighbour::Stale(NODE)), [known, None]);
+        assert_eq!(learn("10.99.0.12", Neighbour::Known(NODE)), [known, known]);
+        assert_eq!(learn("10.99.0.1", Neighbour::Failed), [None, known]);
     }
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
         let memory = world.compile(&config, 2, 7).unwrap();
         assert_eq!(memory.view().generation(), 7);
         assert_eq!(World::new(&config, &kernel), world);
-        kernel.apply(Event::Neighbour { ifindex: 3, address: address("192.0.2.7"), station: Station::Known(NODE) });
+        kernel.apply(Event::Neighbour { ifindex: 3, address: address("192.0.2.7"), neighbour: Neighbour::Known(NODE) });
         assert_ne!(World::new(&config, &kernel), world);
     }
 
@@ -377,7 +377,7 @@ mod tests {
         let mut kernel = kernel();
         kernel.apply(Event::Address { ifindex: 3, address: address("203.0.113.10") });
         assert_eq!(steer_table(&config, &World::new(&config, &kernel)).exclusive, [] as [IpAddr; 0]);
-        // Wherever the host has it, such as on loopback; and what is no service's changes nothing.
+        // On any interface of the host, such as loopback; an address of no service changes nothing.
         let mut kernel = self::kernel();
         let before = World::new(&config, &kernel);
         kernel.apply(Event::Address { ifindex: 1, address: address("198.51.100.1") });

@@ -14,7 +14,7 @@ use weirgate::net::PortId;
 use weirgate::snapshot::CompileError;
 
 use super::compile::{SteerTable, World, steer_table};
-use super::netlink::{Effect, Event, Kernel, KernelError, Link, Model, NoSuchPort, Station};
+use super::netlink::{Effect, Event, Kernel, KernelError, Link, Model, Neighbour, NoSuchPort};
 use super::pace::Pace;
 use super::publish::{Published, SnapshotMemory};
 use super::resolve::Resolver;
@@ -22,22 +22,22 @@ use crate::config::Config;
 
 /// The least time between two snapshots: at most 20 a second.
 const COMPILE_INTERVAL: Duration = Duration::from_millis(50);
-/// Compiling takes at most this part of the time, however large the snapshot: one part in five.
+/// Compiling takes at most this share of the time, however large the snapshot: one fifth.
 const COMPILE_SHARE: u32 = 4;
-/// The least time between two questions for all routes.
+/// The least time between two dumps of all routes.
 const ROUTES_INTERVAL: Duration = Duration::from_millis(50);
-/// Asking for all routes takes at most this part of the time, however many there are: one in eleven.
+/// Dumping all routes takes at most this share of the time, however many there are: one in eleven.
 const ROUTES_SHARE: u32 = 10;
-/// How often workers are asked whose link address they miss.
+/// How often workers are asked which link addresses they need.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the stations that peers and routes need are looked over, and a refused steering table is tried again.
+/// How often the neighbours that peers and routes need are checked, and a refused steering table is tried again.
 const NEEDED_INTERVAL: Duration = Duration::from_secs(1);
-/// The most stations that the kernel is asked about in one tick.
+/// The most neighbours that the kernel is asked about in one tick.
 const QUESTIONS_MAX: usize = 64;
-/// How long the start waits at most for the kernel to find the stations that peers and routes need: a
-/// solicitation that is lost is sent again after a second (RFC 4861 section 10, `retrans_time_ms`).
+/// How long the start waits at most for the kernel to resolve the neighbours that peers and routes need: a
+/// lost solicitation is sent again after a second (RFC 4861 section 10, `retrans_time_ms`).
 const FIRST_ANSWERS: Duration = Duration::from_millis(1500);
-/// How long to wait before talking to the kernel again after the conversation broke.
+/// How long to wait before connecting to the kernel again after the conversation broke off.
 const RECONNECT: Duration = Duration::from_secs(1);
 
 /// Where the control loop's results go, and where its questions come from.
@@ -48,10 +48,10 @@ pub trait DataPath {
     /// A sentence for the log.
     fn steer(&mut self, table: &SteerTable) -> Result<(), String>;
 
-    /// A station whose link address some worker misses.
+    /// A neighbour whose link address some worker needs.
     fn unresolved(&mut self) -> Option<(PortId, IpAddr)>;
 
-    /// Why the data path cannot go on, where it cannot.
+    /// Why the data path cannot continue, if so.
     fn failure(&self) -> Option<String>;
 }
 
@@ -65,7 +65,7 @@ pub struct State {
     /// The number of the latest snapshot.
     pub generation: u32,
     steering: SteerTable,
-    /// The kernel has refused a table, and the one that it has is not the world's.
+    /// The kernel has refused a table, and its present one is not the world's.
     is_steering_behind: bool,
 }
 
@@ -84,14 +84,14 @@ pub struct Control {
     ports: Vec<u32>,
 }
 
-/// Why the control side could not begin, or not go on.
+/// Why the control side could not start, or not continue.
 #[derive(Debug)]
 pub enum ControlError {
     /// The kernel could not be asked.
     Kernel(KernelError),
     /// An interface of the configuration does not exist.
     NoSuchPort(String),
-    /// The core refused what configuration and kernel say together.
+    /// The core refused the combination of configuration and kernel state.
     Compile(CompileError),
     /// The data path has ended by itself.
     DataPath(String),
@@ -102,17 +102,16 @@ impl std::fmt::Display for ControlError {
         match self {
             Self::Kernel(error) => error.fmt(f),
             Self::NoSuchPort(name) => {
-                write!(f, "there is no interface {name:?}; `ip link` lists those there are")
+                write!(f, "there is no interface {name:?}; `ip link` lists the existing ones")
             }
             Self::Compile(CompileError::MtuTooSmall { mtu }) => write!(
                 f,
                 "an MTU of {mtu} leaves no room for packets of 1280 bytes in VXLAN; raise the underlay's MTU with `ip link \
                  set dev INTERFACE mtu 1500`"
             ),
-            Self::Compile(error) => write!(
-                f,
-                "what the configuration and the host say together makes no snapshot: {error:?}; compare the two"
-            ),
+            Self::Compile(error) => {
+                write!(f, "the configuration does not fit the host's state: {error:?}; compare the two")
+            }
             Self::DataPath(cause) => f.write_str(cause),
         }
     }
@@ -133,8 +132,8 @@ impl From<NoSuchPort> for ControlError {
 }
 
 impl Control {
-    /// Asks the kernel for its state and compiles the first snapshot, having given the kernel a
-    /// moment to find link addresses: the first packet then finds its way.
+    /// Asks the kernel for its state and compiles the first snapshot. Before that the kernel gets a
+    /// moment to resolve link addresses, so that the first packet can be forwarded.
     ///
     /// # Errors
     /// A missing interface, a kernel that does not answer, or what the core refuses.
@@ -148,8 +147,8 @@ impl Control {
             model.apply(event);
         }
         model.replace_routes(&kernel.routes().await?);
-        model.replace_ways(kernel.ways(&ports, &peers).await?);
-        let meanwhile = await_stations(&mut model, kernel).await;
+        model.replace_next_hops(kernel.next_hops(&ports, &peers).await?);
+        let meanwhile = await_neighbours(&mut model, kernel).await;
         if meanwhile.all {
             for event in kernel.state().await? {
                 model.apply(event);
@@ -157,7 +156,7 @@ impl Control {
         }
         if meanwhile.routes || meanwhile.all {
             model.replace_routes(&kernel.routes().await?);
-            model.replace_ways(kernel.ways(&ports, &peers).await?);
+            model.replace_next_hops(kernel.next_hops(&ports, &peers).await?);
         }
         let world = World::new(&config, &model);
         let first = world.compile(&config, workers, 1).map_err(ControlError::Compile)?;
@@ -180,14 +179,14 @@ impl Control {
 
     /// Follows the kernel until the data path fails; the caller drops it to stop.
     ///
-    /// `conversation` and `kernel` are those of [`Kernel::open`]. A conversation that breaks is begun anew.
+    /// `conversation` and `kernel` are those of [`Kernel::open`]. A conversation that breaks off is opened again.
     pub async fn run<D: DataPath>(
         &self,
         mut conversation: impl Future<Output = ()> + Unpin,
         mut kernel: Kernel,
         data_path: &RefCell<D>,
     ) -> ControlError {
-        // What came between the first questions and now is still to be read; nothing is lost.
+        // Events since the first questions are still to be read; nothing is lost.
         let broken = async {
             (&mut conversation).await;
             Ok(())
@@ -197,7 +196,7 @@ impl Control {
             match end {
                 Err(ControlError::Kernel(error)) => warn!(%error, "asking the kernel again"),
                 Err(error) => return error,
-                Ok(()) => warn!("the conversation with the kernel broke off; beginning it anew"),
+                Ok(()) => warn!("the conversation with the kernel broke off; opening it again"),
             }
             Timer::after(RECONNECT).await;
             end = match Kernel::open() {
@@ -213,7 +212,7 @@ impl Control {
         }
     }
 
-    /// One conversation's worth of following; returns why it cannot go on.
+    /// Follows one conversation; returns why it cannot continue.
     async fn follow<D: DataPath>(&self, kernel: &mut Kernel, data_path: &RefCell<D>, afresh: bool) -> ControlError {
         let mut compile = Pace::new(COMPILE_INTERVAL);
         let mut routes = Pace::new(ROUTES_INTERVAL);
@@ -302,19 +301,19 @@ impl Control {
         self.apply(events);
     }
 
-    /// Renews routes and ways; says whether any differs.
+    /// Reads routes and next hops again; returns whether any differs.
     async fn ask_routes(&self, kernel: &Kernel) -> Result<bool, KernelError> {
         let routes = kernel.routes().await?;
-        let ways = kernel.ways(&self.ports, &self.peers).await?;
+        let hops = kernel.next_hops(&self.ports, &self.peers).await?;
         let mut state = self.state.borrow_mut();
         let changed = state.model.replace_routes(&routes);
-        Ok(state.model.replace_ways(ways) | changed)
+        Ok(state.model.replace_next_hops(hops) | changed)
     }
 
     /// Has the steering program follow this world.
     fn steer<D: DataPath>(&self, state: &mut State, world: &World, data_path: &RefCell<D>) {
         let steering = steer_table(&self.config, world);
-        // A refused one may have been put in by half.
+        // A refused table may have been written in part.
         if steering == state.steering && !state.is_steering_behind {
             return;
         }
@@ -327,7 +326,7 @@ impl Control {
         }
     }
 
-    /// Tries again what the kernel has refused.
+    /// Retries what the kernel has refused.
     fn steer_again<D: DataPath>(&self, data_path: &RefCell<D>) {
         let state = &mut *self.state.borrow_mut();
         if state.is_steering_behind {
@@ -361,43 +360,43 @@ impl Control {
     }
 
     fn needed(&self) -> Vec<(PortId, IpAddr)> {
-        self.state.borrow().model.stations_needed().collect()
+        self.state.borrow().model.neighbours_needed().collect()
     }
 
-    async fn resolve(&self, kernel: &Kernel, resolver: &mut Resolver, stations: Vec<(PortId, IpAddr)>) {
+    async fn resolve(&self, kernel: &Kernel, resolver: &mut Resolver, neighbours: Vec<(PortId, IpAddr)>) {
         let now = Instant::now();
         let mut questions = Vec::new();
-        for (port, address) in stations {
+        for (port, address) in neighbours {
             let state = self.state.borrow();
             let Some(at) = state.model.at(port).filter(|port| port.present && port.link.up) else { continue };
-            let station = state.model.station(port, address);
-            if questions.len() < QUESTIONS_MAX && resolver.ask(now, port, address, station) {
-                debug!(interface = at.name, %address, is_stale = matches!(station, Station::Stale(_)), "asking for a link address");
+            let neighbour = state.model.neighbour(port, address);
+            if questions.len() < QUESTIONS_MAX && resolver.ask(now, port, address, neighbour) {
+                debug!(interface = at.name, %address, is_stale = matches!(neighbour, Neighbour::Stale(_)), "asking for a link address");
                 questions.push((at.ifindex, address));
             }
         }
         for (ifindex, address) in questions {
             if let Err(error) = kernel.resolve(ifindex, address).await {
-                debug!(%address, %error, "the kernel does not ask");
+                debug!(%address, %error, "the kernel does not resolve it");
             }
         }
     }
 }
 
-/// Has the kernel find the stations that peers and routes need, and takes in what it says for a moment.
-async fn await_stations(model: &mut Model, kernel: &mut Kernel) -> Effect {
+/// Has the kernel resolve the neighbours that peers and routes need, and follows its events for a moment.
+async fn await_neighbours(model: &mut Model, kernel: &mut Kernel) -> Effect {
     let deadline = Instant::now() + FIRST_ANSWERS;
-    let is_open = |station: Station| matches!(station, Station::Gone | Station::Asked);
-    let mut open: Vec<_> = model.stations_needed().collect();
-    open.retain(|&(port, address)| is_open(model.station(port, address)));
+    let is_open = |neighbour: Neighbour| matches!(neighbour, Neighbour::Gone | Neighbour::Asked);
+    let mut open: Vec<_> = model.neighbours_needed().collect();
+    open.retain(|&(port, address)| is_open(model.neighbour(port, address)));
     open.truncate(QUESTIONS_MAX);
     for &(port, address) in &open {
         let Some(port) = model.at(port).filter(|port| port.link.up) else { continue };
-        // A refusal shows as a station that stays unknown.
+        // A refusal shows as a neighbour that stays unknown.
         let _ = kernel.resolve(port.ifindex, address).await;
     }
     let mut effect = Effect::default();
-    while open.iter().any(|&(port, address)| is_open(model.station(port, address))) {
+    while open.iter().any(|&(port, address)| is_open(model.neighbour(port, address))) {
         let timeout = async {
             Timer::at(deadline).await;
             None
@@ -408,7 +407,7 @@ async fn await_stations(model: &mut Model, kernel: &mut Kernel) -> Effect {
     effect
 }
 
-/// Tells the log what became of a port.
+/// Logs a port's change.
 fn report(name: &str, before: Option<&Link>, after: Option<&Link>) {
     match (before, after) {
         (Some(_), None) => {

@@ -1,8 +1,8 @@
-//! How often things are done: at once after a quiet spell, and no more often than agreed in a storm.
+//! How often things are done: at once after a quiet spell, and at a limited rate in a storm.
 
 use std::time::{Duration, Instant};
 
-/// Work that requests come in for, done for all of them together.
+/// Work that is requested many times and done once for all requests.
 #[derive(Debug)]
 pub(super) struct Pace {
     interval: Duration,
@@ -11,17 +11,17 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Work that is done once an interval at most.
+    /// Work that is done at most once in an interval.
     pub(super) const fn new(interval: Duration) -> Self {
         Self { interval, not_before: None, is_due: false }
     }
 
-    /// Asks for the work to be done.
+    /// Requests the work.
     pub(super) const fn request(&mut self) {
         self.is_due = true;
     }
 
-    /// Whether to do the work now, which takes the request away.
+    /// Whether to do the work now; clears the request.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let ready = self.is_due && self.not_before.is_none_or(|not_before| not_before <= now);
         if ready {
@@ -31,12 +31,12 @@ impl Pace {
         ready
     }
 
-    /// Leaves the work at least this long alone.
+    /// Defers the work for at least this long.
     pub(super) fn rest(&mut self, now: Instant, span: Duration) {
         self.not_before = Some(now + span.max(self.interval));
     }
 
-    /// When there is something to do, where something is asked for.
+    /// When the requested work is to be done, if any is requested.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         self.is_due.then(|| self.not_before.map_or(now, |not_before| not_before.max(now)))
     }

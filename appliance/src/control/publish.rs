@@ -27,7 +27,7 @@ impl SnapshotMemory {
         Ok(Self { words, len })
     }
 
-    /// The snapshot in it. Cheap, yet not free: once a swap, not once a burst.
+    /// The snapshot in it. Cheap, yet not free: call it once for each swap, not for each burst.
     #[must_use]
     pub fn view(&self) -> Snapshot<'_> {
         Snapshot::attach(&self.words.as_bytes()[..self.len]).expect("these bytes came out of compile")
@@ -39,7 +39,7 @@ impl SnapshotMemory {
         self.len
     }
 
-    /// Whether the snapshot has no bytes, which none has.
+    /// Whether the snapshot has no bytes: never.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0

@@ -13,7 +13,7 @@ use async_io::Async;
 pub enum Signal {
     /// An orderly end, by the signal of this name.
     End(&'static str),
-    /// SIGHUP: to read the configuration again, as it means to daemons.
+    /// SIGHUP: to daemons, it means to read the configuration again.
     Reload,
 }
 
@@ -25,10 +25,10 @@ const SIGNALS: [(i32, Signal); 3] =
 pub struct Signals(Async<File>);
 
 impl Signals {
-    /// Takes the signals. Call it before any thread is started: threads inherit what is taken.
+    /// Takes the signals. Call it before any thread is started: threads inherit the signal mask.
     ///
     /// # Errors
-    /// The system's, where it gives no such descriptor.
+    /// The system's, where it refuses the descriptor.
     pub fn take() -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset writes the whole set, so it is initialised for the calls after it;
@@ -61,7 +61,7 @@ impl Signals {
     /// The system's.
     pub async fn next(&self) -> io::Result<Signal> {
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
-        // Tried before it is waited for, and again where the descriptor was ready for nothing.
+        // Read before waiting, and again after a spurious wakeup.
         self.0.read_with(|mut file| file.read_exact(&mut record)).await?;
         // The number of the signal is the first member of signalfd_siginfo.
         let [a, b, c, d, ..] = record;

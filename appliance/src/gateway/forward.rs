@@ -51,7 +51,7 @@ impl WorkerCounters {
 }
 
 self_cell! {
-    /// A snapshot attached to its memory, so that this is done once a swap and not once a burst.
+    /// A snapshot attached to its memory, so that this happens once for each swap and not for each burst.
     struct Attached {
         owner: Arc<SnapshotMemory>,
         #[covariant]
@@ -65,13 +65,13 @@ impl Attached {
     }
 }
 
-/// How long one look at every flow takes, so that how much of it falls in a turn of the loop depends
-/// on the time and not on how many turns there are. A flow is removed this much too late at most.
+/// How long one round of ageing over all flows takes. So the share of each turn depends on the time,
+/// not on the number of turns. A flow is removed this much too late at most.
 const ROUND: Span = Span::from_secs(8);
-/// How many entries are worth the trouble.
+/// The fewest entries to look at in one turn.
 const SLICE: u32 = 64;
 
-/// Which part of a round over the flows is due.
+/// Which share of a round over the flows is due.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     /// How many entries a round has.
@@ -81,10 +81,10 @@ struct Pace {
 }
 
 impl Pace {
-    /// How many entries to look at now: none until there are enough, and at most `budget`, after
-    /// which the rest stays due.
+    /// How many entries to look at now: none until there are enough, and at most `budget`; the rest
+    /// stays due.
     fn due(&mut self, now: Instant, budget: u32) -> u32 {
-        // Being late by more than a round is being late by a round.
+        // More than a round behind counts as one round.
         let late = (now - self.done).0.min(ROUND.0);
         let due = late.saturating_mul(self.entries.into()) / ROUND.0;
         // It fits: no more than there are entries.
@@ -97,7 +97,7 @@ impl Pace {
     }
 }
 
-/// A worker with the place where it finds its snapshot.
+/// A worker with the reference to its snapshot.
 pub(super) struct Forwarder<'m> {
     worker: Worker<'m>,
     latest: Cache<Arc<Published>, Arc<SnapshotMemory>>,
@@ -120,7 +120,7 @@ impl<'m> Forwarder<'m> {
         Self { worker, latest, attached, counters, listed, pace: Pace { entries, done: Instant::ZERO } }
     }
 
-    /// Turns to the latest snapshot, if there is another.
+    /// Switches to the latest snapshot, if there is another.
     fn refresh(&mut self) {
         let latest = self.latest.load();
         if !Arc::ptr_eq(latest, self.attached.borrow_owner()) {
@@ -145,7 +145,7 @@ impl Forward for Forwarder<'_> {
             self.refresh();
             self.worker.age(self.attached.borrow_dependent(), now, due);
         }
-        // Relaxed: for people to look at.
+        // Relaxed: only people read these.
         self.counters.flows_v4.store(self.worker.flows_v4().len(), Relaxed);
         self.counters.flows_v6.store(self.worker.flows_v6().len(), Relaxed);
         self.counters.half_open_v4.store(self.worker.flows_v4().half_open(), Relaxed);

@@ -1,4 +1,4 @@
-//! The parts that forward: steering program, workers, flow tables; begun, handed over and ended in order.
+//! The components that forward: steering program, workers, flow tables; started, handed over and stopped in order.
 
 use std::fmt;
 use std::fs::File;
@@ -25,12 +25,12 @@ use crate::status::{Predecessor, Server};
 use crate::worker::{self, Lane, Pages, Stats, Workers};
 use crate::xdp::{Attach, Interface, StartError, Steering, ring};
 
-/// The parts that forward, as the control side and status see them.
+/// The components that forward, as the control side and status see them.
 pub struct Forwarding {
     /// The steering program.
     pub steering: Steering,
     /// The workers' threads and rings, and the tables that they use; or why there are none: another process
-    /// tries to take over, or what it let go of cannot be had.
+    /// tries to take over, or this one cannot get its queues and tables back.
     running: Result<Running, String>,
     /// What each worker counts.
     pub counters: Vec<Arc<WorkerCounters>>,
@@ -102,14 +102,14 @@ impl Forwarding {
         self.running.as_ref().ok().map(|running| &running.workers)
     }
 
-    /// Has the ports' interrupts deferred or not, as it suits what the workers have seen.
+    /// Defers the ports' interrupts or not, by what the workers have measured.
     pub(super) fn see_to_interrupts(&mut self) {
         if let Ok(running) = &mut self.running {
             running.workers.see_to_interrupts();
         }
     }
 
-    /// Why nothing is forwarded, where that is so.
+    /// Why nothing is forwarded, if so.
     #[must_use]
     pub fn idle(&self) -> Option<&str> {
         self.running.as_ref().err().map(String::as_str)
@@ -127,16 +127,16 @@ impl Forwarding {
         self.running.as_ref().map_or(&[], |running| &running.memory)
     }
 
-    /// Leaves the flow tables to the next process from now on, whatever becomes of this one.
+    /// Leaves the flow tables to the next process from now on, however this one ends.
     pub(super) fn settle(&mut self) {
         if let Ok(running) = &mut self.running {
             running.tables.settle();
         }
     }
 
-    /// Has the ports be as they were before the start: with an earlier gateway's steering program
-    /// where there was one, which goes on dropping its traffic, and else with none. Flow tables are those
-    /// that there were.
+    /// Restores the ports as they were before the start: with an earlier gateway's steering program
+    /// if there was one, which continues to drop its traffic, and otherwise with none. Earlier flow tables
+    /// stay.
     pub(super) fn give_back(mut self) {
         if let Ok(running) = self.running {
             running.workers.stop();
@@ -144,10 +144,10 @@ impl Forwarding {
         self.steering.give_back();
     }
 
-    /// Lets the workers send what they hold, closes the rings, takes the program off the ports, and
+    /// Lets the workers send what they hold, closes the rings, detaches the program from the ports, and
     /// removes the flow tables.
     ///
-    /// While another process tries to take over, ports and tables are that one's, and stay.
+    /// While another process tries to take over, ports and tables belong to that process, and stay.
     pub(super) fn end(self) {
         let Ok(Running { workers, tables, .. }) = self.running else { return self.abandon() };
         workers.stop();
@@ -155,21 +155,21 @@ impl Forwarding {
         tables.remove();
     }
 
-    /// Ends for a reason of its own: the program stays on the ports and drops the gateway's traffic,
-    /// which the kernel would answer with resets, until the next gateway takes over with the flows.
+    /// Ends because of a failure. The program stays on the ports and drops the gateway's traffic, which
+    /// the kernel would answer with resets, until the next gateway adopts the flows.
     pub(super) fn abandon(self) {
         warn!("the steering program and the flow tables stay until the next start, or `weirgate detach`");
         drop(self.running);
     }
 
-    /// Lets go of queues and flow tables, for another process. The steering program stays and drops the
+    /// Releases queues and flow tables for another process. The steering program stays and drops the
     /// gateway's traffic meanwhile.
     pub(super) fn release(&mut self) {
         self.running = Err("another process takes over".to_owned());
     }
 
-    /// Goes on after [`release`](Self::release), where the other process did not. Its program may be on the
-    /// ports already; it gives way once workers stand behind this one's, so that no frame meets the kernel.
+    /// Continues after [`release`](Self::release), where the other process did not. Its program may be on the
+    /// ports already; it is replaced once this one's workers run, so that no frame reaches the kernel.
     ///
     /// Refused as long as the other process has a queue or a table; nothing has changed then.
     pub(super) fn resume(&mut self, control: &Control) -> Result<(), RunError> {
@@ -192,15 +192,15 @@ impl Forwarding {
     }
 }
 
-/// Starts the workers and attaches the steering program; on a refusal nothing is left of either.
+/// Starts the workers and attaches the steering program; after a refusal neither remains.
 pub(super) fn begin(control: &Control, mut steering: Steering) -> Result<Forwarding, RunError> {
     let mut counters = Vec::new();
     let running = start(control, &mut steering, &mut counters, false)?;
     attach(control, steering, running, counters, false)
 }
 
-/// As [`begin`], in place of the process that has queues and tables now. On a refusal it goes on; if it dies
-/// meanwhile, this one goes on with what it has left.
+/// As [`begin`], replacing the process that has queues and tables now. After a refusal that one continues; if it
+/// dies meanwhile, this one continues with what it has left.
 pub(super) fn take_over(
     control: &Control,
     mut steering: Steering,
@@ -214,7 +214,7 @@ pub(super) fn take_over(
     let mut counters = Vec::new();
     let released = predecessor.release()?;
     let began = Instant::now();
-    // Where nobody else would go on with the flows, a start without them is better than none.
+    // Where nobody else would continue the flows, a start without them is better than none.
     let adopt = released.is_some();
     let running = start(control, &mut steering, &mut counters, adopt)?;
     let mut forwarding = attach(control, steering, running, counters, adopt)?;
@@ -244,7 +244,7 @@ fn attach(
     let running = match serve_all_queues(control, &mut steering, running, &mut counters, adopt) {
         Ok(running) => running,
         Err(error) => {
-            // Rings that were open already are given back first: see `Workers::stop`.
+            // Rings that are open already are closed first: see `Workers::stop`.
             let ports: Vec<_> = steering.ports().iter().map(|port| (port.name.clone(), port.queues())).collect();
             ring::wait_until_free(&ports);
             steering.give_back();
@@ -297,7 +297,7 @@ fn start(
     let mut memory = Vec::new();
     let mut listers = Vec::new();
     let mut refusal = None;
-    // What ends the start, in the place of which `refusal` is told.
+    // Ends the start; the caller gets `refusal` instead.
     let mut refuse = |error| {
         refusal = Some(error);
         StartError::System { step: "take the flow tables", name: None, cause: io::ErrorKind::Other.into() }
@@ -357,7 +357,7 @@ fn start(
     Ok(Running { workers, tables, memory, listers })
 }
 
-/// Tells the log what a worker's flow tables are.
+/// Logs what a worker's flow tables are.
 fn report(worker: u8, memory: &FlowMemory) {
     let path = memory.path.as_deref().map_or_else(|| "none".into(), |path| path.display().to_string());
     info!(worker, bytes = memory.bytes, pages = %memory.pages, locked = memory.is_locked, file = path, "flow tables");
@@ -372,13 +372,13 @@ fn report(worker: u8, memory: &FlowMemory) {
         if strayed > 0 {
             warn!(
                 worker,
-                strayed, "flows dropped whose answers do not come to this worker under the new configuration"
+                strayed, "flows dropped whose replies do not arrive at this worker under the new configuration"
             );
         }
     }
 }
 
-/// Bits that nobody outside can know.
+/// Random bits that nobody outside can know.
 fn random() -> io::Result<[u64; 4]> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

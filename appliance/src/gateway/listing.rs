@@ -1,5 +1,5 @@
-//! Listing flows while they are used: the control side asks a worker for a few entries of a table at a
-//! time, the worker copies them between two bursts, and nobody waits for anybody.
+//! Listing flows while they are in use: the control side asks a worker for a few entries of a table at a
+//! time, and the worker copies them between two bursts. Neither waits for the other.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,15 +22,15 @@ use crate::status::{Client, Conn, ConnTuple, ConnsEnd, Filter, push_line};
 
 /// How many entries a worker looks at in one turn. About ten microseconds of its time.
 const SLICE: u32 = 256;
-/// How long a worker is given for a slice before its list is given up.
+/// How long to wait for a worker's slice before the list is abandoned.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a slice is looked for.
+/// How often to check for an answer.
 const LOOK: Duration = Duration::from_micros(100);
-/// How many bytes of lines are collected before they are sent, and how long at most.
+/// How many bytes of lines are collected before they are sent, and for how long at most.
 const LINES: usize = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A part of a table to copy.
+/// A slice of a table to copy.
 #[derive(Clone, Copy, Debug)]
 struct Ask {
     is_v6: bool,
@@ -64,7 +64,7 @@ impl Sides {
     }
 }
 
-/// What a worker answers: flows, and then where the next slice begins, if there is more.
+/// A worker's answer: flows, and then where the next slice begins, if there is more.
 #[derive(Clone, Copy, Debug)]
 enum Item {
     Flow(Record),
@@ -76,21 +76,21 @@ enum Item {
 pub(super) struct Lister {
     asks: Producer<Ask>,
     items: Consumer<Item>,
-    /// Who has asked for the slice that has not been answered whole; one at a time is asked for.
+    /// Who has asked for the slice that is not fully answered yet; there is one request at a time.
     asker: Option<Weak<()>>,
 }
 
-/// Where the listers are.
+/// Access to the listers.
 pub(super) trait Listers {
     /// The worker's; none while another process tries to take over.
     fn lister(&mut self, worker: usize) -> Option<&mut Lister>;
 
-    /// Has the worker look at what it is asked.
+    /// Wakes the worker to handle a request.
     fn wake(&self, worker: usize);
 }
 
 impl Lister {
-    /// Asks for a slice; `false` where the worker is at another one.
+    /// Asks for a slice; `false` where the worker still handles another one.
     fn ask(&mut self, asker: &Rc<()>, ask: Ask) -> bool {
         let is_asked = self.is_idle() && self.asks.push(ask).is_ok();
         if is_asked {
@@ -99,8 +99,8 @@ impl Lister {
         is_asked
     }
 
-    /// Whether the worker has answered what it was asked. The answer to one who has given up or gone away
-    /// is thrown away when it comes, so that nobody takes it for another.
+    /// Whether the worker has answered the request. An answer to a client that has gone away is
+    /// discarded when it comes, so that nobody takes it for another.
     fn is_idle(&mut self) -> bool {
         match &self.asker {
             None => return true,
@@ -119,8 +119,8 @@ impl Lister {
     /// Takes what the worker has copied so far; ready once that is all, with where the next slice begins.
     ///
     /// # Errors
-    /// The worker has been asked by another one: it is not the one that this asker asked, but the next in
-    /// its place after a takeover that failed.
+    /// The worker has another client's request: it is not the worker that was asked, but its successor
+    /// after a takeover that failed.
     fn collect(&mut self, asker: &Rc<()>, records: &mut Vec<Record>) -> io::Result<Poll<Option<u32>>> {
         if !self.asker.as_ref().is_some_and(|of| of.ptr_eq(&Rc::downgrade(asker))) {
             return Err(gone());
@@ -153,7 +153,7 @@ pub(super) fn connect() -> (Lister, Listed) {
 }
 
 impl Listed {
-    /// Answers what has been asked, if anything. Between bursts; allocates nothing, and looks at no more
+    /// Answers the pending request, if any. Between bursts; allocates nothing, and looks at no more
     /// than [`SLICE`] entries.
     #[inline]
     pub(super) fn answer(&mut self, worker: &Worker<'_>, snapshot: &Snapshot<'_>, now: Time) {
@@ -170,7 +170,7 @@ impl Listed {
             self.slice(worker.flows_v4(), snapshot, now, from)
         };
         let end = self.items.push(Item::End(next));
-        debug_assert!(end.is_ok(), "the ring holds a slice, and one at a time is asked for");
+        debug_assert!(end.is_ok(), "the ring holds a slice, and there is one request at a time");
     }
 
     fn slice<A: Address>(
@@ -195,16 +195,16 @@ impl Listed {
                 traffic: entry.traffic,
             };
             let copied = self.items.push(Item::Flow(record));
-            debug_assert!(copied.is_ok(), "the ring holds a slice, and one at a time is asked for");
+            debug_assert!(copied.is_ok(), "the ring holds a slice, and there is one request at a time");
         }
         (end < table.capacity()).then_some(end)
     }
 }
 
-/// Sends the flows that the filter picks, a line of JSON each, and at last how many there were. Where it
-/// picks nothing for a while an empty line shows whether the client is there yet.
+/// Sends the flows that match the filter, one line of JSON each, and at last how many there were. Where
+/// nothing matches for a while an empty line shows whether the client is still there.
 ///
-/// Flows come and go meanwhile: each that lives all the time is listed once.
+/// Flows come and go meanwhile: each that lives throughout is listed once.
 ///
 /// # Errors
 /// A client that has gone away, or workers that do not answer.
@@ -253,7 +253,7 @@ async fn slice(
     ask: Ask,
     records: &mut Vec<Record>,
 ) -> io::Result<Option<u32>> {
-    // Who asks, for as long as it waits.
+    // Identifies the client for as long as it waits.
     let asker = Rc::new(());
     let deadline = Instant::now() + PATIENCE;
     records.clear();

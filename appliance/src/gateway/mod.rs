@@ -1,5 +1,5 @@
-//! `weirgate run`: everything started in an order that leaves the host as it was after a refusal,
-//! and taken away again at the end.
+//! `weirgate run`: starts everything in an order that leaves the host as it was after a refusal,
+//! and removes it again at the end.
 
 mod forward;
 mod forwarding;
@@ -27,7 +27,7 @@ pub use forward::WorkerCounters;
 pub use forwarding::{FlowMemory, Forwarding};
 pub use tables::{TablesError, remove_stale as remove_stale_tables};
 
-/// Why the gateway did not start, or did not go on.
+/// Why the gateway did not start, or did not continue.
 #[derive(Debug)]
 pub enum RunError {
     /// The rings or the steering program.
@@ -38,7 +38,7 @@ pub enum RunError {
     Socket(SocketError),
     /// The memory of the flow tables.
     Tables(TablesError),
-    /// The flows of the running gateway could not be taken over, so it goes on.
+    /// The flows of the running gateway could not be taken over, so it continues.
     Takeover(String),
     /// The system refused something else.
     System {
@@ -58,7 +58,7 @@ impl fmt::Display for RunError {
             Self::Tables(error) => error.fmt(f),
             Self::Takeover(reason) => write!(
                 f,
-                "a takeover would end every connection, so the running gateway goes on: {reason}; to begin without \
+                "a takeover would end every connection, so the running gateway continues: {reason}; to begin without \
                  flows, stop it and start again"
             ),
             Self::System { step, cause } => write!(f, "cannot {step}: {cause}"),
@@ -98,7 +98,7 @@ impl From<TablesError> for RunError {
     }
 }
 
-/// How the gateway ended when it was asked to.
+/// How the gateway was asked to end.
 enum End {
     /// By a signal.
     Signalled,
@@ -108,7 +108,7 @@ enum End {
 
 /// A worker for each queue that every port has, or for each core where those are fewer.
 ///
-/// The number has to be the same at the next start, or that cannot go on with the flows. By then virtio_net may have more
+/// The number has to be the same at the next start, or that cannot adopt the flows. By then virtio_net may have more
 /// queues, one for each core, because an earlier gateway's program is attached.
 fn default_workers(steering: &Steering) -> u32 {
     let queues = steering.ports().iter().map(Interface::queues).min().unwrap_or(1);
@@ -119,16 +119,16 @@ fn default_workers(steering: &Steering) -> u32 {
 
 /// Runs the gateway until a signal asks it to end, or a successor takes over.
 ///
-/// With `takeover` it is such a successor itself: everything is made ready beside the running gateway,
-/// which then lets go of its queues and flow tables; this one takes both and puts its steering program in
-/// the other's place. Until that is done, a failure here has the other go on.
+/// With `takeover` it is such a successor itself. It prepares everything beside the running gateway,
+/// which then releases its queues and flow tables; this one takes both and replaces the other's
+/// steering program. Until that is done, a failure here lets the other continue.
 ///
 /// # Errors
 /// One sentence for the operator.
 ///
-/// Of a gateway that did not start nothing is left on the host, and an earlier one's steering program
-/// and flow tables are where they were. Of one that could not go on both stay, as the log then says: the
-/// program drops the gateway's traffic until the next start, or until `weirgate detach`.
+/// A gateway that did not start leaves nothing on the host, and an earlier one's steering program
+/// and flow tables stay. One that could not continue leaves its own program and tables, as the log then
+/// says: the program drops the gateway's traffic until the next start, or until `weirgate detach`.
 pub fn run(config: Config, takeover: bool) -> Result<(), RunError> {
     let step = "take signals";
     let signals = Signals::take().map_err(|cause| RunError::System { step, cause })?;

@@ -1,4 +1,4 @@
-//! Answering those who ask over the control socket.
+//! Answering the control socket's clients.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -14,19 +14,19 @@ use super::{End, listing};
 use crate::control::follow::Control;
 use crate::status::{Client, Request, Server, SocketError, Status, Successor, Watch};
 
-/// How often the fill of tables and pools is looked at.
+/// How often the fill of tables and pools is checked.
 const WATCH: Duration = Duration::from_secs(5);
 /// How often it is decided whether interrupts are to be deferred.
 const INTERRUPTS: Duration = Duration::from_secs(1);
 /// How many clients are answered at once; more are sent away.
 const CLIENTS_MAX: usize = 32;
-/// How long to leave be what could not be taken back, the first time and at most.
+/// How long to wait before trying again to take back queues and tables: the first time, and at most.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Option<End>> + 'a>>;
 
-/// Answers whoever connects, all at once, until a successor has taken over.
+/// Answers all clients, at the same time, until a successor has taken over.
 pub(super) async fn serve(server: &Server, control: &Control, forwarding: &RefCell<Forwarding>) -> End {
     let mut answers: Vec<Answer<'_>> = Vec::with_capacity(CLIENTS_MAX);
     let mut accept = Box::pin(server.accept());
@@ -52,7 +52,7 @@ pub(super) async fn serve(server: &Server, control: &Control, forwarding: &RefCe
     .await
 }
 
-/// Warns the log of tables and pools that are nearly full; ends only when dropped.
+/// Logs warnings about tables and pools that are nearly full; ends only when dropped.
 pub(super) async fn watch<T>(control: &Control, forwarding: &RefCell<Forwarding>) -> T {
     let mut watch = Watch::default();
     loop {
@@ -65,7 +65,7 @@ pub(super) async fn watch<T>(control: &Control, forwarding: &RefCell<Forwarding>
     }
 }
 
-/// Keeps the ports' interrupts as they should be; ends only when dropped.
+/// Updates whether the ports' interrupts are deferred; ends only when dropped.
 pub(super) async fn see_to_interrupts<T>(forwarding: &RefCell<Forwarding>) -> T {
     loop {
         Timer::after(INTERRUPTS).await;
@@ -73,7 +73,7 @@ pub(super) async fn see_to_interrupts<T>(forwarding: &RefCell<Forwarding>) -> T 
     }
 }
 
-/// Answers one client; how the gateway ends, where it does.
+/// Answers one client; returns how the gateway ends, if it does.
 async fn answer(
     mut client: Client,
     server: &Server,
@@ -100,9 +100,9 @@ async fn answer(
 
 /// Lets go for a successor, and takes everything back if it does not succeed.
 ///
-/// The kernel decides who has the queues and the tables: no two processes can have one of either. So to try
-/// to take them back does no harm where the successor has them, and where it has not, it will not get them.
-/// Where the successor has gone and something else is in the way, this one tries until it is not, or until
+/// The kernel decides who has the queues and the tables: only one process at a time can have each. So trying
+/// to take them back does no harm where the successor has them; where it does not, it cannot get them any more.
+/// Where the successor has gone and something else is in the way, this one tries until that is gone, or until
 /// another gateway runs.
 async fn hand_over(
     mut client: Client,
@@ -110,7 +110,7 @@ async fn hand_over(
     control: &Control,
     forwarding: &RefCell<Forwarding>,
 ) -> Option<End> {
-    // Whoever asks and is refused goes away in any case.
+    // A client that is refused goes away in any case.
     let idle = forwarding.borrow().idle().map(ToOwned::to_owned);
     if let Some(reason) = idle {
         let _ = client.send(format!("{reason}\n").as_bytes()).await;
@@ -130,7 +130,7 @@ async fn hand_over(
         let announced = if successor == Successor::Gone { server.announce_again() } else { Ok(()) };
         let resumed = match announced {
             Err(SocketError::Live(_)) => break,
-            // It comes to its end first, so that there are never three.
+            // It ends first, so that there are never three.
             Err(error @ SocketError::Starting(_)) => Err(error.into()),
             _ => forwarding.borrow_mut().resume(control),
         };

@@ -1,4 +1,4 @@
-//! What each part of the gateway is given of the configuration; what the core and the steering program are given comes
+//! The configuration as each component of the gateway needs it. What the core and the steering program need comes
 //! from [`control::compile`](crate::control::compile).
 
 use weirgate::net::WorkerId;
@@ -35,7 +35,7 @@ pub(super) fn plan(config: &Config, workers: u8) -> Plan {
     }
 }
 
-/// What one of the workers is made with.
+/// The settings of one worker.
 pub(super) fn worker(config: &Config, workers: u8, id: WorkerId, secret: [u64; 4]) -> WorkerConfig {
     WorkerConfig {
         id,
@@ -47,7 +47,7 @@ pub(super) fn worker(config: &Config, workers: u8, id: WorkerId, secret: [u64; 4
     }
 }
 
-/// What the workers' flow tables must be like.
+/// The required properties of the workers' flow tables.
 pub(super) fn tables(config: &Config, workers: u8) -> Wanted<'_> {
     Wanted {
         control_socket: &config.control_socket,

@@ -1,10 +1,10 @@
-//! The workers' flow tables on this host: files of memory that outlive the process, so that the next
-//! one goes on with their flows.
+//! The workers' flow tables on this host: memory-backed files that outlive the process, so that the next
+//! one continues their flows.
 //!
 //! Beside the control socket lies a [note](note::Note) of which files those are, written once all tables are whole.
 //! Without it a gateway starts without flows. Until then a waiting note says where files are being made, so that
-//! those of a process that is killed meanwhile are found and removed. What the tables themselves say of their layout, capacity and
-//! owner comes on top ([`Worker::check`](weirgate::pipeline::Worker::check)).
+//! those of a process that is killed meanwhile are found and removed. The tables themselves record their layout,
+//! capacity and owner, which is checked as well ([`Worker::check`](weirgate::pipeline::Worker::check)).
 
 mod note;
 
@@ -21,11 +21,11 @@ use self::note::{Note, Place, Unread};
 use crate::worker::{FileSystem, Memory, effective_user};
 use crate::xdp::sys::boot_time;
 
-/// Where the tables lie where no huge pages are reserved, unless the configuration says otherwise.
+/// The default directory of the tables where no huge pages are reserved.
 const SHARED_MEMORY: &str = "/dev/shm";
-/// The directory made in a file system of memory.
+/// The directory to create in a file system of memory.
 const DIRECTORY: &str = "weirgate";
-/// How long a table is waited for that a dying process still has, and how often it is looked at.
+/// How long to wait for a table that a dying process still locks, and how often to check.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(5);
 
@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(5);
 pub enum TablesError {
     /// Another process has them.
     InUse(PathBuf),
-    /// The directory of the configuration does not take them.
+    /// The configured directory cannot hold them.
     Refused {
         /// The directory or file.
         path: PathBuf,
@@ -84,7 +84,7 @@ impl fmt::Display for TablesError {
 
 impl error::Error for TablesError {}
 
-/// What a gateway's tables must be like.
+/// The required properties of a gateway's tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Wanted<'c> {
     /// The gateway's control socket, beside which the note lies.
@@ -93,7 +93,7 @@ pub(super) struct Wanted<'c> {
     pub(super) directory: Option<&'c Path>,
     /// How many workers there are.
     pub(super) workers: usize,
-    /// The flows that each table is to have room for.
+    /// The capacity of each table, in flows.
     pub(super) flows: [u32; 2],
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Tables {
     directory: Option<PathBuf>,
     /// What an earlier process left, where that can be adopted.
     earlier: Option<Note>,
-    /// Why a process before this one left nothing to adopt, where there was one.
+    /// Why an earlier process left nothing to adopt, if there was one.
     unusable: Option<String>,
     waiting: Waiting,
     made: Vec<PathBuf>,
@@ -117,7 +117,7 @@ pub(super) struct Tables {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Waiting {
     None,
-    /// There is one of an earlier process, or one that says at least what that one said.
+    /// An earlier process's note exists, or one with at least its content.
     Earlier,
     /// This process has made it.
     Own,
@@ -141,7 +141,7 @@ impl Tables {
         let place = Place::beside(wanted.control_socket);
         let mut next = Note::new(wanted.flows);
         let [whole, waiting] = place.read();
-        // Whatever becomes of the flows, their files are not to stay.
+        // Even if the flows are not adopted, their files are not to stay.
         next.places = directories([&whole, &waiting]);
         if let Err(unread) = &waiting {
             warn!("{}", unread.reason());
@@ -159,13 +159,13 @@ impl Tables {
         Self { place, next, directory, earlier, unusable, waiting, made: Vec::new(), is_settled: false }
     }
 
-    /// Why what an earlier process left cannot be adopted, where there is anything.
+    /// Why an earlier process's tables cannot be adopted, if there are any.
     #[must_use]
     pub(super) fn unusable(&self) -> Option<&str> {
         self.unusable.as_deref()
     }
 
-    /// Why a takeover would begin without flows, where it would.
+    /// Why a takeover would begin without flows, if so.
     #[must_use]
     pub(super) fn obstacle_to_takeover(&self) -> Option<String> {
         let is_whole = self.earlier.as_ref().is_some_and(|earlier| earlier.tables.iter().all(Option::is_some));
@@ -226,7 +226,7 @@ impl Tables {
         let path = self.place.table(directory, worker, boot_time().0);
         if !self.next.places.iter().any(|place| place == directory) {
             self.next.places.push(directory.to_owned());
-            // Before there is anything to be found.
+            // Before there is any file to find.
             if let Err(cause) = self.place.write_waiting(&self.next) {
                 debug!(path = %self.place.waiting.display(), %cause, "not noted");
             } else if self.waiting == Waiting::None {
@@ -257,14 +257,14 @@ impl Tables {
         }
     }
 
-    /// Notes that all tables are whole, for the next process, and removes those of earlier ones that are
-    /// of no use any more.
+    /// Notes for the next process that all tables are whole, and removes those of earlier ones that are
+    /// no longer useful.
     pub(super) fn settle(&mut self) {
         self.is_settled = true;
         let places = self.next.places.drain(..).chain(self.directory.clone()).chain(default_directories());
         let mut useless = tables_in(&self.place, places);
         useless.retain(|path| !self.next.tables.iter().flatten().any(|kept| kept == path));
-        // Should this process not come to removing them, or not succeed, the next one does.
+        // If this process does not remove them, the next one does.
         self.next.places = useless.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
         self.next.places.dedup();
         if let Err(cause) = self.place.write(&self.next) {
@@ -307,8 +307,8 @@ impl Drop for Tables {
     }
 }
 
-/// Removes the tables that a dead gateway with this control socket has left, and their notes; says which
-/// files those were. What a running process uses stays, and so does what others may have put there, which the log tells.
+/// Removes the tables that a dead gateway with this control socket has left, and their notes; returns the
+/// files. Tables in use stay, and so do files that others may have put there, which are logged.
 ///
 /// # Errors
 /// The first refusal of the system's, with its path.
@@ -324,7 +324,7 @@ pub fn remove_stale(control_socket: &Path) -> Result<Vec<PathBuf>, TablesError> 
         return Ok(Vec::new());
     }
     let mut removed = Vec::new();
-    // Tables first: notes say where those lie that are left if this is ended.
+    // Tables first: if this is interrupted, the notes still say where the others lie.
     for path in all {
         match remove_unused(&path) {
             Ok(true) => removed.push(path),
@@ -364,7 +364,7 @@ fn directories(notes: [&Result<Option<Note>, Unread>; 2]) -> Vec<PathBuf> {
     directories
 }
 
-/// The files of this gateway, of whatever process, in these directories; sorted.
+/// The files of this gateway, of any process, in these directories; sorted.
 fn tables_in(place: &Place, directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     let entries = directories.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| place.is_table(path)).collect();
@@ -373,7 +373,7 @@ fn tables_in(place: &Place, directories: impl Iterator<Item = PathBuf>) -> Vec<P
     paths
 }
 
-/// Opens a table and locks it against other processes; waits a moment for one that is being ended.
+/// Opens a table and locks it against other processes; waits a moment for one whose process is ending.
 /// `None` where there is no such file.
 fn open_locked(path: &Path) -> io::Result<Option<File>> {
     let deadline = Instant::now() + PATIENCE;
@@ -392,19 +392,19 @@ fn lock_once(path: &Path) -> io::Result<Option<File>> {
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(cause),
     };
-    // A lock on what others have put here says nothing.
+    // A lock on a file that others have put here proves nothing.
     ours_alone(path.parent().unwrap_or(path), &file)?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
         TryLockError::Error(cause) => cause,
     })?;
-    // Between opening and locking it the one who had it may have removed it.
+    // Its owner may have removed it between opening and locking.
     let is_there = fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino()));
     Ok(is_there.then_some(file))
 }
 
-/// Makes sure that nobody else can have put this file here, or put another in its place: shared memory is
-/// anybody's, and flows are adopted from it.
+/// Makes sure that nobody else can have put this file here or replaced it: anybody can write to shared
+/// memory, and flows are adopted from it.
 fn ours_alone(directory: &Path, file: &File) -> io::Result<()> {
     const OTHERS_ANY: u32 = 0o077;
     const OTHERS_WRITE: u32 = 0o022;
@@ -420,7 +420,7 @@ fn ours_alone(directory: &Path, file: &File) -> io::Result<()> {
     if is_safe { Ok(()) } else { Err(io::Error::new(ErrorKind::PermissionDenied, "others may write there")) }
 }
 
-/// Removes a table that no process uses; whether there was one.
+/// Removes a table that no process uses; returns whether there was one.
 ///
 /// # Errors
 /// That a process uses it, that others may have put it there, or the system's refusal.

@@ -1,4 +1,4 @@
-//! What `weirgate conns` tells: a flow, the filter that picks it, and the line that a person reads.
+//! What `weirgate conns` reports: flows, the filter that selects them, and the line that a person reads.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,21 +17,21 @@ pub struct Conn {
     pub protocol: String,
     /// The protocol's number.
     pub protocol_number: u8,
-    /// How far it has come, as `conntrack` calls it, such as `ESTABLISHED`; empty for a protocol without states.
+    /// Its state, as `conntrack` calls it, such as `ESTABLISHED`; empty for a protocol without states.
     pub state: String,
-    /// Seconds without a packet after which it is forgotten.
+    /// Seconds until its idle timeout.
     pub timeout_seconds: u32,
-    /// Whether it has proved to be a conversation, so that it is not the first to go when the table is full.
+    /// Whether it is assured, so that it is not among the first to be evicted from a full table.
     pub assured: bool,
     /// Whether the backend has answered.
     pub replied: bool,
-    /// The service's name; empty where the configuration has none for it any more.
+    /// The service's name; empty where the configuration no longer has the service.
     pub service: String,
     /// The worker that has it.
     pub worker: u32,
-    /// As the client sends.
+    /// The original direction, as the client sends.
     pub original: ConnTuple,
-    /// As the backend answers.
+    /// The reply direction, as the backend answers.
     pub reply: ConnTuple,
 }
 
@@ -82,15 +82,15 @@ impl fmt::Display for ConnTuple {
     }
 }
 
-/// Which flows to show: those that every part picks.
+/// Which flows to show: those that match every field.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
 pub struct Filter {
     /// Of the service with this name.
     pub service: Option<String>,
     /// From these clients.
-    pub client: Option<Stations>,
+    pub client: Option<AddressFilter>,
     /// To these backends.
-    pub backend: Option<Stations>,
+    pub backend: Option<AddressFilter>,
     /// In this state.
     pub state: Option<InState>,
     /// Of this protocol.
@@ -98,10 +98,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether the flow is one to show.
+    /// Whether the flow matches.
     #[must_use]
     pub fn picks(&self, conn: &Conn) -> bool {
-        let among = |wanted: &Option<Stations>, address, port| {
+        let among = |wanted: &Option<AddressFilter>, address, port| {
             wanted.as_ref().is_none_or(|wanted| wanted.contains(address, port))
         };
         self.service.as_ref().is_none_or(|service| *service == conn.service)
@@ -115,18 +115,18 @@ impl Filter {
 /// An address, an address with a port, or a subnet.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(try_from = "String", into = "String")]
-pub struct Stations {
+pub struct AddressFilter {
     subnet: IpNet,
     port: Option<u16>,
 }
 
-impl Stations {
+impl AddressFilter {
     fn contains(&self, address: IpAddr, port: u16) -> bool {
         self.subnet.contains(&address) && self.port.is_none_or(|wanted| wanted == port)
     }
 }
 
-impl FromStr for Stations {
+impl FromStr for AddressFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -205,9 +205,9 @@ macro_rules! text_of {
 }
 
 text_of! {
-    Stations: |stations| match stations.port {
-        Some(port) => std::net::SocketAddr::new(stations.subnet.addr(), port).to_string(),
-        None => stations.subnet.to_string(),
+    AddressFilter: |filter| match filter.port {
+        Some(port) => std::net::SocketAddr::new(filter.subnet.addr(), port).to_string(),
+        None => filter.subnet.to_string(),
     };
     InState: |of| of.0.name().to_owned();
     OfProtocol: |of| of.0.to_string();
@@ -282,18 +282,18 @@ mod tests {
     fn a_filter_picks_what_all_its_parts_pick() {
         let all = Filter::default();
         assert!(all.picks(&conn()));
-        let stations = |text: &str| Some(text.parse::<Stations>().unwrap());
+        let filter = |text: &str| Some(text.parse::<AddressFilter>().unwrap());
         let state = |text: &str| Some(text.parse::<InState>().unwrap());
         let protocol = |text: &str| Some(text.parse::<OfProtocol>().unwrap());
         for (filter, expected) in [
             (Filter { service: Some("web".into()), ..all.clone() }, true),
             (Filter { service: Some("dns".into()), ..all.clone() }, false),
-            (Filter { client: stations("192.0.2.0/24"), ..all.clone() }, true),
-            (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:80"), ..all.clone() }, true),
-            (Filter { client: stations("192.0.2.10"), backend: stations("10.77.74.10:81"), ..all.clone() }, false),
-            (Filter { backend: stations("fd77::/48"), ..all.clone() }, false),
-            (Filter { client: stations("192.0.2.10:40000"), ..all.clone() }, true),
-            (Filter { client: stations("192.0.2.10:30080"), ..all.clone() }, false),
+            (Filter { client: filter("192.0.2.0/24"), ..all.clone() }, true),
+            (Filter { client: filter("192.0.2.10"), backend: filter("10.77.74.10:80"), ..all.clone() }, true),
+            (Filter { client: filter("192.0.2.10"), backend: filter("10.77.74.10:81"), ..all.clone() }, false),
+            (Filter { backend: filter("fd77::/48"), ..all.clone() }, false),
+            (Filter { client: filter("192.0.2.10:40000"), ..all.clone() }, true),
+            (Filter { client: filter("192.0.2.10:30080"), ..all.clone() }, false),
             (Filter { state: state("established"), ..all.clone() }, true),
             (Filter { state: state("fin-wait"), ..all.clone() }, false),
             (Filter { protocol: protocol("6"), ..all.clone() }, true),
@@ -304,7 +304,7 @@ mod tests {
             let json = serde_json::to_string(&filter).unwrap();
             assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
         }
-        assert!("10.77.74".parse::<Stations>().unwrap_err().contains("10.77.74.10:80"));
+        assert!("10.77.74".parse::<AddressFilter>().unwrap_err().contains("10.77.74.10:80"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Status;
 
-/// The share from which on a warning is due, in hundredths.
+/// The fill from which on there is a warning, in hundredths.
 const HIGH: u64 = 90;
-/// How often the log is warned of the same table or pool.
+/// How often the same warning is logged.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// How full something is.
@@ -23,7 +23,7 @@ impl Fill {
         Self { used, capacity }
     }
 
-    /// In hundredths, cut off; nothing is full that has no room at all.
+    /// In hundredths, rounded down; 0 where the capacity is 0.
     pub(super) fn percent(self) -> u64 {
         self.used.saturating_mul(100).checked_div(self.capacity).unwrap_or(0)
     }
@@ -38,7 +38,7 @@ pub(super) fn pool_capacity(address: IpAddr, ports: (u16, u16), backends: impl I
     self::ports(ports) * backends.filter(|backend| backend.is_ipv4() == address.is_ipv4()).count() as u64
 }
 
-/// How many flows an address that stands for pods can have towards one remote endpoint: its ports.
+/// How many flows a masquerade address can have towards one remote endpoint: its ports.
 pub(super) fn ports((first, last): (u16, u16)) -> u64 {
     u64::from(last.saturating_sub(first)) + 1
 }
@@ -84,7 +84,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The warnings that are due for the log: each when it first holds, and again after a minute.
+    /// The warnings to log now: each when it first applies, and again after a minute.
     pub fn due(&mut self, now: Instant, status: &Status) -> Vec<String> {
         self.told.retain(|_, told| now - *told < AGAIN);
         let mut due = high(status);

@@ -1,4 +1,4 @@
-//! `weirgate status`: what a running gateway tells of itself over its control socket, for people
+//! `weirgate status`: what a running gateway reports over its control socket, for people
 //! and for programs.
 
 mod conns;
@@ -12,7 +12,7 @@ mod table;
 mod tests;
 
 pub(crate) use conns::push_line;
-pub use conns::{Conn, ConnTuple, ConnsEnd, Filter, InState, OfProtocol, Stations};
+pub use conns::{AddressFilter, Conn, ConnTuple, ConnsEnd, Filter, InState, OfProtocol};
 pub use counters::{COUNTERS, Counter, reference};
 pub use fill::Watch;
 pub use model::{

@@ -1,4 +1,4 @@
-//! What `weirgate status` tells: the fields of its JSON, stable by name, and where they come from.
+//! The report of `weirgate status`: the fields of its JSON, stable by name, and where they come from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -32,9 +32,9 @@ pub struct Status {
     pub generation: u32,
     /// The size of that snapshot.
     pub snapshot_bytes: usize,
-    /// Locked memory that the rings' frames take.
+    /// The locked memory of the rings' frames.
     pub ring_bytes: usize,
-    /// What keeps the gateway from forwarding, and what should be looked at before it is full, a sentence each.
+    /// What keeps the gateway from forwarding, and what is nearly full, one sentence each.
     pub warnings: Vec<String>,
     /// The ports, in the order of their numbers.
     pub ports: Vec<Port>,
@@ -46,11 +46,11 @@ pub struct Status {
     pub flows: Vec<FlowTable>,
     /// The memory that they lie in, by worker.
     pub flow_memory: Vec<FlowMemory>,
-    /// The addresses that stand for clients.
+    /// The addresses of the SNAT pool.
     pub pool: Vec<PoolAddress>,
-    /// The addresses that stand for pods, in the order of the configuration.
+    /// The masquerade addresses, in the order of the configuration.
     pub masquerade: Vec<MasqueradeAddress>,
-    /// Frames dropped, by reason; every reason is there.
+    /// Frames dropped, by reason; every reason is listed.
     pub drops: BTreeMap<String, u64>,
     /// The other counters, as docs/counters.md lists them.
     pub counters: BTreeMap<String, u64>,
@@ -79,7 +79,7 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
     /// Whether its interrupts are deferred.
     pub interrupts: Interrupts,
-    /// Frames taken from its rings.
+    /// Frames received from its rings.
     pub received: Traffic,
     /// Frames put into its rings.
     pub transmitted: Traffic,
@@ -105,7 +105,7 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// A subnet of a peer's, and the way there.
+/// A peer's subnet, and the path to it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Peer {
     /// The pods.
@@ -114,16 +114,16 @@ pub struct Peer {
     pub public: IpAddr,
     /// `vxlan` or `host-gw`.
     pub backend: String,
-    /// The first station on the way, where the kernel knows a way through a port.
+    /// The next hop, where the kernel knows one through a port.
     pub next_hop: Option<NextHop>,
 }
 
-/// A station on a port's link.
+/// A neighbour on a port's link.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct NextHop {
     /// The interface.
     pub interface: String,
-    /// The station's network address.
+    /// The neighbour's network address.
     pub address: IpAddr,
     /// Its link address; `null` while unresolved.
     pub mac: Option<String>,
@@ -138,7 +138,7 @@ pub struct Service {
     pub protocol: String,
     /// Where clients reach it.
     pub frontends: Vec<String>,
-    /// Who answers.
+    /// Its backends.
     pub backends: Vec<String>,
     /// From clients.
     pub original: Traffic,
@@ -163,26 +163,26 @@ pub struct FlowTable {
     pub capacity: u32,
 }
 
-/// An address that stands for clients.
+/// An address of the SNAT pool.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct PoolAddress {
     /// The address.
     pub address: IpAddr,
     /// How many flows have it, as of the last few seconds.
     pub flows: u64,
-    /// How many could, were they spread evenly over all backends: every port towards each of them.
+    /// The most that could, spread evenly over all backends: every port towards each of them.
     pub capacity: u64,
 }
 
-/// An address that stands for pods.
+/// A masquerade address.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct MasqueradeAddress {
     /// The address.
     pub address: IpAddr,
     /// How many flows have it, as of the last few seconds.
     pub flows: u64,
-    /// How many of them at most go to one remote endpoint, were each address drawn as often: never fewer
-    /// than its share of the flows towards the one that most go to.
+    /// The flows towards the busiest remote endpoint, if each address were chosen as often: never fewer
+    /// than its share of them.
     pub busiest: u64,
     /// How many can go to one remote endpoint: its ports.
     pub capacity: u64,
@@ -195,21 +195,21 @@ pub struct FlowMemory {
     pub worker: u32,
     /// How many bytes it has.
     pub bytes: usize,
-    /// What it lies on: `small pages`, `transparent huge pages` or `reserved huge pages of N KiB`.
+    /// Its pages: `small pages`, `transparent huge pages` or `reserved huge pages of N KiB`.
     pub pages: String,
     /// Whether it can never be swapped out.
     pub locked: bool,
     /// The file that outlives the process; `null` where the flows end with it.
     pub file: Option<PathBuf>,
-    /// How many flows of an earlier process the worker began with.
+    /// How many flows of an earlier process the worker adopted.
     pub adopted: u32,
-    /// How many entries of an earlier process's were damaged, and dropped.
+    /// How many entries of an earlier process were damaged, and dropped.
     pub damaged: u32,
-    /// How many of its flows were dropped since their answers do not come to the worker any more.
+    /// How many of its flows were dropped because their replies no longer arrive at the worker.
     pub strayed: u32,
 }
 
-/// Nanoseconds that a worker took from taking frames off its rings to having placed the last of them.
+/// Nanoseconds from when a worker receives a burst from its rings until it has queued the last frame of it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
 pub struct BurstTimes {
     /// How many turns moved frames.
@@ -310,10 +310,10 @@ fn interrupts(deferral: Option<&Deferral>) -> Interrupts {
 
 fn peers(state: &State) -> Vec<Peer> {
     let of_peer = |peer: &weirgate::snapshot::Peer| {
-        let next_hop = state.model.ways.get(&peer.public).map(|way| NextHop {
-            interface: name_of(state, way.port),
-            address: way.station,
-            mac: state.model.station(way.port, way.station).mac().map(|mac| mac.to_string()),
+        let next_hop = state.model.next_hops.get(&peer.public).map(|hop| NextHop {
+            interface: name_of(state, hop.port),
+            address: hop.neighbour,
+            mac: state.model.neighbour(hop.port, hop.neighbour).mac().map(|mac| mac.to_string()),
         });
         let backend = match peer.encapsulation {
             Encapsulation::Vxlan { .. } => crate::config::Backend::Vxlan,

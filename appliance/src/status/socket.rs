@@ -1,5 +1,5 @@
-//! The Unix socket on which the gateway answers: a client connects, says what it wants in one line of
-//! JSON, and gets the answer.
+//! The Unix socket on which the gateway answers: a client connects, sends its request in one line of
+//! JSON, and receives the answer.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -17,17 +17,17 @@ use super::starting::{Starting, beside};
 use super::{Filter, Status};
 use crate::config::CONTROL_SOCKET_BYTES_MAX;
 
-/// How long a client may take to say what it wants, and to read the next part of its answer; and how long
+/// How long a client may take to send its request, and to read the next piece of its answer; and how long
 /// a client waits for the answer to begin.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to leave the socket alone after it could not accept.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a successor waits for the gateway to let go, before it gives up.
+/// How long a successor waits for the gateway to let go before it gives up.
 const RELEASE: Duration = Duration::from_secs(60);
-/// How long a gateway that has let go waits for its successor, before it tries to go on itself. Large tables
-/// take some seconds to look through.
+/// How long a gateway that has let go waits for its successor before it tries to continue itself. Large tables
+/// take some seconds to read.
 const SUCCESSION: Duration = Duration::from_secs(20);
-/// How long the socket of a process that died may still take connections, and how often it is tried.
+/// How long the socket of a process that died may still accept connections, and how often it is tried.
 const DYING: Duration = Duration::from_secs(1);
 const DYING_RETRY: Duration = Duration::from_millis(10);
 /// The longest line that a client may send.
@@ -35,10 +35,10 @@ const REQUEST_BYTES_MAX: u64 = 64 << 10;
 /// The longest answer that a client reads.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
-/// What the control socket's name is followed by until the gateway forwards.
+/// The suffix of the control socket's name until the gateway forwards.
 const WAITING: &str = ".starting";
-/// What it is followed by where the socket of a gateway that has let go is found, should its successor not
-/// live to forward.
+/// The suffix of the second name that a gateway which has let go keeps for its socket, in case its successor
+/// never forwards.
 const KEPT: &str = ".kept";
 /// The longest path that fits `sockaddr_un` with its closing zero (unix(7)).
 const ADDRESS_BYTES_MAX: usize = 107;
@@ -46,35 +46,35 @@ const ADDRESS_BYTES_MAX: usize = 107;
 const _: () = assert!(CONTROL_SOCKET_BYTES_MAX + WAITING.len() <= ADDRESS_BYTES_MAX);
 const _: () = assert!(CONTROL_SOCKET_BYTES_MAX + KEPT.len() <= ADDRESS_BYTES_MAX);
 
-/// What a client wants.
+/// A client's request.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// The [`Status`], as one JSON document.
     Status,
-    /// The flows that pass the filter, each as a JSON object on a line of its own.
+    /// The flows that match the filter, each as a JSON object on a line of its own.
     Conns(Filter),
-    /// That the gateway lets go of its queues and flow tables for the asking process. It answers with
-    /// `released` once it has, and ends when it hears `succeeded`. When the connection ends, or after a
-    /// while without a word, it goes on if it can have them again.
+    /// To let go of the queues and flow tables for the asking process. The gateway answers `released`
+    /// once it has, and ends when it receives `succeeded`. When the connection ends, or after a while
+    /// of silence, it continues if it can have them again.
     Handover,
 }
 
-/// What a gateway says when it has let go.
+/// A gateway's answer when it has let go.
 pub(crate) const RELEASED: &str = "released";
-/// What its successor says when it forwards.
+/// Its successor's message when it forwards.
 pub(crate) const SUCCEEDED: &str = "succeeded";
 
-/// Why the control socket cannot be had, or does not answer.
+/// Why the control socket cannot be used, or does not answer.
 #[derive(Debug)]
 pub enum SocketError {
     /// A running gateway answers there.
     Live(PathBuf),
     /// Another process is starting a gateway there, or removes what one has left.
     Starting(PathBuf),
-    /// Something that is no socket lies there.
+    /// There is a file at the path that is no socket.
     NotASocket(PathBuf),
-    /// The gateway's own socket does not lie there any more.
+    /// The gateway's own socket is no longer at the path.
     Lost(PathBuf),
     /// The system refuses it.
     Refused {
@@ -94,10 +94,10 @@ pub enum SocketError {
     Kept {
         /// The path.
         path: PathBuf,
-        /// What it said.
+        /// Its answer.
         cause: String,
     },
-    /// What answers there is no gateway of this version.
+    /// Something answers that is no gateway of this version.
     Strange {
         /// The path.
         path: PathBuf,
@@ -140,7 +140,7 @@ impl fmt::Display for SocketError {
             ),
             Self::Kept { path, cause } => write!(
                 f,
-                "the gateway behind {} did not let go and goes on: {cause}; stop it and start again",
+                "the gateway behind {} did not let go and continues: {cause}; stop it and start again",
                 path.display()
             ),
             Self::Strange { path, cause } => write!(
@@ -157,7 +157,7 @@ impl error::Error for SocketError {}
 /// Makes sure that no running gateway has this control socket. Changes nothing.
 ///
 /// # Errors
-/// [`SocketError::Live`], or that something else lies there.
+/// [`SocketError::Live`], or that the path has another file.
 pub fn refuse_live(path: &Path) -> Result<(), SocketError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
@@ -171,9 +171,9 @@ pub fn refuse_live(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Removes the control socket that a dead process has left, what a start that was killed has left beside it,
-/// and the default one's directory if that leaves it empty. Whether there was any; what a running gateway
-/// answers on stays.
+/// Removes the control socket that a dead process has left, the remains of a killed start beside it,
+/// and the default one's directory if that leaves it empty. Returns whether there was any. The socket of a
+/// running gateway stays.
 ///
 /// # Errors
 /// [`SocketError::NotASocket`], [`SocketError::Starting`], or the system's refusal.
@@ -196,7 +196,7 @@ pub fn remove_stale(path: &Path) -> Result<bool, SocketError> {
     Ok(is_any)
 }
 
-/// Removes the socket that a dead process has left here; whether there was one. What lives stays.
+/// Removes the socket that a dead process has left here; returns whether there was one. A live one stays.
 fn remove_dead(path: &Path) -> Result<bool, SocketError> {
     match refuse_live(path) {
         Ok(()) => {}
@@ -224,9 +224,9 @@ pub struct Server {
     /// Keeps others from starting, until this one runs.
     starting: Option<Starting>,
     listener: Async<UnixListener>,
-    /// Where it lies until the gateway forwards.
+    /// Its path until the gateway forwards.
     waiting: PathBuf,
-    /// Where it lies as well while a successor may take its place.
+    /// Its second path while a successor may replace it.
     kept: PathBuf,
     path: PathBuf,
     inode: u64,
@@ -237,7 +237,7 @@ impl Server {
     /// Makes sure of `path` for [`announce`](Self::announce): listens beside it, where nobody looks, so
     /// that whoever finds the socket finds a gateway that forwards. Until then no other process starts there.
     ///
-    /// With `takeover` a gateway may run there, whose place [`announce`](Self::announce) takes.
+    /// With `takeover` a gateway may run there, which [`announce`](Self::announce) replaces.
     ///
     /// # Errors
     /// A gateway that runs or starts there, something that is no socket, or the system's refusal.
@@ -245,7 +245,7 @@ impl Server {
         let directory = path.parent().filter(|directory| !directory.exists());
         let bound = Self::bind_in(directory, path, takeover);
         if let (Some(directory), Err(_)) = (directory, &bound) {
-            // Only an empty one goes, which this has made.
+            // Only an empty one is removed, which this has made.
             let _ = fs::remove_dir(directory);
         }
         bound
@@ -258,7 +258,7 @@ impl Server {
             fs::create_dir_all(directory).map_err(refused)?;
         }
         let starting = Starting::take(path)?;
-        // With the lock, as another start may have come to its end just before.
+        // With the lock, as another start may have ended just before.
         match refuse_live(path) {
             Err(SocketError::Live(_)) if takeover => {}
             result => result?,
@@ -274,20 +274,20 @@ impl Server {
         Ok(Self { starting: Some(starting), listener, waiting, kept, path, inode, made })
     }
 
-    /// Puts the socket where clients look, in place of one that a dead process has left.
+    /// Moves the socket to where clients look, replacing one that a dead process has left.
     ///
     /// # Errors
     /// The system's refusal.
     pub fn announce(&mut self) -> Result<(), SocketError> {
         let refused = |cause| SocketError::Refused { path: self.path.clone(), cause };
         fs::rename(&self.waiting, &self.path).map_err(refused)?;
-        // Whoever starts now finds a gateway that runs.
+        // A process that starts now finds a gateway that runs.
         self.starting = None;
         Ok(())
     }
 
-    /// Keeps hold of the socket, so that [`announce_again`](Self::announce_again) finds it when a successor's
-    /// has taken its place.
+    /// Keeps a second name of the socket, so that [`announce_again`](Self::announce_again) finds it when a
+    /// successor's has replaced it.
     ///
     /// # Errors
     /// Another socket there, or the system's refusal.
@@ -298,7 +298,7 @@ impl Server {
         fs::hard_link(&self.path, &self.kept).map_err(|cause| SocketError::Refused { path: self.kept.clone(), cause })
     }
 
-    /// Puts the socket back where clients look, after [`keep`](Self::keep). Calling it again changes nothing.
+    /// Moves the socket back to where clients look, after [`keep`](Self::keep). Calling it again changes nothing.
     ///
     /// # Errors
     /// Another gateway that runs there by now or is about to, or the system's refusal.
@@ -333,13 +333,13 @@ impl Server {
         }
     }
 
-    /// Takes the socket away, so that nobody finds it any more.
+    /// Removes the socket, so that nobody finds it any more.
     pub fn withdraw(&self) {
         for path in [&self.waiting, &self.kept] {
             self.remove_own(path);
         }
-        // Another gateway may put its own there between the look and the removal, unless this one has the lock.
-        // One that starts just now does so in the end, or takes away what it finds dead.
+        // Another gateway may put its own there between the check and the removal, unless this one has the lock.
+        // One that is starting replaces the socket in the end, or removes it when it finds it dead.
         if self.starting.is_none() {
             let lock = Starting::take(&self.path);
             if !matches!(lock, Err(SocketError::Starting(_))) {
@@ -355,12 +355,12 @@ impl Server {
     }
 }
 
-/// What a gateway that has let go hears of its successor.
+/// What a gateway that has let go learns about its successor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Successor {
     /// It forwards.
     Forwards,
-    /// Nothing: it has not got that far, or never will.
+    /// Nothing: it does not forward yet, or never will.
     Silent,
     /// It has given up, or died.
     Gone,
@@ -373,16 +373,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// What the client wants.
+    /// The client's request.
     ///
     /// # Errors
-    /// A client that says nothing for a while, goes away, or says something else.
+    /// A client that sends nothing for a while, goes away, or sends something else.
     pub async fn request(&mut self) -> io::Result<Request> {
         let line = self.line(PATIENCE).await?;
         serde_json::from_str(&line).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
     }
 
-    /// Sends a part of the answer.
+    /// Sends a piece of the answer.
     ///
     /// # Errors
     /// A client that has gone away, or reads nothing for a while.
@@ -398,7 +398,7 @@ impl Client {
         }
     }
 
-    /// Waits, or waits on, for the client to take over.
+    /// Waits, or continues to wait, for the client to take over.
     pub async fn successor(&mut self) -> Successor {
         match self.line(SUCCESSION).await {
             Ok(line) if line == SUCCEEDED => Successor::Forwards,
@@ -430,22 +430,22 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.withdraw();
         if self.starting.is_some() {
-            // Of a gateway that ended while this one had the lock.
+            // Left by a gateway that ended while this one had the lock.
             let _ = remove_dead(&self.path);
         }
         self.starting = None;
-        // Of a gateway that died while this one took over.
+        // Left by a gateway that died while this one took over.
         let _ = remove_dead(&self.kept);
         if let Some(directory) = &self.made {
-            // Only an empty one goes.
+            // Only an empty one is removed.
             let _ = fs::remove_dir(directory);
         }
-        // Who took over did not make it.
+        // The successor did not make it.
         remove_own_directory(&self.path);
     }
 }
 
-/// Connects to the gateway behind `path` and asks; the answer is read from what comes back.
+/// Connects to the gateway behind `path` and sends a request; the answer is read from the result.
 fn connect(path: &Path, request: &Request) -> Result<UnixStream, SocketError> {
     let silent = |cause| SocketError::Silent { path: path.to_owned(), cause };
     let mut stream = UnixStream::connect(path).map_err(silent)?;
@@ -469,13 +469,13 @@ pub fn ask(path: &Path) -> Result<Status, SocketError> {
         .map_err(|error| SocketError::Strange { path: path.to_owned(), cause: error.to_string() })
 }
 
-/// Asks the gateway behind `path` for its flows, a JSON object a line.
+/// Asks the gateway behind `path` for its flows, one JSON object for each line.
 ///
 /// # Errors
 /// [`SocketError::Silent`] where none answers.
 pub fn ask_conns(path: &Path, filter: Filter) -> Result<impl BufRead + use<>, SocketError> {
     let stream = connect(path, &Request::Conns(filter))?;
-    // A filter may pick nothing for long; the gateway itself gives up on a worker that does not answer.
+    // A filter may match nothing for long; the gateway itself gives up on a worker that does not answer.
     stream.set_read_timeout(None).map_err(|cause| SocketError::Silent { path: path.to_owned(), cause })?;
     Ok(BufReader::with_capacity(1 << 16, stream))
 }
@@ -495,15 +495,15 @@ impl Predecessor {
         ask(path).map(|_| Self { path: path.to_owned() })
     }
 
-    /// Has it let go of its queues and flow tables. It takes them back unless it is told of
-    /// [success](Released::succeed). `None` where it has died meanwhile: what it had is free.
+    /// Makes it let go of its queues and flow tables. It takes them back unless [success](Released::succeed)
+    /// is reported. `None` where it has died meanwhile: its queues and tables are free.
     ///
     /// # Errors
-    /// [`SocketError::Kept`] where it does not; it goes on then.
+    /// [`SocketError::Kept`] where it does not; it then continues.
     pub fn release(self) -> Result<Option<Released>, SocketError> {
         match self.ask_to_release() {
             Err(_) if self.is_dead() => {
-                warn!("the earlier gateway has gone before it let go");
+                warn!("the earlier gateway ended before it let go");
                 Ok(None)
             }
             answer => answer.map(Some),
@@ -519,7 +519,7 @@ impl Predecessor {
         (&mut reader).take(REQUEST_BYTES_MAX).read_line(&mut line).map_err(|cause| kept(cause.to_string()))?;
         match line.trim_end() {
             RELEASED => Ok(Released { stream: reader.into_inner() }),
-            "" => Err(kept("it said nothing".into())),
+            "" => Err(kept("no answer".into())),
             reason => Err(kept(reason.into())),
         }
     }
@@ -538,7 +538,7 @@ impl Predecessor {
     }
 }
 
-/// A gateway that has let go. Dropping this has it take everything back.
+/// A gateway that has let go. Dropping this makes it take everything back.
 #[derive(Debug)]
 pub struct Released {
     stream: UnixStream,
@@ -548,7 +548,7 @@ impl Released {
     /// Tells it to end.
     pub fn succeed(mut self) {
         if let Err(cause) = self.stream.write_all(format!("{SUCCEEDED}\n").as_bytes()) {
-            warn!(%cause, "the earlier gateway has gone before it was told to");
+            warn!(%cause, "the earlier gateway ended before it was asked to");
         }
     }
 }

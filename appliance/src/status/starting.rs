@@ -1,4 +1,4 @@
-//! One start at a time for each control socket: a lock beside it, held until the socket is in its place.
+//! One start at a time for each control socket: a lock beside it, held until the socket is at its path.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::SocketError;
 
-/// The lock (flock(2)), which ends with the process in whatever way. Dropping it removes its file.
+/// The lock (flock(2)), which ends with the process in any case. Dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Starting {
     path: PathBuf,
@@ -36,7 +36,7 @@ impl Starting {
                 Err(TryLockError::WouldBlock) => return Err(SocketError::Starting(socket.to_owned())),
                 Err(TryLockError::Error(cause)) => return Err(refused(cause)),
             }
-            // Between opening and locking it the one who had it may have removed it; another file is another lock.
+            // Its holder may have removed it between opening and locking; another file is another lock.
             if is_at(&file, &path).map_err(refused)? {
                 return Ok(Self { path, file });
             }
@@ -46,7 +46,7 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        // Unlocked after that, when the file is closed.
+        // It is unlocked after that, when the file is closed.
         if is_at(&self.file, &self.path).is_ok_and(|is_there| is_there) {
             let _ = fs::remove_file(&self.path);
         }

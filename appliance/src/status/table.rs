@@ -181,13 +181,13 @@ impl Status {
     fn print_peers(&self, out: &mut String) {
         let mut table = Table::new(&["PEER SUBNET", "PUBLIC ADDRESS", "BACKEND", "NEXT HOP", "THROUGH", "MAC"]);
         for peer in &self.peers {
-            let [station, interface, mac] = match &peer.next_hop {
+            let [address, interface, mac] = match &peer.next_hop {
                 Some(NextHop { interface, address, mac }) => {
                     [address.to_string(), interface.clone(), mac.clone().unwrap_or_else(|| "unresolved".to_owned())]
                 }
                 None => ["no route".to_owned(), "none".to_owned(), "unresolved".to_owned()],
             };
-            let row = vec![peer.subnet.clone(), peer.public.to_string(), peer.backend.clone(), station, interface, mac];
+            let row = vec![peer.subnet.clone(), peer.public.to_string(), peer.backend.clone(), address, interface, mac];
             table.row(row);
         }
         table.print(out);

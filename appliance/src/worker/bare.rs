@@ -5,13 +5,13 @@ use weirgate::verdict::{DropReason, Verdict};
 
 use super::Forward;
 
-/// Sends every frame out of the other port as it is, or with one port back where it came from with
-/// the link addresses exchanged. What the rings can do with nothing else to do.
+/// Sends every frame out of the other port unchanged, or with one port back where it came from with
+/// the link addresses exchanged: the rate of the rings alone.
 #[derive(Clone, Debug, Default)]
 pub struct Bare {
     /// How many ports there are: 1 or 2.
     pub ports: u8,
-    /// Frames that found no place in a ring.
+    /// Frames for which a ring had no room.
     pub dropped: u64,
 }
 

@@ -10,23 +10,23 @@ use weirgate::net::PortId;
 use crate::xdp::sys;
 use crate::xdp::umem::Chunk;
 
-/// How many frames one worker can have waiting at another.
+/// How many frames of one worker can wait at another.
 const WAITING_MAX: usize = 1024;
 
-/// A frame on its way to another worker: the chunk, and what is known of it.
+/// A frame that is handed over to another worker: the chunk and its origin.
 pub(crate) type Handed = (Chunk, Origin);
 
 /// Where a frame comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Origin {
-    /// The port on which it came in.
+    /// Its ingress port.
     pub(crate) port: PortId,
     /// How many workers have handed it over.
     pub(crate) handovers: u8,
 }
 
 impl Origin {
-    /// A frame that has just come in on this port.
+    /// A frame that has just arrived on this port.
     pub(crate) const fn port(port: PortId) -> Self {
         Self { port, handovers: 0 }
     }
@@ -82,8 +82,8 @@ pub(crate) fn connect(workers: usize) -> Vec<Exchange> {
 
 /// Wakes one worker when it sleeps.
 ///
-/// A sender puts something in a ring, then looks whether the worker sleeps; the worker says that it
-/// sleeps, then looks into the rings. The two fences order these, so that one of them sees the other.
+/// A sender puts something in a ring, then checks whether the worker sleeps. The worker notes that it
+/// sleeps, then checks the rings. The two fences order these, so that one of the two sees the other.
 pub(crate) struct Doorbell {
     is_asleep: AtomicBool,
     event: OwnedFd,
@@ -112,14 +112,14 @@ impl Doorbell {
         sys::raise(self.event.as_fd());
     }
 
-    /// For the worker, before it looks into the rings a last time.
+    /// For the worker, before it checks the rings a last time.
     pub(crate) fn lie_down(&self) {
         self.is_asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// For the worker, once awake; `has_rung` says whether it found the descriptor readable. A bell that it has not
-    /// found rings on, and the next sleep ends at once.
+    /// For the worker, once awake; `has_rung`: whether it found the descriptor readable. If it did not, the bell
+    /// stays readable, and the next sleep ends at once.
     pub(crate) fn get_up(&self, has_rung: bool) {
         self.is_asleep.store(false, Ordering::Relaxed);
         if has_rung {

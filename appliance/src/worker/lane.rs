@@ -22,29 +22,29 @@ use crate::xdp::layout::ADJUST;
 use crate::xdp::ring::{Batch, Queue, RingCounters};
 use crate::xdp::sys::{self, Waiter};
 use crate::xdp::umem::{Area, Chunk};
-use crate::xdp::{EarlyPart, EarlyParts};
+use crate::xdp::{EarlyFragment, EarlyFragments};
 
-/// Buffers lent to the pipeline for frames of its own making, in one burst.
+/// Spare buffers for frames that the pipeline makes, in one burst.
 const SPARES: usize = 16;
-/// How many times in a turn the pipeline is called for frames of its own making alone: enough for the
-/// longest datagram in parts of an Ethernet frame each.
+/// How many times in a turn the pipeline is called only for frames that it makes itself: enough for the
+/// longest datagram in fragments of one Ethernet frame each.
 const WAITING_ROUNDS: usize = 8;
 /// The shortest frame that a driver takes: an Ethernet header.
 const FRAME_MIN: usize = 14;
-/// How long it sleeps at most, so that flows go on growing old.
+/// How long it sleeps at most, so that ageing continues.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// How long it sleeps at most while the TX ring does not empty, as on an interface that is down, or
-/// while chunks wait for a place on their way home.
+/// while chunks wait to be returned to their owners.
 const SLEEP_UNSENT: Duration = Duration::from_millis(1);
-/// How many entries grow old at most in a turn that moved frames, and in one that did not.
+/// How many entries are aged at most in a turn that moved frames, and in one that did not.
 const AGE_BUDGET: u32 = 512;
 const AGE_BUDGET_IDLE: u32 = 16_384;
 /// How often the kernel's counters are read.
 const COUNTERS_EVERY: Span = Span(1_000_000_000);
-/// How many next hops may be asked for in one turn, and how many turns apart.
+/// How many next hops may be requested in one turn, and how many turns apart.
 const ASK_BUDGET: usize = 8;
 const ASK_EVERY: Span = Span(1_000_000);
-/// How long a worker goes on transmitting after it was told to stop.
+/// How long a worker continues to transmit after it was asked to stop.
 const DRAIN: Span = Span(100_000_000);
 
 /// One worker's rings and chunks, on its thread.
@@ -54,23 +54,23 @@ pub struct Lane {
     queues: Vec<Queue>,
     /// By port, the queue to transmit on.
     outlets: Vec<usize>,
-    /// By port, what goes out at the end of the turn.
+    /// By port, the frames to transmit at the end of the turn.
     staged: Vec<Batch>,
     /// Chunks with nothing in them.
     free: Vec<Chunk>,
     spares: ArrayVec<Chunk, SPARES>,
-    /// By worker, its chunks that have not found a place in the ring back home yet.
+    /// By worker, its chunks for which the return ring had no room yet.
     strays: Vec<Vec<Chunk>>,
     chunks_per_worker: usize,
-    /// How many chunks there ought to be here; hand-overs change it.
+    /// How many chunks should be here; hand-overs change it.
     entrusted: usize,
     exchange: Exchange,
-    /// Parts of datagrams that came before their first one: one worker reads them for all.
-    early: Option<EarlyParts>,
+    /// Fragments that came before their first one: one worker reads them for all.
+    early: Option<EarlyFragments>,
     shared: Arc<Shared>,
     asked: SyncSender<(PortId, IpAddr)>,
     rest: Rest,
-    /// When the kernel's counters were read, and next hops were asked for.
+    /// When the kernel's counters were read, and next hops were requested.
     last_counted: Instant,
     last_asked: Instant,
     waiters: Vec<Waiter>,
@@ -85,7 +85,7 @@ pub(super) struct Parts {
     pub(super) chunks: Vec<Chunk>,
     pub(super) chunks_per_worker: usize,
     pub(super) exchange: Exchange,
-    pub(super) early: Option<EarlyParts>,
+    pub(super) early: Option<EarlyFragments>,
     pub(super) shared: Arc<Shared>,
     pub(super) asked: SyncSender<(PortId, IpAddr)>,
     pub(super) poll: Poll,
@@ -178,7 +178,7 @@ impl Lane {
         }
     }
 
-    /// Takes back a chunk whose frame goes no further; another worker's will be sent home.
+    /// Takes back a chunk whose frame was dropped; another worker's will be returned to it.
     fn release(&mut self, chunk: Chunk) {
         let home = self.home(&chunk);
         if home == usize::from(self.id.0) {
@@ -260,8 +260,8 @@ impl Lane {
         frames
     }
 
-    /// Processes copies of parts that came before their first one, each by the worker that has the queue on which
-    /// the first one will come.
+    /// Processes copies of fragments that came before their first one, each by the worker that serves the queue on
+    /// which the first one will arrive.
     fn take_early(&mut self, batch: &mut Batch, now: Instant, forward: &mut impl Forward) -> usize {
         let Some(mut early) = self.early.take() else { return 0 };
         let mut origins = [Origin::port(PortId(0)); BURST_FRAMES_MAX];
@@ -270,7 +270,7 @@ impl Lane {
             && let Some(mut chunk) = self.free.pop()
         {
             let copied = early.next(|part| {
-                let EarlyPart { port, queue, frame } = part;
+                let EarlyFragment { port, queue, frame } = part;
                 (self.area.write(&mut chunk, frame), Origin::port(port), queue as usize % self.shared.stats.len())
             });
             match copied {
@@ -298,7 +298,7 @@ impl Lane {
         total
     }
 
-    /// Lends buffers to frames that have waited and can leave, and found none in their burst.
+    /// Provides buffers for frames that were held, can leave now, and found none in their burst.
     fn send_waiting(&mut self, batch: &mut Batch, now: Instant, forward: &mut impl Forward) {
         for _ in 0..WAITING_ROUNDS {
             if !forward.has_waiting_frames() {
@@ -308,7 +308,7 @@ impl Lane {
         }
     }
 
-    /// Has a burst processed, and puts each frame where its verdict says. Leaves `batch` empty.
+    /// Has a burst processed, and moves each frame by its verdict. Leaves `batch` empty.
     fn forward(&mut self, batch: &mut Batch, origins: &[Origin], now: Instant, forward: &mut impl Forward) {
         while !self.spares.is_full()
             && let Some(chunk) = self.free.pop()
@@ -339,7 +339,7 @@ impl Lane {
         }
     }
 
-    /// Puts a frame in exactly one of: a TX ring, another worker's hands, the free chunks.
+    /// Moves a frame to exactly one of: a TX ring, another worker, the free chunks.
     fn place(&mut self, mut chunk: Chunk, outcome: Outcome, forward: &mut impl Forward) {
         match outcome.verdict {
             Some(Verdict::Transmit(out)) if usize::from(out.0) < self.staged.len() && outcome.length >= FRAME_MIN => {
@@ -354,7 +354,7 @@ impl Lane {
                 self.staged[usize::from(out.0)].push(chunk);
             }
             Some(Verdict::Handover(worker)) => {
-                // As it came from a ring, whether it did or is one that has waited.
+                // As if it came from a ring, even if it is one that was held.
                 let start = outcome.start.checked_sub(ADJUST);
                 if start.is_none_or(|start| !self.area.settle(&mut chunk, start, ADJUST + outcome.length)) {
                     forward.count_drop(DropReason::NoRoom);
@@ -412,7 +412,7 @@ impl Lane {
         }
     }
 
-    /// Moves one port's staged frames into its TX ring, and drops those for which there is no place
+    /// Moves one port's staged frames into its TX ring, and drops those for which there is no room
     /// even after the kernel has been made to send.
     fn flush(&mut self, port: usize, forward: &mut impl Forward) {
         let first = self.free.len();
@@ -445,7 +445,7 @@ impl Lane {
         }
     }
 
-    /// Passes on which next hops the kernel should resolve, at a bounded rate.
+    /// Reports which next hops the kernel should resolve, at a limited rate.
     fn ask(&mut self, now: Instant, forward: &mut impl Forward) {
         if now - self.last_asked < ASK_EVERY {
             return;
@@ -453,7 +453,7 @@ impl Lane {
         self.last_asked = now;
         for _ in 0..ASK_BUDGET {
             let Some(hop) = forward.next_unresolved() else { break };
-            // When the control side is behind, the next packet will ask again.
+            // When the control side is behind, the next packet requests it again.
             let _ = self.asked.try_send(hop);
         }
     }
@@ -494,7 +494,7 @@ impl Lane {
         stats.invalid.store(counted.invalid, Relaxed);
     }
 
-    /// Passes the time after a turn; what time it is then.
+    /// Waits after a turn; returns the time after that.
     fn pause(&mut self, now: Instant, has_moved: bool, forward: &impl Forward) -> Instant {
         match self.rest.next(now, has_moved) {
             Next::Turn => now,
@@ -537,7 +537,7 @@ impl Lane {
         }
     }
 
-    /// Sends what is in the TX rings still.
+    /// Sends what is still in the TX rings.
     fn drain(&mut self, forward: &mut impl Forward) {
         let began = sys::boot_time();
         self.send(forward);
@@ -554,7 +554,7 @@ impl Lane {
     }
 }
 
-/// What the pipeline made of a frame.
+/// The pipeline's result for a frame.
 #[derive(Clone, Copy)]
 struct Outcome {
     verdict: Option<Verdict>,
@@ -571,7 +571,7 @@ impl Outcome {
 }
 
 /// The frame in a chunk that came from an RX ring. The steering program has moved its start by
-/// [`ADJUST`]; a shorter frame is none of its, and becomes an empty one.
+/// [`ADJUST`]; a shorter frame did not come from it, and becomes an empty one.
 fn received<'a>(area: &'a Area, chunk: &'a mut Chunk, origin: Origin) -> Frame<'a> {
     let length = chunk.len().saturating_sub(ADJUST);
     let offset = area.offset(chunk);

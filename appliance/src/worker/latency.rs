@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hdrhistogram::Histogram;
 
-/// Sub-buckets of each power of two: values are kept to one part in 32.
+/// Sub-buckets of each power of two: values are exact to 1/32.
 const FINE_BITS: u32 = 5;
 /// Values of 2^36 ns, about 69 s, and more are counted as the largest below.
 const VALUE_BITS: u32 = 36;

@@ -1,4 +1,4 @@
-//! Memory for flow tables: outside the allocator, locked and on huge pages where that can be had, in a
+//! Memory for flow tables: outside the allocator, locked and on huge pages where possible, in a
 //! file that outlives the process or, failing that, in the process alone.
 
 use std::fs::{self, File};
@@ -49,7 +49,7 @@ pub struct Memory {
     bytes: usize,
     pages: Pages,
     is_locked: bool,
-    /// Keeps the lock on the file for as long as the mapping lives.
+    /// Holds the lock on the file for as long as the mapping lives.
     _file: Option<File>,
 }
 
@@ -63,7 +63,7 @@ impl Memory {
     /// lock it.
     ///
     /// # Errors
-    /// The system's, where there is not as much memory.
+    /// The system's, where there is not enough memory.
     pub fn new(bytes: usize) -> io::Result<Self> {
         let mut memory = Self::reserve(bytes, if bytes >= HUGE_PAGE { HUGE_PAGE } else { 1 })?;
         memory.map(None)?;
@@ -71,10 +71,10 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Maps the first `bytes` of `file`, after giving each of them its place in the file system, touches
-    /// every page and tries to lock it. What the file held is there, what it did not hold is zero.
+    /// Maps the first `bytes` of `file`, after allocating all of them in the file system, touches
+    /// every page and tries to lock it. The file's content stays; everything after it is zero.
     ///
-    /// The file must be locked (flock(2)) against other processes, which `file` keeps up: only one
+    /// The file must be locked (flock(2)) against other processes, and `file` holds that lock: only one
     /// process at a time maps a table. A file that others could shorten would end this process with
     /// SIGBUS, so make it with mode 0600.
     ///
@@ -87,7 +87,7 @@ impl Memory {
             FileSystem::Huge(page) => bytes.next_multiple_of(page),
             _ => bytes,
         };
-        // A page without a place behind it would end the process at the first touch.
+        // A page without storage behind it would end the process at the first touch.
         allocate(&file, whole)?;
         let mut memory = Self::reserve(whole, if whole >= unit { unit } else { 1 })?;
         memory.map(Some(&file))?;
@@ -100,7 +100,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Takes addresses for `bytes`, beginning at a multiple of `align`.
+    /// Reserves addresses for `bytes`, beginning at a multiple of `align`.
     fn reserve(bytes: usize, align: usize) -> io::Result<Self> {
         let bytes = bytes.max(1);
         let mapped_bytes = bytes + if align > 1 { align } else { 0 };
@@ -143,7 +143,7 @@ impl Memory {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Has every page there, on huge ones where the kernel gives any, and locks them.
+    /// Populates every page, on huge pages where the kernel has any, and locks them.
     fn settle(&mut self) {
         let is_reserved = matches!(self.pages, Pages::Reserved(_));
         if !is_reserved && self.bytes >= HUGE_PAGE {
@@ -169,7 +169,7 @@ impl Memory {
         unsafe { libc::madvise(self.as_mut_ptr().cast(), self.bytes, advice) == 0 }
     }
 
-    /// Has every page there by reading and writing a byte of each.
+    /// Populates every page by reading and writing a byte of it.
     fn touch(&mut self) {
         for at in (0..self.bytes).step_by(4096) {
             let byte = &raw mut self[at];
@@ -243,7 +243,7 @@ impl FileSystem {
     }
 }
 
-/// Gives every one of the first `bytes` its place in the file system.
+/// Allocates the first `bytes` in the file system.
 fn allocate(file: &File, bytes: usize) -> io::Result<()> {
     let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
     loop {
@@ -281,10 +281,10 @@ impl Drop for Memory {
     }
 }
 
-/// Whose files this process may write.
+/// The user whose files this process may write.
 #[must_use]
 pub fn effective_user() -> u32 {
-    // SAFETY: it only tells, and never fails.
+    // SAFETY: it only returns a number, and never fails.
     unsafe { libc::geteuid() }
 }
 

@@ -1,8 +1,8 @@
-//! The workers: one thread and one core each, a queue of every port, and a loop that takes frames
-//! from the rings, has them processed and puts each where its verdict says.
+//! The workers: one thread and one core each, a queue of every port, and a loop that receives frames
+//! from the rings, has them processed and moves each by its verdict.
 //!
-//! What is done with the frames is a [`Forward`]: the gateway's own is the core's pipeline; [`Bare`] only
-//! turns frames around, to know what the rings alone can do.
+//! A [`Forward`] processes the frames. The gateway's is the core's pipeline; [`Bare`] only returns
+//! frames, to measure the rings alone.
 
 mod bare;
 mod exchange;
@@ -38,7 +38,7 @@ pub use stats::{PortStats, Stats};
 pub enum Poll {
     /// It never sleeps. For cores that have nothing else to do.
     Busy,
-    /// It offers its core to others while there is nothing to do, and sleeps after an idle spell, until a frame
+    /// It yields its core while there is nothing to do, and sleeps after an idle spell, until a frame
     /// comes. For shared machines.
     #[default]
     Adaptive,
@@ -52,7 +52,7 @@ pub struct Plan {
     pub workers: Option<u32>,
     /// How a worker waits.
     pub poll: Poll,
-    /// The core of the first worker; each next one takes the next core.
+    /// The core of the first worker; each following worker gets the next core.
     pub first_core: usize,
     /// How many descriptors each ring holds: a power of two.
     pub ring: u32,
@@ -66,37 +66,37 @@ impl Default for Plan {
     }
 }
 
-/// What a worker does with frames. Called only from the worker's thread; must not block.
+/// Processes a worker's frames. Called only from the worker's thread; must not block.
 pub trait Forward {
-    /// Gives every frame of the burst a verdict.
+    /// Sets the verdict of every frame of the burst.
     fn process(&mut self, now: Instant, burst: &mut Burst<'_, '_>);
 
-    /// Counts a frame that found no place after its verdict.
+    /// Counts a frame for which a ring had no room after its verdict.
     fn count_drop(&mut self, reason: DropReason);
 
-    /// Looks at those entries of whatever grows old whose turn has come, at most `budget` of a
-    /// table. Once a turn of the loop.
+    /// Ages the entries that are due, at most `budget` of each table. Called once in each turn of the
+    /// loop.
     fn age(&mut self, now: Instant, budget: u32) {
         let _ = (now, budget);
     }
 
-    /// Whether frames of its own wait for buffers: it will be called again, if with none received.
+    /// Whether frames of its own wait for buffers: it is then called again, even without received frames.
     fn has_waiting_frames(&self) -> bool {
         false
     }
 
-    /// A next hop whose link address the kernel should find out, each only once in a while.
+    /// A next hop whose link address the kernel should resolve; each is reported only once in a while.
     fn next_unresolved(&mut self) -> Option<(PortId, IpAddr)> {
         None
     }
 }
 
-/// How many next hops wait to be resolved before further ones are forgotten; the flow that needs
-/// one will ask again.
+/// How many next hops can wait to be resolved. Further ones are forgotten; the flow that needs one
+/// requests it again.
 const UNRESOLVED_MAX: usize = 256;
 
-/// How many frames one call for frames may receive. The kernel polls twice a call, so this is half
-/// of what a turn of the loop takes, and what is too much is dropped before it has cost anything.
+/// How many frames one receive call may deliver. The kernel polls twice in a call, so this is half
+/// of what a turn of the loop processes, and the excess is dropped before it has cost anything.
 const POLL_BUDGET: u32 = weirgate::frame::BURST_FRAMES_MAX as u32 / 2;
 
 /// The running workers. Dropping it stops them.
@@ -177,7 +177,7 @@ where
         interrupts,
     };
 
-    let mut early = Some(steering.early_parts()?);
+    let mut early = Some(steering.early_fragments()?);
     let exchanges = exchange::connect(workers as usize);
     let parts = rings.queues.into_iter().zip(rings.chunks).zip(exchanges).zip(bodies);
     for (id, (((mut queues, chunks), exchange), body)) in parts.enumerate() {
@@ -220,20 +220,20 @@ impl Workers {
         &self.shared.stats
     }
 
-    /// A next hop that some worker wants resolved, if any waits.
+    /// A next hop that some worker needs resolved, if any waits.
     #[must_use]
     pub fn unresolved(&self) -> Option<(PortId, IpAddr)> {
         self.unresolved.try_recv().ok()
     }
 
-    /// Has a worker take another turn, even if it is about to sleep.
+    /// Makes a worker run another turn, even if it is about to sleep.
     pub(crate) fn wake(&self, worker: usize) {
         if let Some(doorbell) = self.shared.doorbells.get(worker) {
             doorbell.wake();
         }
     }
 
-    /// Decides by what the workers have seen whether the ports' interrupts are to be deferred. Called once a second.
+    /// Decides by the workers' measurements whether the ports' interrupts are deferred. Called once a second.
     pub(crate) fn see_to_interrupts(&mut self) {
         let now = sys::boot_time();
         for port in 0..self.ports.len() {
@@ -267,8 +267,8 @@ impl Workers {
         self.locked_bytes
     }
 
-    /// How many chunks of the rings' memory there are. Each is held by some worker or on its way
-    /// between two, so that the sum of [`Stats::held`] is never more, and no less at a standstill.
+    /// How many chunks of the rings' memory there are. Each is held by some worker or passes between
+    /// two. So the sum of [`Stats::held`] is never more, and equal when nothing moves.
     #[must_use]
     pub const fn chunks(&self) -> usize {
         self.chunks
@@ -282,8 +282,8 @@ impl Workers {
 
     /// Stops the workers after they have sent what they hold, closes the rings, and waits until the drivers know.
     ///
-    /// Only then may the steering program be taken off: a driver may take queues away together with it (`virtio_net`),
-    /// and will not hear of a ring on a queue that it has no more.
+    /// Only then may the steering program be detached: a driver may remove queues together with it (`virtio_net`),
+    /// and then refuses calls about a ring on a queue that it no longer has.
     pub fn stop(mut self) {
         self.halt();
         if self.transfer == Transfer::ZeroCopy {

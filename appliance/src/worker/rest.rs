@@ -6,10 +6,10 @@ use super::Poll;
 
 /// How long there must be nothing to do before an adaptive worker sleeps.
 const IDLE_SPELL: Span = Span(300_000);
-/// Whoever keeps the core for so long, once it is left to others for a moment, has work of its own for it, and does
-/// not just answer what the worker has sent.
+/// A thread that keeps a yielded core for longer than this has work of its own, and does not just answer what the
+/// worker has sent.
 const LONG_AWAY: Span = Span(500_000);
-/// For how long the core is then taken for one that others want: the first time, and at most.
+/// For how long the core then counts as wanted by others: the first time, and at most.
 const CROWDED: Span = Span::from_millis(50);
 const CROWDED_MAX: Span = Span::from_secs(2);
 
@@ -18,7 +18,7 @@ const CROWDED_MAX: Span = Span::from_secs(2);
 pub(super) enum Next {
     /// The next turn.
     Turn,
-    /// Leaving the core to whoever waits for it, and the next turn.
+    /// Yield the core, then the next turn.
     Yield,
     /// Sleep until a frame comes.
     Sleep,
@@ -26,12 +26,12 @@ pub(super) enum Next {
 
 /// A worker's spells with nothing to do.
 ///
-/// To wake up takes long, so an adaptive worker goes on looking for a while. Meanwhile client and server may wait for
-/// its core, whose next frame it is that the worker waits for: so it offers them the core between two looks, and after
-/// each turn that moved frames, or the slowest answers would wait for the scheduler's next tick. On a core
-/// that others want for long, though, each such offer can cost a slice of the scheduler's, some milliseconds; there it
-/// sleeps at once, since the scheduler prefers a thread that has slept. When it offers the core again and the same
-/// happens, it waits twice as long with the next offer.
+/// To wake up takes long, so an adaptive worker keeps polling for a while. Meanwhile the client or server whose next
+/// frame it waits for may wait for its core. So it yields the core between two polls, and after each turn that moved
+/// frames; otherwise the slowest answers would wait for the scheduler's next tick. On a core that others want for
+/// long, each yield can cost one of the scheduler's time slices, some milliseconds. There the worker sleeps at once,
+/// since the scheduler prefers a thread that has slept. If the same happens at its next yield, it waits twice as long
+/// before the one after that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rest {
     poll: Poll,
@@ -45,7 +45,7 @@ impl Rest {
         Self { poll, last_moved: now, crowded_until: Instant::ZERO, crowded: CROWDED }
     }
 
-    /// After a turn that ended now, and moved frames or none.
+    /// What follows a turn that ended now, by whether it moved frames.
     pub(super) fn next(&mut self, now: Instant, has_moved: bool) -> Next {
         if has_moved {
             self.last_moved = now;
@@ -59,7 +59,7 @@ impl Rest {
         }
     }
 
-    /// The core was left to others from one of these to the other.
+    /// The core was yielded from the first to the second of these.
     pub(super) fn yielded(&mut self, from: Instant, back: Instant) {
         if back - from > LONG_AWAY {
             let is_again = back - self.crowded_until < self.crowded;

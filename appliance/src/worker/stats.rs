@@ -5,29 +5,29 @@ use weirgate::net::PORTS_MAX;
 use super::Latency;
 use crate::xdp::Polling;
 
-/// What one worker counts about its rings. The worker alone writes, anyone may read at any time;
-/// each number is exact by itself, and two read one after the other need not fit together.
+/// What one worker counts about its rings. The worker alone writes, anyone may read at any time.
+/// Each number is exact by itself; two of them may be of different moments.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// By port.
     pub ports: [PortStats; PORTS_MAX],
-    /// Bursts given to the pipeline.
+    /// Bursts that the pipeline processed.
     pub bursts: AtomicU64,
     /// Times the worker went to sleep.
     pub sleeps: AtomicU64,
-    /// Frames given to other workers.
+    /// Frames handed over to other workers.
     pub handed_over: AtomicU64,
-    /// Frames taken from other workers.
+    /// Frames received from other workers.
     pub taken_over: AtomicU64,
-    /// Chunks of memory in this worker's hands and rings, as of its last turn.
+    /// Chunks of memory held by this worker and its rings, as of its last turn.
     pub held: AtomicU64,
-    /// Frames that the kernel dropped because an RX ring had no place; renewed once a second.
+    /// Frames that the kernel dropped because an RX ring was full; updated once a second.
     pub receive_ring_full: AtomicU64,
-    /// Frames that the kernel dropped because the fill ring had no chunk, as in an overload that lasts;
-    /// renewed once a second.
+    /// Frames that the kernel dropped because the fill ring had no chunk, as in a lasting overload;
+    /// updated once a second.
     pub fill_ring_empty: AtomicU64,
     /// Frames that the kernel dropped for another reason: larger than a chunk, since the MTU was raised;
-    /// renewed once a second.
+    /// updated once a second.
     pub receive_dropped: AtomicU64,
     /// Descriptors that the kernel refused; anything but 0 is a bug.
     pub invalid: AtomicU64,
@@ -35,10 +35,10 @@ pub struct Stats {
     pub latency: Latency,
 }
 
-/// A port's part.
+/// One port's counters.
 #[derive(Debug, Default)]
 pub struct PortStats {
-    /// Frames taken from the RX rings.
+    /// Frames received from the RX rings.
     pub received_frames: AtomicU64,
     /// Bytes of those, Ethernet header included.
     pub received_bytes: AtomicU64,
@@ -46,7 +46,7 @@ pub struct PortStats {
     pub transmitted_frames: AtomicU64,
     /// Bytes of those.
     pub transmitted_bytes: AtomicU64,
-    /// What has been seen of polling, renewed once a second.
+    /// What has been measured of polling, updated once a second.
     polling: PollingStats,
 }
 
@@ -60,7 +60,7 @@ struct PollingStats {
 }
 
 impl PortStats {
-    /// What one worker has seen of polling.
+    /// What one worker has measured of polling.
     #[must_use]
     pub fn polling(&self) -> Polling {
         let PollingStats { polled, unpolled, by_call, between } = &self.polling;

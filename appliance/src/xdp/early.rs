@@ -1,4 +1,4 @@
-//! Parts of datagrams that came before their first one, to an address that a service and the host share: the
+//! Fragments that came before the first one of their datagram, to an address that a service and the host share: the
 //! kernel has them, and these are copies.
 
 use std::fmt;
@@ -8,23 +8,23 @@ use aya::maps::{Map, MapData, MapError, RingBuf};
 use weirgate::net::PortId;
 
 /// The reading end of the steering program's ring of copies. There is one reader at a time.
-pub(crate) struct EarlyParts(RingBuf<MapData>);
+pub(crate) struct EarlyFragments(RingBuf<MapData>);
 
-impl fmt::Debug for EarlyParts {
+impl fmt::Debug for EarlyFragments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("EarlyParts").finish_non_exhaustive()
+        f.debug_tuple("EarlyFragments").finish_non_exhaustive()
     }
 }
 
-/// A copy, and where the frame came in.
-pub(crate) struct EarlyPart<'a> {
+/// A copy, and the frame's ingress.
+pub(crate) struct EarlyFragment<'a> {
     pub(crate) port: PortId,
     pub(crate) queue: u32,
     /// From the Ethernet header on.
     pub(crate) frame: &'a [u8],
 }
 
-impl EarlyParts {
+impl EarlyFragments {
     /// Reads the ring of this map, from where the last reader stopped.
     pub(super) fn of(map: &MapData) -> Result<Self, MapError> {
         let descriptor = map.fd().as_fd().try_clone_to_owned()?;
@@ -36,8 +36,8 @@ impl EarlyParts {
         self.0.as_raw_fd()
     }
 
-    /// Hands the next copy to `take`; `None` where none waits. One that no record holds is passed over.
-    pub(crate) fn next<T>(&mut self, take: impl FnOnce(EarlyPart<'_>) -> T) -> Option<T> {
+    /// Passes the next copy to `take`; `None` where none waits. A malformed record is skipped.
+    pub(crate) fn next<T>(&mut self, take: impl FnOnce(EarlyFragment<'_>) -> T) -> Option<T> {
         loop {
             let record = self.0.next()?;
             if let Some(part) = read(&record) {
@@ -48,12 +48,12 @@ impl EarlyParts {
 }
 
 /// `struct early` of the steering program.
-fn read(record: &[u8]) -> Option<EarlyPart<'_>> {
+fn read(record: &[u8]) -> Option<EarlyFragment<'_>> {
     let (head, bytes) = record.split_first_chunk::<16>()?;
     let (words, _) = head.as_chunks::<4>();
     let [port, queue, length, _] = [0, 1, 2, 3].map(|word| u32::from_ne_bytes(words[word]));
     let frame = bytes.get(..length as usize).filter(|frame| !frame.is_empty())?;
-    Some(EarlyPart { port: PortId(u8::try_from(port).ok()?), queue, frame })
+    Some(EarlyFragment { port: PortId(u8::try_from(port).ok()?), queue, frame })
 }
 
 #[cfg(test)]

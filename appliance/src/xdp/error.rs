@@ -4,7 +4,7 @@ use std::{error, fmt, io};
 
 use super::layout;
 
-/// Why the data path did not start. Whatever the reason, the host is as it was before.
+/// Why the data path did not start. In every case the host is as it was before.
 #[derive(Debug)]
 pub enum StartError {
     /// No interface of this name.
@@ -44,7 +44,7 @@ pub enum StartError {
     ForeignProgram {
         /// The interface.
         name: String,
-        /// The program's name, empty where the kernel does not tell it.
+        /// The program's name, empty where the kernel does not report it.
         program: String,
         /// The program's id in the kernel.
         id: u32,
@@ -104,7 +104,9 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoInterface { name } => write!(f, "there is no interface {name:?}; `ip link` lists those there are"),
+            Self::NoInterface { name } => {
+                write!(f, "there is no interface {name:?}; `ip link` lists the existing ones")
+            }
             Self::Ports { count } => write!(
                 f,
                 "the gateway needs between 1 and {} different interfaces, and {count} were named",

@@ -1,4 +1,4 @@
-//! What the kernel says of an interface, and its XDP program, over rtnetlink (`rtnetlink(7)`).
+//! An interface and its XDP program, as the kernel reports them over rtnetlink (`rtnetlink(7)`).
 
 use std::convert::Infallible;
 use std::fs;
@@ -22,7 +22,7 @@ use super::sys;
 /// How an XDP program is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// In the driver, before the kernel makes anything of the frame.
+    /// In the driver, before the kernel processes the frame.
     Native,
     /// In the kernel's stack, for drivers that know no XDP. Slower.
     Generic,
@@ -62,13 +62,13 @@ pub struct Interface {
     pub programs: Vec<(Mode, u32)>,
     /// Whether a program is attached in the hardware.
     pub is_offloaded: bool,
-    /// How many receive queues the device was made with, at least 1; not all need be in use.
+    /// How many receive queues the device was created with, at least 1; not all need be in use.
     pub queues_made: u32,
 }
 
 impl Interface {
-    /// The interface's directory in sysfs, if sysfs shows this network namespace. It need not, and
-    /// then the name may be that of another interface.
+    /// The interface's directory in sysfs, if sysfs shows this network namespace. If it does not,
+    /// the name may be that of another interface.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         let directory = PathBuf::from(format!("/sys/class/net/{}", self.name));
         let read = |file| fs::read_to_string(directory.join(file)).ok();
@@ -77,8 +77,8 @@ impl Interface {
         (index == self.index && address == self.address).then_some(directory)
     }
 
-    /// How many receive queues are in use. Drivers that do not tell (`macvlan`, `bond`) have them listed in sysfs;
-    /// where that shows another network namespace, as many as the device was made with.
+    /// How many receive queues are in use. For drivers that do not report it (`macvlan`, `bond`) sysfs lists them;
+    /// where that shows another network namespace, as many as the device was created with.
     #[must_use]
     pub fn queues(&self) -> u32 {
         let told = sys::receive_queues(&self.name).ok().filter(|&count| count > 0);
@@ -92,7 +92,7 @@ impl Interface {
         u32::try_from(count).ok().filter(|&count| count > 0)
     }
 
-    /// Warns of what the device does to frames that the gateway cannot see.
+    /// Warns of changes to frames that the device makes and the gateway cannot see.
     pub(crate) fn warn_of_offloads(&self) {
         let Self { name, is_veth, .. } = self;
         if *is_veth && self.offloads_checksums() {
@@ -110,13 +110,13 @@ impl Interface {
         }
     }
 
-    /// Whether frames leave this interface with their TCP and UDP checksums left to the device.
+    /// Whether TCP and UDP checksums of transmitted frames are left to the device.
     #[must_use]
     pub fn offloads_checksums(&self) -> bool {
         sys::transmit_checksum_offload(&self.name).unwrap_or(false)
     }
 
-    /// Whether VLAN tags are taken off received frames, so that no XDP program sees them.
+    /// Whether VLAN tags are stripped from received frames, so that no XDP program sees them.
     #[must_use]
     pub fn hides_vlan_tags(&self) -> bool {
         sys::receive_vlan_offload(&self.name).unwrap_or(false)
@@ -171,8 +171,8 @@ fn set(index: u32, mode: Mode, program: i32, expected: Option<BorrowedFd<'_>>) -
     request(RouteNetlinkMessage::SetLink(link), NLM_F_ACK, |_| {})
 }
 
-/// The payload of an answer about a link. Only what is wanted is taken out of it, so that no
-/// attribute of a newer kernel can be in the way.
+/// The payload of an answer about a link. Only the needed attributes are read, so that no
+/// attribute of a newer kernel can disturb.
 struct Answer(Vec<u8>);
 
 impl NetlinkDeserializable for Answer {
@@ -244,7 +244,7 @@ fn number(value: &[u8]) -> Option<u32> {
     value.try_into().map(u32::from_ne_bytes).ok()
 }
 
-/// Sends one request and hands every answer to `each`, until the acknowledgement.
+/// Sends one request and passes every answer to `each`, until the acknowledgement.
 fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(Answer)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;

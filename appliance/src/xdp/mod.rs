@@ -22,7 +22,7 @@ pub(crate) mod sys;
 #[allow(unsafe_code)]
 pub(crate) mod umem;
 
-pub(crate) use early::{EarlyPart, EarlyParts};
+pub(crate) use early::{EarlyFragment, EarlyFragments};
 pub use error::StartError;
 pub use interface::{Interface, Mode};
 pub(crate) use napi::DeferredInterrupts;
@@ -30,7 +30,7 @@ pub use napi::{Deferral, Polling, WAIT_MAX};
 pub use ring::{RingCounters, Transfer};
 pub use steer::{Attach, PROGRAM, Removed, SteerCounters, SteerTable, Steering, detach};
 
-/// There is as much room in front of a received frame as the pipeline may want.
+// A received frame has as much headroom as the pipeline may need.
 const _: () = assert!(umem::KERNEL_HEADROOM as usize >= weirgate::frame::HEADROOM_MAX);
 const _: () = assert!(layout::ADJUST <= umem::KERNEL_HEADROOM as usize);
 const _: () = assert!(layout::PORTS_MAX as usize == weirgate::net::PORTS_MAX);

@@ -18,27 +18,27 @@ const SETTINGS: [(&str, &str); 2] = [("napi_defer_hard_irqs", "2"), ("gro_flush_
 /// The second of them.
 pub const WAIT_MAX: Span = Span(50_000);
 
-/// How often frames must have come before anything is decided.
+/// How many arrivals are needed before anything is decided.
 const ARRIVALS_MIN: u64 = 256;
-/// Of a hundred arrivals, how many a call must have found. Of those that no call brings, a worker that does nothing
-/// but call meets half in the middle of a call.
+/// Of a hundred arrivals, how many must fall inside a call. If calls brought none, a worker that does nothing but
+/// call would still see half of them arrive inside a call.
 const PERCENT_MIN: u64 = 90;
 /// How long a trial lasts at most.
 const TRIAL_MAX: Span = Span::from_secs(10);
-/// How long interrupts are left alone after a trial that decided nothing, and after one that was lost.
+/// How long interrupts are left alone after an undecided trial, and after a lost one.
 const PAUSE: Span = Span::from_secs(60);
 const PAUSE_LOST: Span = Span::from_secs(600);
 
-/// What has been seen of a port's queues since the workers started. Counts only grow.
+/// Measurements of a port's queues since the workers started. Counts only grow.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Polling {
     /// Queues on whose sockets a call polls the driver.
     pub polled: u32,
     /// Queues that have received frames and are not polled.
     pub unpolled: u32,
-    /// How often a call brought frames.
+    /// How often frames arrived inside a call.
     pub by_call: u64,
-    /// How often frames had come between two calls.
+    /// How often frames had arrived between two calls.
     pub between: u64,
 }
 
@@ -60,17 +60,17 @@ impl Polling {
     }
 }
 
-/// When one queue's frames come: while a call polls, or between two calls.
+/// When one queue's frames arrive: while a call polls, or between two calls.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Arrivals {
-    /// How many frames are known to lie in the RX ring; `None` when nobody has looked for a while.
+    /// How many frames are known to be in the RX ring; `None` when nobody has checked for a while.
     known: Option<u32>,
     pub(crate) by_call: u64,
     pub(crate) between: u64,
 }
 
 impl Arrivals {
-    /// So many frames were taken from the ring.
+    /// This many frames were taken from the ring.
     pub(crate) fn taken(&mut self, frames: u32) {
         if let Some(known) = &mut self.known {
             self.between += u64::from(frames > *known);
@@ -78,7 +78,7 @@ impl Arrivals {
         }
     }
 
-    /// A call polled; so many frames lay in the ring before and after it.
+    /// A call polled; this many frames were in the ring before and after it.
     pub(crate) fn polled(&mut self, before: u32, after: u32) {
         if let Some(known) = self.known {
             self.between += u64::from(before > known);
@@ -87,7 +87,7 @@ impl Arrivals {
         self.known = Some(after);
     }
 
-    /// The worker has slept. What woke it says nothing of polling.
+    /// The worker has slept. The frame that woke it says nothing about polling.
     pub(crate) fn forget(&mut self) {
         self.known = None;
     }
@@ -96,42 +96,42 @@ impl Arrivals {
 /// Whether a port's interrupts are deferred, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Deferral {
-    /// No: no frame has come, and which queues are polled may show only then.
+    /// No: no frame has come, and only frames may show which queues are polled.
     Unknown,
     /// No: calls do not poll every queue that has frames.
     Unpolled,
-    /// They are for the moment, to see whether calls find the frames then.
+    /// Yes, on trial, to see whether calls find the frames then.
     Trial {
         /// Since when.
         since: Instant,
-        /// What had been seen by then.
+        /// The measurements by then.
         before: Polling,
     },
-    /// They are: so many of a hundred arrivals were found by calls.
+    /// Yes: calls found this many of a hundred arrivals.
     Deferred {
         /// As of the last count.
         percent: u64,
-        /// What had been seen when it began.
+        /// The measurements when it began.
         before: Polling,
     },
-    /// No: the trial, or a later count, came to too few of a hundred.
+    /// No: the trial, or a later count, had too few of a hundred.
     Lost {
-        /// How many it were.
+        /// How many there were.
         percent: u64,
         /// When the next trial may be.
         until: Instant,
     },
-    /// No: too little came in a trial to say anything.
+    /// No: too few frames came in a trial to decide.
     Undecided {
         /// When the next trial may be.
         until: Instant,
     },
-    /// No: the settings are out of reach.
+    /// No: the settings cannot be changed.
     OutOfReach(String),
 }
 
 impl Deferral {
-    /// What follows from what has been seen by now.
+    /// The next state by the measurements so far.
     #[must_use]
     pub fn after(self, now: Instant, seen: &Polling) -> Self {
         match self {
@@ -182,7 +182,7 @@ impl Deferral {
     }
 }
 
-/// Of a hundred arrivals since then, how many a call found; `None` as long as there are too few.
+/// Of a hundred arrivals since then, how many calls found; `None` as long as there are too few.
 fn judged(before: &Polling, seen: &Polling) -> Option<u64> {
     let (by_call, all) = seen.arrivals_since(before);
     (all >= ARRIVALS_MIN).then(|| by_call * 100 / all)
@@ -190,8 +190,8 @@ fn judged(before: &Polling, seen: &Polling) -> Option<u64> {
 
 /// The ports' interrupts, and the settings as they were, put back when this is dropped.
 ///
-/// A killed process cannot put them back. So values equal to ours at the start are taken for a leftover, and the
-/// kernel's default, 0, comes back.
+/// A killed process cannot put them back. So values equal to ours at the start count as its leftover, and are
+/// set to the kernel's default, 0.
 #[derive(Debug)]
 pub(crate) struct DeferredInterrupts {
     ports: Vec<Port>,
@@ -208,7 +208,7 @@ struct Port {
 }
 
 impl DeferredInterrupts {
-    /// Leaves all of these interfaces' interrupts as they are for now, except what a killed process of ours has changed.
+    /// Leaves these interfaces' interrupts as they are for now, except for what a killed process of ours has changed.
     pub(crate) fn new(interfaces: &[Interface]) -> Self {
         let port = |interface: &Interface| {
             take_back(interface);
@@ -217,14 +217,14 @@ impl DeferredInterrupts {
         Self { ports: interfaces.iter().map(port).collect() }
     }
 
-    /// Decides anew about a port, and does what follows.
+    /// Decides again about a port, and applies the decision.
     pub(crate) fn see(&mut self, port: usize, now: Instant, seen: &Polling) {
         if let Some(port) = self.ports.get_mut(port) {
             port.see(now, seen);
         }
     }
 
-    /// What holds for a port.
+    /// The state of a port.
     pub(crate) fn deferral(&self, port: usize) -> Option<&Deferral> {
         self.ports.get(port).map(|port| &port.deferral)
     }
@@ -289,7 +289,7 @@ impl Drop for Port {
     }
 }
 
-/// Gives an interface the kernel's default where it has what a killed process of ours has set; says
+/// Sets an interface to the kernel's default where it still has a killed process's values of ours; returns
 /// whether it had.
 pub(crate) fn take_back(interface: &Interface) -> bool {
     interface.directory().is_some_and(|directory| take_back_in(&directory))

@@ -24,11 +24,11 @@ use super::napi::{Arrivals, Polling};
 use super::umem::{Area, Chunk};
 use super::{StartError, sys};
 
-/// Chunks on their way between a ring and the pipeline.
+/// Chunks between a ring and the pipeline.
 pub(crate) type Batch = ArrayVec<Chunk, BURST_FRAMES_MAX>;
 
-/// How long one call may poll for frames, in microseconds. The workers come back at once, so this
-/// only has to be more than nothing.
+/// How long one call may poll for frames, in microseconds. The workers call again at once, so this
+/// only has to be more than 0.
 const BUSY_POLL_MICROSECONDS: u32 = 20;
 
 /// How frames get to and from the driver.
@@ -43,9 +43,9 @@ pub enum Transfer {
 /// What the kernel has counted for one socket (`XDP_STATISTICS`).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RingCounters {
-    /// Frames dropped because the RX ring had no place.
+    /// Frames dropped because the RX ring was full.
     pub receive_ring_full: u64,
-    /// Frames dropped because the fill ring had no chunk, as in an overload that lasts.
+    /// Frames dropped because the fill ring had no chunk, as in a lasting overload.
     pub fill_ring_empty: u64,
     /// Frames dropped for another reason: larger than a chunk, since the MTU was raised.
     pub dropped: u64,
@@ -76,25 +76,25 @@ pub(crate) struct Queue {
     completion: CompQueue,
     /// How many descriptors each ring holds.
     size: u32,
-    /// Chunks that the kernel has to receive into, or that lie in the RX ring.
+    /// Chunks that the kernel can receive into, or that are in the RX ring.
     receiving: u32,
-    /// Chunks given up for transmission and not back yet.
+    /// Chunks handed to the kernel for transmission and not returned yet.
     transmitting: u32,
-    /// Where descriptors lie for a moment on their way out of a ring.
+    /// Scratch space for descriptors that come out of a ring.
     taken: [FrameDesc; BURST_FRAMES_MAX],
     prefers_busy_poll: bool,
-    /// Calls poll the driver. Where they do not, one that finds nothing to do only costs its time.
+    /// Calls poll the driver. Where they do not, a call that finds nothing to do only costs time.
     is_polled: bool,
     has_received_any: bool,
     arrivals: Arrivals,
-    /// The interface is down. What its TX ring holds by then waits for it to come up again, be it hours.
+    /// The interface is down. Frames in its TX ring wait until it comes up again, even for hours.
     is_down: bool,
     /// The interface has gone, and the rings lead nowhere.
     is_dead: bool,
 }
 
 impl Queue {
-    /// Opens a socket for one queue. The first one on `area` decides between copying and not.
+    /// Opens a socket for one queue. The first one on `area` decides whether frames are copied.
     pub(super) fn open(
         area: &Area,
         name: &str,
@@ -117,7 +117,7 @@ impl Queue {
             .bind_flags(how | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
         let interface: Name = name.parse().map_err(|_| StartError::NoInterface { name: name.into() })?;
-        // SAFETY: the flag that inhibits libxdp's own program is set, which is all it asks.
+        // SAFETY: the flag that inhibits libxdp's own program is set, which is the only requirement.
         let opened = unsafe { Socket::new(config, area.umem(), &interface, number) };
         let (transmit, receive, others) = opened.map_err(|error| {
             let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
@@ -181,7 +181,7 @@ impl Queue {
         self.receiving + self.transmitting
     }
 
-    /// Takes received frames, as many as `into` has room for, and fetches their headers.
+    /// Takes received frames, as many as `into` has room for, and prefetches their headers.
     pub(crate) fn receive(&mut self, into: &mut Batch, area: &Area) {
         let room = into.remaining_capacity();
         // SAFETY: every descriptor in the fill ring, and so in this one, was put there as a `Chunk`
@@ -198,30 +198,30 @@ impl Queue {
         }
     }
 
-    /// Gives the kernel chunks to receive into until it has as many as a ring holds.
+    /// Hands the kernel chunks to receive into until it has as many as a ring holds.
     pub(crate) fn supply(&mut self, free: &mut Vec<Chunk>) {
         let wanted = (self.size - self.receiving.min(self.size)).min(free.len() as u32);
-        // Refilling a few at a time costs more than it brings.
+        // Refilling a few at a time costs more than it gains.
         if wanted == 0 || (wanted < 32 && self.receiving > self.size / 2) {
             return;
         }
         let rest = free.len() - wanted as usize;
-        // SAFETY: the chunks are of this memory, in nobody else's hands, and forgotten once given.
+        // SAFETY: the chunks are of this memory, nobody else has them, and they are forgotten once handed over.
         let given = unsafe { self.fill.produce(Chunk::descriptors(&free[rest..])) };
         self.receiving += given as u32;
         free.truncate(free.len() - given);
     }
 
-    /// Gives the frames to the kernel to transmit, from the front, as many as the ring takes, and none while
-    /// the interface is down. The rest stays in `batch`.
+    /// Hands the frames to the kernel to transmit, from the front, as many as the ring has room for, and none
+    /// while the interface is down. The rest stays in `batch`.
     pub(crate) fn transmit(&mut self, batch: &mut Batch) {
         if batch.is_empty() || self.is_down || self.is_dead {
             return;
         }
         let room = self.transmit.nb_free(batch.len() as u32);
         let count = batch.len().min(room as usize);
-        // SAFETY: the chunks are of this memory, hold a frame that `Area::settle` has placed, are in
-        // nobody else's hands, and are forgotten once given.
+        // SAFETY: the chunks are of this memory, hold a frame that `Area::settle` has moved into place,
+        // nobody else has them, and they are forgotten once handed over.
         let given = unsafe { self.transmit.produce(Chunk::descriptors(&batch[..count])) };
         self.transmitting += given as u32;
         batch.drain(..given).for_each(drop);
@@ -254,8 +254,8 @@ impl Queue {
         self.receive.nb_avail_exact() > 0
     }
 
-    /// Makes the kernel work on the rings, where it asks to be told or leaves the polling to us.
-    /// One call may send only a part, so this is called while anything is unsent.
+    /// Makes the kernel work on the rings, where it needs a wakeup or leaves the polling to us.
+    /// One call may send only some frames, so this is called while any is unsent.
     pub(crate) fn kick(&mut self) {
         let call = if self.has_unsent() && (self.is_polled || self.transmit.needs_wakeup()) {
             sys::kick_transmit
@@ -267,8 +267,8 @@ impl Queue {
         self.call(call);
     }
 
-    /// Finds out whether calls poll the driver by now, and, where nothing else would tell, whether the interface is
-    /// down or has gone.
+    /// Finds out whether calls poll the driver by now, and, where nothing else would show it, whether the interface
+    /// is down or has gone.
     pub(crate) fn look(&mut self) {
         self.is_polled = self.prefers_busy_poll && sys::has_napi_id(self.fd());
         self.call(sys::kick_receive);
@@ -295,7 +295,7 @@ impl Queue {
         self.arrivals.forget();
     }
 
-    /// What this queue has to say of polling.
+    /// This queue's measurements of polling.
     pub(crate) fn polling(&self) -> Polling {
         Polling {
             polled: u32::from(self.is_polled),
@@ -305,7 +305,7 @@ impl Queue {
         }
     }
 
-    /// Notes that the interface has gone. Whatever its rings hold is lost with it.
+    /// Notes that the interface has gone. Frames in its rings are lost with it.
     #[cold]
     pub(crate) fn bury(&mut self) {
         if !self.is_dead {
@@ -327,7 +327,7 @@ impl Queue {
     }
 }
 
-/// Every socket of the gateway over one memory, and the chunks that are nobody's yet.
+/// Every socket of the gateway over one memory, and the chunks without an owner yet.
 pub(crate) struct Rings {
     pub(crate) area: Arc<Area>,
     /// By worker.
@@ -340,7 +340,7 @@ pub(crate) struct Rings {
 /// A port's name and how many queues it has.
 pub(crate) type PortQueues<'a> = (&'a str, u32);
 
-/// Chunks beyond what a worker's rings can hold: a burst in its hands, spares, hand-overs.
+/// Chunks beyond what a worker's rings can hold: a burst being processed, spares, hand-overs.
 const CHUNKS_OVER: u32 = 1024;
 
 /// How long an occupied queue is tried again, and how often.
@@ -364,7 +364,7 @@ impl Shape<'_> {
         let open = |transfer| patiently(|| self.open_as(transfer));
         if zero_copy {
             match open(Transfer::ZeroCopy) {
-                // Some other driver, queue or memory: the answer will not be better with copying.
+                // The cause is not zero-copy, so copying would not help.
                 Err(
                     error @ (StartError::QueueOccupied { .. }
                     | StartError::Privilege { .. }
@@ -402,23 +402,23 @@ impl Shape<'_> {
     }
 }
 
-/// Waits for a while until queues whose sockets were closed can be had again, which is when the driver has been told.
+/// Waits for a while until queues whose sockets were closed can be opened again, which shows that the driver knows.
 pub(crate) fn wait_until_free(ports: &[(String, u32)]) {
     const FEW: u32 = 64;
     for (name, count) in ports {
         let shape = Shape { ports: &[(name.as_str(), *count)], workers: 1, ring: FEW, chunk_bytes: 2048 };
         if let Err(cause) = shape.open(false) {
-            tracing::warn!(interface = name, %cause, "it is not known whether the driver has given back the queues");
+            tracing::warn!(interface = name, %cause, "it is not known whether the driver has released the queues");
         }
     }
 }
 
 /// Tries again for a while as long as a queue is occupied.
 ///
-/// A socket that was closed gives its queue back a little later, from a work queue of the kernel's
-/// (`xp_put_pool` of net/xdp/xsk_buff_pool.c). What has just been closed is waited for, be it by a
-/// process that has ended, so that a restart does not depend on luck, or by our own attempt to do
-/// without copying, whose first ports were opened before a later one refused.
+/// A closed socket releases its queue a little later, from a work queue of the kernel's
+/// (`xp_put_pool` of net/xdp/xsk_buff_pool.c). The wait covers sockets of a process that has just
+/// ended, so that a restart does not depend on luck, and those of our own attempt at zero-copy,
+/// whose first ports were opened before a later one refused.
 fn patiently<T>(mut attempt: impl FnMut() -> Result<T, StartError>) -> Result<T, StartError> {
     let patience = Instant::now() + OCCUPIED_PATIENCE;
     loop {

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use weirgate::net::Protocol;
 
 use super::interface::{self, Interface, Mode};
-use super::{EarlyParts, StartError, layout, napi};
+use super::{EarlyFragments, StartError, layout, napi};
 
 /// The name by which the kernel knows the program, and we know an earlier one of ours.
 pub const PROGRAM: &str = "weirgate_steer";
@@ -28,20 +28,20 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer.b
 pub struct SteerTable {
     /// Where services listen: address, port and protocol.
     pub frontends: Vec<(IpAddr, u16, Protocol)>,
-    /// Addresses at which services listen and that the host does not have: parts of datagrams to them
-    /// are the gateway's, though what they are parts of is not known yet. To other addresses of services
-    /// they may be the host's as well.
+    /// Addresses at which services listen and that the host does not have: fragments to them are the
+    /// gateway's, even before the first one of their datagram. Fragments to other addresses of services
+    /// may be the host's as well.
     pub exclusive: Vec<IpAddr>,
-    /// Addresses of whose pings the gateway is to hear.
+    /// Addresses whose pings the gateway receives.
     pub pinged: Vec<IpAddr>,
     /// The gateway's own VTEPs: address and UDP port.
     pub vteps: Vec<(IpAddr, u16)>,
     /// The gateway's own overlay subnets, to which other nodes route plain IP packets, and the
-    /// addresses that stand for pods outside.
+    /// masquerade addresses.
     pub subnets: Vec<IpNet>,
 }
 
-/// Which way of attaching to try.
+/// Which attach mode to try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Attach {
     /// In the driver, and where that is not possible in the kernel's stack.
@@ -56,15 +56,15 @@ pub enum Attach {
 pub struct SteerCounters {
     /// Frames redirected to a ring.
     pub steered: u64,
-    /// Frames left to the kernel.
+    /// Frames passed to the kernel.
     pub passed: u64,
-    /// Frames of the gateway's dropped because no worker was attached to their queue.
+    /// The gateway's frames dropped because no worker was attached to their queue.
     pub no_worker: u64,
-    /// Frames of the gateway's dropped because the driver left no headroom.
+    /// The gateway's frames dropped because the driver left no headroom.
     pub no_headroom: u64,
-    /// Frames left to the kernel of which a worker got a copy: parts of datagrams that came before their first.
+    /// Frames passed to the kernel of which a worker got a copy: fragments that came before their first one.
     pub early: u64,
-    /// Frames left to the kernel of which no copy could be made.
+    /// Frames passed to the kernel that could not be copied.
     pub early_lost: u64,
 }
 
@@ -75,7 +75,7 @@ type SubnetKey = (u32, [u8; 16]);
 
 /// The loaded program and its tables.
 ///
-/// Dropping it leaves the program attached; [`Steering::detach`] takes it off.
+/// Dropping it leaves the program attached; [`Steering::detach`] detaches it.
 pub struct Steering {
     ports: Vec<Interface>,
     attached: Vec<Attached>,
@@ -94,13 +94,13 @@ struct Attached {
     replaced: Option<ProgramFd>,
 }
 
-/// A table in the kernel and what it holds of ours.
+/// A table in the kernel and our entries in it.
 struct Table<M, K> {
     map: M,
     keys: HashSet<K>,
 }
 
-/// A map in the kernel whose keys say all.
+/// A map in the kernel used as a set of keys.
 trait Keys<K> {
     fn put(&mut self, key: &K) -> Result<(), MapError>;
     fn take(&mut self, key: &K) -> Result<(), MapError>;
@@ -131,7 +131,7 @@ impl<M: Keys<K>, K: Copy + Eq + Hash> Table<M, K> {
         Self { map, keys: HashSet::new() }
     }
 
-    /// Puts in what is wanted and not there. After a refusal it is known what has been put in by then.
+    /// Inserts the wanted keys that are missing. After a refusal it is known which were inserted.
     fn add(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
         for &key in wanted {
             if !self.keys.contains(&key) {
@@ -142,7 +142,7 @@ impl<M: Keys<K>, K: Copy + Eq + Hash> Table<M, K> {
         Ok(())
     }
 
-    /// Takes out what is there and not wanted. After a refusal it is known what has been taken out by then.
+    /// Removes the keys that are no longer wanted. After a refusal it is known which were removed.
     fn keep(&mut self, wanted: &HashSet<K>) -> Result<(), MapError> {
         let others: Vec<_> = self.keys.difference(wanted).copied().collect();
         for key in others {
@@ -156,11 +156,11 @@ impl<M: Keys<K>, K: Copy + Eq + Hash> Table<M, K> {
 impl Steering {
     /// Loads the program for these interfaces. Changes nothing on the host.
     ///
-    /// A port's place in `names` is its [`PortId`](weirgate::net::PortId).
+    /// A port's index in `names` is its [`PortId`](weirgate::net::PortId).
     ///
     /// # Errors
     /// A missing interface, too many, one that is not Ethernet, one with somebody else's program,
-    /// no privilege, or a kernel that does not take the program.
+    /// no privilege, or a kernel that refuses the program.
     pub fn load(names: &[&str]) -> Result<Self, StartError> {
         let distinct: HashSet<_> = names.iter().collect();
         if names.is_empty() || names.len() > layout::PORTS_MAX as usize || distinct.len() != names.len() {
@@ -185,7 +185,7 @@ impl Steering {
             .load(OBJECT)
             .map_err(|error| refused("load the steering program's tables", &error))?;
         verify(&mut program).map_err(|error| refused("load the steering program", &*error))?;
-        // Only now, because listing programs takes the same privilege as loading one.
+        // Only now, because listing programs needs the same privilege as loading one.
         for port in &ports {
             refuse_foreign(port)?;
             port.warn_of_offloads();
@@ -216,12 +216,12 @@ impl Steering {
         &self.ports
     }
 
-    /// Makes the program steer what `table` lists and nothing else. New entries take effect before
-    /// old ones vanish; what both list is never missing in between.
+    /// Makes the program steer what `table` lists and nothing else. New entries are inserted before
+    /// old ones are removed; an entry in both is never missing in between.
     ///
     /// # Errors
     /// [`StartError::TableFull`], with nothing changed; otherwise the kernel's refusal, after which another call
-    /// does the rest.
+    /// completes the change.
     pub fn fill(&mut self, table: &SteerTable) -> Result<(), StartError> {
         let frontends = table.frontends.iter().map(|&(address, port, protocol)| endpoint(address, port, protocol));
         let vteps = table.vteps.iter().map(|&(address, port)| endpoint(address, port, Protocol::UDP));
@@ -248,7 +248,7 @@ impl Steering {
         change().map_err(|error| refused("change the steering program's tables", &error))
     }
 
-    /// Gives the frames of one queue to a socket. When the socket closes, the kernel takes it out.
+    /// Steers the frames of one queue to a socket. When the socket closes, the kernel removes it.
     pub(crate) fn plug(&mut self, port: usize, queue: u32, socket: RawFd) -> Result<(), StartError> {
         let key = port as u32 * layout::QUEUES_MAX + queue;
         self.sockets
@@ -257,14 +257,14 @@ impl Steering {
     }
 
     /// The copies of frames that the kernel got too, for the one worker that reads them.
-    pub(crate) fn early_parts(&self) -> Result<EarlyParts, StartError> {
-        EarlyParts::of(&self.early).map_err(|error| refused("read the steering program's ring", &error))
+    pub(crate) fn early_fragments(&self) -> Result<EarlyFragments, StartError> {
+        EarlyFragments::of(&self.early).map_err(|error| refused("read the steering program's ring", &error))
     }
 
-    /// Attaches the program to every port, in place of an earlier weirgate's where there is one.
+    /// Attaches the program to every port, replacing an earlier weirgate's if there is one.
     ///
     /// Call it last, with tables filled and workers started: from here on the kernel sees nothing
-    /// of the gateway's. A replacement is atomic: each frame meets the old program or the new one.
+    /// of the gateway's. A replacement is atomic: each frame passes the old program or the new one.
     ///
     /// # Errors
     /// What the kernel refused; the ports are then as they were before.
@@ -286,15 +286,15 @@ impl Steering {
         Ok(())
     }
 
-    /// Puts the program back on every port where a successor's has taken its place that did not come to
-    /// forward. As with [`attach`](Self::attach), each frame meets the one program or the other.
+    /// Attaches the program again on every port where a successor has replaced it and then did not
+    /// forward. As with [`attach`](Self::attach), each frame passes one program or the other.
     ///
     /// # Errors
-    /// What the kernel refused; the ports that come after keep what they have.
+    /// What the kernel refused; the ports after that one are unchanged.
     pub fn attach_again(&mut self) -> Result<(), StartError> {
         for place in 0..self.attached.len() {
             let attached = self.attach_port(self.attached[place].port, Attach::Best)?;
-            // Nobody goes on with the program that was there in between.
+            // The program that was there in between is not used any more.
             self.attached[place] = Attached { replaced: None, ..attached };
         }
         Ok(())
@@ -329,8 +329,8 @@ impl Steering {
         Ok(Attached { port, mode: Mode::Generic, replaced: None })
     }
 
-    /// Undoes [`attach`](Self::attach): the program that was there before is back, atomically, and
-    /// where there was none there is none.
+    /// Undoes [`attach`](Self::attach): restores the program that was there before, atomically, or
+    /// none where there was none.
     pub fn give_back(&mut self) {
         let Ok(program) = self.fd() else { return };
         for Attached { port, mode, replaced } in self.attached.drain(..) {
@@ -367,7 +367,7 @@ impl Steering {
         }
     }
 
-    /// Takes the program off every port. An interface that is gone, or carries another program by
+    /// Detaches the program from every port. An interface that is gone, or has another program by
     /// now, is left alone.
     pub fn detach(mut self) {
         let Ok(program) = self.fd() else { return };
@@ -387,7 +387,7 @@ impl Steering {
     }
 }
 
-/// A program that [`detach`] has taken off.
+/// A program that [`detach`] has detached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Removed {
     /// The interface.
@@ -400,8 +400,8 @@ pub struct Removed {
     pub interrupts: bool,
 }
 
-/// Takes weirgate's steering program off the named interfaces, or all, whoever attached it, and
-/// gives those interfaces their undeferred interrupts back. Other programs are left alone.
+/// Detaches weirgate's steering program from the named interfaces, or all, whichever process attached it,
+/// and stops deferring those interfaces' interrupts. Other programs are left alone.
 ///
 /// # Errors
 /// A named interface that does not exist, no privilege, or the kernel's refusal.
@@ -425,7 +425,7 @@ pub fn detach(interfaces: Option<&[String]>) -> Result<Vec<Removed>, StartError>
     Ok(removed)
 }
 
-/// The program of ours on this interface, if any, or a refusal if there is another's.
+/// Our program on this interface, if any, or a refusal if there is somebody else's.
 fn refuse_foreign(port: &Interface) -> Result<Option<(Mode, ProgramInfo)>, StartError> {
     if port.is_offloaded {
         return Err(StartError::ForeignProgram { name: port.name.clone(), program: String::new(), id: 0 });
@@ -447,7 +447,7 @@ fn is_ours(program: &ProgramInfo) -> bool {
     program.name_as_str() == Some(PROGRAM)
 }
 
-/// The program with this id. Programs that come and go while we look are none of ours.
+/// The program with this id. Programs that come and go meanwhile are not ours.
 fn program(id: u32) -> Result<Option<ProgramInfo>, StartError> {
     for program in loaded_programs() {
         match program {
@@ -466,10 +466,10 @@ fn xdp(program: &mut Ebpf) -> Result<&mut Xdp, Box<dyn Error>> {
     Ok(program.program_mut(PROGRAM).expect("the object file defines the program").try_into()?)
 }
 
-/// How often the kernel is asked to take the program, where signals keep it from doing so.
+/// How often to try to load the program when signals interrupt the kernel.
 const LOADS_MAX: u32 = 5;
 
-/// Has the kernel take the program. It looks the program through for most of a second, and stops where a signal
+/// Has the kernel load the program. It verifies the program for most of a second, and stops when a signal
 /// comes meanwhile, which says nothing about the program (kernel/bpf/verifier.c: EAGAIN).
 fn verify(program: &mut Ebpf) -> Result<(), Box<dyn Error>> {
     let xdp = xdp(program)?;
@@ -482,7 +482,7 @@ fn verify(program: &mut Ebpf) -> Result<(), Box<dyn Error>> {
     xdp.load().map_err(Into::into)
 }
 
-/// The system's error number, wherever in the chain of causes it is.
+/// The system's error number, anywhere in the chain of causes.
 fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -494,7 +494,7 @@ fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     None
 }
 
-/// EACCES is what the kernel answers to a program that does something that it may not.
+/// For EACCES the cause is the program itself: it does something forbidden.
 fn refused(step: &'static str, error: &(dyn Error + 'static)) -> StartError {
     match errno(error) {
         Some(libc::EPERM) => StartError::Privilege { step },
@@ -502,8 +502,8 @@ fn refused(step: &'static str, error: &(dyn Error + 'static)) -> StartError {
     }
 }
 
-/// The first line of a text and the last ones: the kernel's reason for not taking a program is at the end of all that it
-/// has looked at.
+/// The first line of a text and the last ones: the kernel's reason for refusing a program is at the end of its
+/// verifier's log.
 fn shortened(text: &str) -> String {
     const LAST: usize = 8;
     let lines: Vec<_> = text.lines().collect();
@@ -558,7 +558,7 @@ mod tests {
         assert_eq!(shortened(&lines(1..=1000)), format!("1\n…\n{}", lines(993..=1000)));
     }
 
-    /// A map of which the kernel refuses one change: the one after so many.
+    /// A map of which the kernel refuses one change: the one after this many.
     struct Refusing {
         keys: HashSet<u32>,
         changes: u32,

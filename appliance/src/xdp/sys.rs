@@ -23,7 +23,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The time on the clock that goes on through suspension and across restarts of a process.
+/// The time on the clock that continues through suspension and across restarts of a process.
 #[must_use]
 pub(crate) fn boot_time() -> Instant {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -45,8 +45,8 @@ pub(crate) fn prefer_busy_poll(socket: RawFd, microseconds: u32, budget: u32) ->
     set_option(socket, libc::SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget.cast_signed())
 }
 
-/// Whether a call on this socket can poll a driver: the kernel knows a NAPI context for it. Some drivers tell when the
-/// socket is bound, others with the first frame, and others never.
+/// Whether a call on this socket can poll a driver: the kernel knows a NAPI context for it. Some drivers report it when
+/// the socket is bound, others with the first frame, and others never.
 pub(crate) fn has_napi_id(socket: RawFd) -> bool {
     let mut id = 0u32;
     let mut length = size_of::<u32>() as libc::socklen_t;
@@ -63,7 +63,7 @@ pub(crate) fn transmit_budget(socket: RawFd, frames: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, frames.cast_signed())
 }
 
-/// Gives the kernel a chance to receive into the socket's ring. `ENETDOWN` while the interface is down.
+/// Lets the kernel receive into the socket's ring. `ENETDOWN` while the interface is down.
 pub(crate) fn kick_receive(socket: RawFd) -> io::Result<()> {
     // SAFETY: a null buffer of length zero is allowed for an AF_XDP socket; nothing is written.
     let result = unsafe {
@@ -133,7 +133,7 @@ impl Waiter {
         self.0.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
     }
 
-    /// Leaves the descriptor out from now on.
+    /// Ignores the descriptor from now on.
     pub(crate) fn forget(&mut self) {
         self.0.fd = -1;
         self.0.revents = 0;
@@ -210,7 +210,7 @@ pub(crate) fn transmit_checksum_offload(name: &str) -> io::Result<bool> {
     Ok(ethtool(name, ETHTOOL_GTXCSUM)?.max_rx_or_value != 0)
 }
 
-/// Whether VLAN tags are taken off received frames and told beside them.
+/// Whether VLAN tags are stripped from received frames and reported beside them.
 pub(crate) fn receive_vlan_offload(name: &str) -> io::Result<bool> {
     Ok(ethtool(name, ETHTOOL_GFLAGS)?.max_rx_or_value & ETH_FLAG_RXVLAN != 0)
 }

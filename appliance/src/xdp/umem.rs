@@ -1,8 +1,8 @@
-//! The memory that frames live in, shared with the kernel, and who may touch which part of it.
+//! The memory for frames, shared with the kernel, and who may access which of its chunks.
 //!
-//! The memory is cut into chunks of equal size. A [`Chunk`] is the right to use one of them: there
-//! is exactly one value for each, it cannot be copied, and it is either in the hands of one
-//! thread or given to the kernel through a ring. So every frame has one owner by construction.
+//! The memory is divided into chunks of equal size. A [`Chunk`] is the right to use one of them. There
+//! is exactly one value for each, and it cannot be copied. Either one thread owns it, or the kernel
+//! has it through a ring. So every frame has one owner by construction.
 //!
 //! That holds for one [`Area`] and the chunks that came with it, which is all that a worker ever meets:
 //! [`ring::Shape::open`](super::ring::Shape::open) makes an area and hands it to the workers with its chunks, and a chunk
@@ -24,7 +24,7 @@ pub(super) const KERNEL_HEADROOM: u32 = 256;
 /// Ethernet header and one tag, which the MTU does not count.
 const LINK_HEADER: u32 = 18;
 
-/// The right to use one chunk of the memory, and where in it a frame lies.
+/// The right to use one chunk of the memory, and the position of a frame in it.
 #[derive(Debug)]
 #[repr(transparent)]
 pub(crate) struct Chunk(FrameDesc);
@@ -46,10 +46,10 @@ impl Chunk {
         unsafe { &*(std::ptr::from_ref(chunks) as *const [FrameDesc]) }
     }
 
-    /// Takes over a chunk that a ring has just given back.
+    /// Takes over a chunk that a ring has just returned.
     ///
     /// # Safety
-    /// The kernel must have given the descriptor up, and no other `Chunk` may be made of it.
+    /// The kernel must have released the descriptor, and no other `Chunk` may be made of it.
     pub(super) unsafe fn from_ring(descriptor: FrameDesc) -> Self {
         Self(descriptor)
     }
@@ -65,12 +65,12 @@ pub(crate) struct Area {
 }
 
 // SAFETY: `base` points into memory that `umem` keeps mapped, and is followed only with a `Chunk`
-// in hand, of which there is one for each part of the memory.
+// in hand, of which there is one for each piece of the memory.
 unsafe impl Send for Area {}
 // SAFETY: as above: shared access to an `Area` alone reaches no memory.
 unsafe impl Sync for Area {}
 
-/// The smallest chunk that takes frames of this MTU, in bytes.
+/// The smallest chunk for frames of this MTU, in bytes.
 ///
 /// # Errors
 /// The largest MTU possible, where this one is larger: a chunk is at most a page.
@@ -140,17 +140,17 @@ impl Area {
         // SAFETY: `start` and the bytes of a chunk from there on lie inside the memory, as was just compared,
         // which stays mapped while the sockets that hold `umem` and this value live. The chunk is the only
         // right to these bytes (see the module), it is borrowed for as long as the slice lives, and the kernel
-        // has given it up: a ring takes the `Chunk` away.
+        // has released it: a ring consumes the `Chunk`.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), self.chunk_bytes) }
     }
 
-    /// Where in its chunk the descriptor's address is, from which frames are received and leave.
+    /// The offset of the descriptor's address in its chunk, at which frames are received and transmitted.
     #[must_use]
     pub(crate) fn offset(&self, chunk: &Chunk) -> usize {
         chunk.address() % self.chunk_bytes
     }
 
-    /// Asks for the cache lines that hold a received frame's headers, and those to which they move.
+    /// Prefetches the cache lines that hold a received frame's headers, and those to which they move.
     pub(super) fn prefetch(&self, chunk: &Chunk) {
         #[cfg(target_arch = "x86_64")]
         for line in [0, 64, 128] {
@@ -163,8 +163,8 @@ impl Area {
         let _ = chunk;
     }
 
-    /// Copies a frame into the chunk, to where one from a ring would be. `false`, and nothing done, where the
-    /// chunk ends before.
+    /// Copies a frame into the chunk, to where one from a ring would be. Returns `false` and does nothing
+    /// where the chunk is too short.
     #[must_use]
     pub(crate) fn write(&self, chunk: &mut Chunk, frame: &[u8]) -> bool {
         let offset = self.offset(chunk);
@@ -174,9 +174,9 @@ impl Area {
         self.settle(chunk, offset, layout::ADJUST + frame.len())
     }
 
-    /// Makes the chunk's frame the `length` bytes that begin at its byte `start`. A frame leaves from the
-    /// descriptor's address, so the bytes move there unless they are there already. `false`, and nothing
-    /// done, where the chunk ends before.
+    /// Makes the chunk's frame the `length` bytes that begin at its byte `start`. A frame is sent from the
+    /// descriptor's address, so the bytes move there unless they are there already. Returns `false` and does
+    /// nothing where the chunk is too short.
     #[must_use]
     pub(crate) fn settle(&self, chunk: &mut Chunk, start: usize, length: usize) -> bool {
         let offset = self.offset(chunk);

@@ -40,13 +40,13 @@ fn a_list_counts_as_whole_only_where_as_much_came_as_was_sent() {
         let whole = conns(name, &format!("{FLOW}\n\n{FLOW}\n{{\"listed\":2}}\n"), arguments);
         assert!(whole.status.success() && lines(&whole) == 2 && whole.stderr.is_empty(), "{whole:?}");
         for (end, cause) in [
-            ("{\"listed\":3}\n", "the gateway has listed 3 flows and 2 came"),
-            ("{\"listed\":1}\n", "the gateway has listed 1 flows and 2 came"),
+            ("{\"listed\":3}\n", "the gateway has listed 3 flows and 2 arrived"),
+            ("{\"listed\":1}\n", "the gateway has listed 1 flows and 2 arrived"),
             ("", "the gateway ended it"),
         ] {
             let torn = conns(name, &format!("{FLOW}\n{FLOW}\n{end}"), arguments);
             let said = String::from_utf8_lossy(&torn.stderr);
-            assert_eq!(said, format!("weirgate: the list is not whole: {cause}; ask again\n"));
+            assert_eq!(said, format!("weirgate: the list is incomplete: {cause}; run the command again\n"));
             assert_eq!((torn.status.code(), lines(&torn)), (Some(1), 2));
         }
     }

@@ -1,5 +1,5 @@
 //! The control loop against a real kernel, in a network namespace of the test's own, with a data
-//! path that only notes what it is told. Needs root.
+//! path that only notes what it gets. Needs root.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -108,7 +108,7 @@ fn what_the_kernel_learns_is_published_and_a_storm_is_gathered() {
         until("a snapshot with the peer's link address", || generation(control) == 2).await;
         assert!(control.state.borrow().world.peers()[0].next_hop.is_some());
 
-        // The kernel says the same again: nothing to publish.
+        // The kernel reports the same again: nothing to publish.
         ip("neighbour replace 10.99.0.11 lladdr 02:00:00:00:00:0b dev un0 nud permanent");
         Timer::after(Duration::from_millis(200)).await;
         assert_eq!(generation(control), 2);
@@ -120,7 +120,7 @@ fn what_the_kernel_learns_is_published_and_a_storm_is_gathered() {
         let ended = || child.borrow_mut().try_wait().expect("the child can be waited for").is_some();
         until("the end of the storm", ended).await;
         let last = "192.0.2.251".parse().expect("an address");
-        let learnt = || control.state.borrow().model.station(PortId(0), last).mac().map(|mac| mac.0[4]) == Some(0x17);
+        let learnt = || control.state.borrow().model.neighbour(PortId(0), last).mac().map(|mac| mac.0[4]) == Some(0x17);
         until("the last of 2000 neighbours", learnt).await;
         Timer::after(Duration::from_millis(200)).await;
         let snapshots = generation(control) - 2;

@@ -1,4 +1,4 @@
-//! A network namespace for one test, and another for the station at the far end.
+//! A network namespace for one test, and another for the host at the far end.
 
 use std::process::Command;
 

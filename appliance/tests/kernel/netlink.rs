@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_io::{Timer, block_on};
 use futures_lite::{FutureExt, future};
 use weirgate::net::{Mac, PortId};
-use weirgate_appliance::control::netlink::{Effect, Kernel, KernelError, Model, Route, Station, Way};
+use weirgate_appliance::control::netlink::{Effect, Hop, Kernel, KernelError, Model, Neighbour, Route};
 
 use crate::namespace::{Network, ip};
 
@@ -35,8 +35,8 @@ impl Follower {
         }
         let peers = peers.iter().map(|peer| address(peer)).collect();
         model.replace_routes(&kernel.routes().await?);
-        let ways = kernel.ways(&ports(&model), &peers).await?;
-        model.replace_ways(ways);
+        let hops = kernel.next_hops(&ports(&model), &peers).await?;
+        model.replace_next_hops(hops);
         Ok(Self { kernel, model, peers })
     }
 
@@ -53,9 +53,10 @@ impl Follower {
             let Some(events) = events else { panic!("{what} did not come about: {:#?}", self.model) };
             let step = events.into_iter().map(|event| self.model.apply(event)).fold(Effect::default(), Effect::and);
             if step.routes {
-                self.model.replace_routes(&self.kernel.routes().await.expect("routes are told"));
-                let ways = self.kernel.ways(&ports(&self.model), &self.peers).await.expect("ways are told");
-                self.model.replace_ways(ways);
+                self.model.replace_routes(&self.kernel.routes().await.expect("routes are reported"));
+                let hops =
+                    self.kernel.next_hops(&ports(&self.model), &self.peers).await.expect("next hops are reported");
+                self.model.replace_next_hops(hops);
             }
             effect = effect.and(step);
         }
@@ -70,7 +71,7 @@ fn with_kernel(peers: &[&str], test: impl AsyncFnOnce(Follower)) {
         panic!("the conversation with the kernel ended");
     };
     let work = async {
-        let follower = Follower::start(kernel, peers).await.expect("the kernel tells its state");
+        let follower = Follower::start(kernel, peers).await.expect("the kernel reports its state");
         test(follower).await;
     };
     block_on(future::or(work, conversation));
@@ -93,20 +94,22 @@ fn world() {
 }
 
 #[test]
-fn routes_and_ways_are_followed_as_they_change() {
+fn routes_and_next_hops_are_followed_as_they_change() {
     let _network = Network::new();
     world();
     with_kernel(&["10.99.0.11", "10.98.0.12", "fd99::11", "10.97.0.1"], async |mut follower| {
         let (uplink, underlay) = (PortId(0), PortId(1));
-        let on_link = |text| Way { port: underlay, station: address(text), mtu: None };
-        assert_eq!(follower.model.ways[&address("10.99.0.11")], on_link("10.99.0.11"));
-        assert_eq!(follower.model.ways[&address("fd99::11")], on_link("fd99::11"));
-        assert!(!follower.model.ways.contains_key(&address("10.98.0.12")), "{:?}", follower.model.ways);
+        let on_link = |text| Hop { port: underlay, neighbour: address(text), mtu: None };
+        assert_eq!(follower.model.next_hops[&address("10.99.0.11")], on_link("10.99.0.11"));
+        assert_eq!(follower.model.next_hops[&address("fd99::11")], on_link("fd99::11"));
+        assert!(!follower.model.next_hops.contains_key(&address("10.98.0.12")), "{:?}", follower.model.next_hops);
 
         let prefix = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
         ip("route add 10.98.0.0/24 via 10.99.0.2");
         let effect = follower
-            .until("a way through a router", |m| m.ways.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.2")))
+            .until("a next hop through a router", |m| {
+                m.next_hops.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.2"))
+            })
             .await;
         assert!(effect.routes);
         assert_eq!(
@@ -114,23 +117,25 @@ fn routes_and_ways_are_followed_as_they_change() {
             Some(address("10.99.0.2"))
         );
 
-        // The kernel says nothing of the route that a replacement takes away.
+        // The kernel does not announce the route that a replacement removes.
         ip("route replace 10.98.0.0/24 via 10.99.0.3");
-        follower.until("another router", |m| m.ways.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.3"))).await;
-        assert!(follower.model.stations_needed().any(|needed| needed == (underlay, address("10.99.0.3"))));
+        follower
+            .until("another router", |m| m.next_hops.get(&address("10.98.0.12")) == Some(&on_link("10.99.0.3")))
+            .await;
+        assert!(follower.model.neighbours_needed().any(|needed| needed == (underlay, address("10.99.0.3"))));
 
-        // What a route says of its packets' size is said of what it leads to as well.
+        // The MTU of a route applies to next hops through it as well.
         ip("route replace 10.98.0.0/24 via 10.99.0.3 mtu 1300");
-        let small = Way { mtu: Some(1300), ..on_link("10.99.0.3") };
-        follower.until("an MTU", |m| m.ways.get(&address("10.98.0.12")) == Some(&small)).await;
+        let small = Hop { mtu: Some(1300), ..on_link("10.99.0.3") };
+        follower.until("an MTU", |m| m.next_hops.get(&address("10.98.0.12")) == Some(&small)).await;
         assert_eq!(leads(&follower.model, "10.98.0.0/24").flatten().and_then(|route| route.mtu), Some(1300));
         ip("route add fd98::/64 via fd99::11 mtu lock 1400");
         follower.until("an MTU", |m| leads(m, "fd98::/64").flatten().is_some_and(|r| r.mtu == Some(1400))).await;
 
         ip("route add default via 192.0.2.254");
         follower.until("a default route", |m| m.routes.contains_key(&prefix("0.0.0.0/0"))).await;
-        let through_uplink = Way { port: uplink, station: address("192.0.2.254"), mtu: None };
-        assert_eq!(follower.model.ways[&address("10.97.0.1")], through_uplink);
+        let through_uplink = Hop { port: uplink, neighbour: address("192.0.2.254"), mtu: None };
+        assert_eq!(follower.model.next_hops[&address("10.97.0.1")], through_uplink);
 
         ip("route add default via 10.99.0.9 metric 5000");
         ip("route del default via 192.0.2.254");
@@ -140,12 +145,12 @@ fn routes_and_ways_are_followed_as_they_change() {
 
         ip("route add 10.99.0.11/32 dev up0 table 77");
         ip("route add unreachable 10.97.0.1/32");
-        follower.until("an unreachable peer", |m| !m.ways.contains_key(&address("10.97.0.1"))).await;
+        follower.until("an unreachable peer", |m| !m.next_hops.contains_key(&address("10.97.0.1"))).await;
         assert!(!follower.model.routes.contains_key(&prefix("10.99.0.11/32")), "another table's route");
 
         // IPv4 routes of a link that goes down vanish without a message each.
         ip("link set un0 down");
-        follower.until("no way without the link", |m| !m.ways.contains_key(&address("10.99.0.11"))).await;
+        follower.until("no next hop without the link", |m| !m.next_hops.contains_key(&address("10.99.0.11"))).await;
         follower.until("the port down", |m| m.ports[1].present && !m.ports[1].link.up).await;
     });
 }
@@ -154,7 +159,7 @@ fn routes_and_ways_are_followed_as_they_change() {
 fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
     let _network = Network::new();
     world();
-    // Without IPv6 nothing but the link's own messages tells of routes that come and go with it.
+    // Without IPv6 only the link's own messages show routes that come and go with it.
     std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("a setting");
     ip("link add mgmt0 type veth peer name mgmt1");
     ip("link set mgmt1 up");
@@ -168,7 +173,7 @@ fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
         assert_eq!(leads(&follower.model, "0.0.0.0/0"), NOWHERE);
         assert_eq!(leads(&follower.model, "192.0.2.0/24"), through(None));
 
-        // The management interface's default is the kernel's choice, and does not silence the uplink's.
+        // The management interface's default is the kernel's choice, and does not hide the uplink's.
         ip("route add default via 192.0.2.254 metric 5000");
         follower.until("the uplink's default", |m| leads(m, "0.0.0.0/0") == through(Some("192.0.2.254"))).await;
 
@@ -189,7 +194,7 @@ fn routes_that_lead_through_no_port_stand_before_shorter_prefixes() {
         let router = through(Some("192.0.2.9"));
         follower.until("a router before the last refusal", |m| leads(m, "203.0.113.0/24") == router).await;
 
-        // Without a carrier the prefix is still the interface's, until the kernel is told to pass over it.
+        // Without a carrier the prefix is still the interface's, until the kernel is configured to skip it.
         ip("link set mgmt1 down");
         let default = |m: &Model| leads(m, "0.0.0.0/0") == through(Some("192.0.2.254"));
         ip("route add 203.0.113.128/25 via 192.0.2.9");
@@ -218,29 +223,29 @@ fn neighbours_are_followed_and_resolved_on_request() {
         "ip link set up1 up; ip address add 192.0.2.7/24 dev up1; ip address add fd00::7/64 dev up1 nodad",
     );
     with_kernel(&[], async |mut follower| {
-        let station = |text: &'static str| move |m: &Model| m.station(PortId(0), address(text));
-        let known = Station::Known(Mac([2, 0, 0, 0, 0, 9]));
+        let neighbour = |text: &'static str| move |m: &Model| m.neighbour(PortId(0), address(text));
+        let known = Neighbour::Known(Mac([2, 0, 0, 0, 0, 9]));
 
         ip("neighbour add 192.0.2.9 lladdr 02:00:00:00:00:09 dev up0 nud permanent");
-        let effect = follower.until("a neighbour", |m| station("192.0.2.9")(m) == known).await;
+        let effect = follower.until("a neighbour", |m| neighbour("192.0.2.9")(m) == known).await;
         assert!(effect.snapshot && !effect.routes);
         ip("neighbour change 192.0.2.9 lladdr 02:00:00:00:00:0a dev up0 nud stale");
-        let stale = Station::Stale(Mac([2, 0, 0, 0, 0, 10]));
-        follower.until("another link address", |m| station("192.0.2.9")(m) == stale).await;
+        let stale = Neighbour::Stale(Mac([2, 0, 0, 0, 0, 10]));
+        follower.until("another link address", |m| neighbour("192.0.2.9")(m) == stale).await;
         ip("neighbour del 192.0.2.9 dev up0");
-        follower.until("no neighbour", |m| station("192.0.2.9")(m).mac().is_none()).await;
+        follower.until("no neighbour", |m| neighbour("192.0.2.9")(m).mac().is_none()).await;
 
         let ifindex = follower.model.ports[0].ifindex;
         follower.kernel.resolve(ifindex, address("192.0.2.7")).await.expect("the kernel takes the request");
-        let far = Station::Known(Mac([2, 0, 0, 0, 1, 2]));
-        follower.until("the far end's answer", |m| station("192.0.2.7")(m) == far).await;
+        let far = Neighbour::Known(Mac([2, 0, 0, 0, 1, 2]));
+        follower.until("the far end's answer", |m| neighbour("192.0.2.7")(m) == far).await;
         follower.kernel.resolve(ifindex, address("fd00::7")).await.expect("the kernel takes the request");
-        follower.until("the far end's answer over IPv6", |m| station("fd00::7")(m) == far).await;
+        follower.until("the far end's answer over IPv6", |m| neighbour("fd00::7")(m) == far).await;
 
-        // Nobody has this address: the kernel asks, and says when it gives up.
+        // Nobody has this address: the kernel asks, and reports when it gives up.
         follower.kernel.resolve(ifindex, address("192.0.2.99")).await.expect("the kernel takes the request");
         follower.kernel.resolve(ifindex, address("192.0.2.99")).await.expect("asking again meanwhile is no error");
-        follower.until("no answer", |m| station("192.0.2.99")(m) == Station::Failed).await;
+        follower.until("no answer", |m| neighbour("192.0.2.99")(m) == Neighbour::Failed).await;
     });
 }
 

@@ -16,7 +16,7 @@ fn switch(feature: &str, state: &str) {
 fn offloads_are_told_apart() {
     let _network = Network::new();
     ip("link add up0 type veth peer name up1");
-    let port = find("up0").expect("links are told").expect("the link is there");
+    let port = find("up0").expect("links are reported").expect("the link is there");
     for (checksums, tags, other) in
         [("on", "on", "on"), ("off", "on", "off"), ("on", "off", "on"), ("off", "off", "on"), ("off", "on", "on")]
     {
@@ -27,6 +27,6 @@ fn offloads_are_told_apart() {
         let told = (port.offloads_checksums(), port.hides_vlan_tags());
         assert_eq!(told, (checksums == "on", tags == "on"), "with txvlan {other}");
     }
-    let loopback = find("lo").expect("links are told").expect("there always is one");
+    let loopback = find("lo").expect("links are reported").expect("there always is one");
     assert!(!loopback.hides_vlan_tags());
 }

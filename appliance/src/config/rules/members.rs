@@ -1,4 +1,4 @@
-//! Rules about the overlay's members: subnets, underlay addresses, ends of the overlay, the pool.
+//! Rules about the overlay's members: subnets, underlay addresses, VTEPs, the SNAT pool.
 
 use std::net::IpAddr;
 
@@ -12,13 +12,13 @@ use crate::config::problem::{Findings, Located};
 use crate::config::read::Table;
 use crate::config::sections::{Member, Sections, address_at};
 
-/// The longest own subnet, by family, that still has addresses for a pool.
+/// The longest prefix of an own subnet, by family, that still has addresses for a pool.
 const OWN_LENGTH_MAX: (u8, u8) = (29, 125);
 
-/// The fewest ports that give every worker some.
+/// The fewest ports with which every worker has some.
 const PORTS_MIN: u16 = 64;
 
-/// The overlay's networks, having been checked against one another.
+/// The overlay's networks, checked against each other.
 pub(super) fn networks(sections: &Sections<'_>, findings: &mut Findings<'_>) -> Prefixes {
     let mut networks = Prefixes::default();
     let Some(list) = &sections.overlay.networks else { return networks };
@@ -28,7 +28,7 @@ pub(super) fn networks(sections: &Sections<'_>, findings: &mut Findings<'_>) -> 
     networks.whole = list.is_whole() && list.written > 0;
     for network in &list.items {
         if let Err((other, path)) = networks.claim(network.value, &network.place) {
-            let text = format!("{} overlaps {path} ({other}); keep the wider one alone", network.value);
+            let text = format!("{} overlaps {path} ({other}); use the wider one only", network.value);
             findings.error(&network.place, text);
         }
     }
@@ -82,7 +82,7 @@ fn member(
             _ => {
                 let networks: Vec<String> =
                     networks.taken.values().map(|(network, path)| format!("{path} ({network})")).collect();
-                let text = format!("{} lies in none of {}; use a part of one", subnet.value, networks.join(", "));
+                let text = format!("{} lies in none of {}; use a subnet of one", subnet.value, networks.join(", "));
                 findings.error(&subnet.place, text);
             }
         }
@@ -102,14 +102,14 @@ fn member(
     }
     for mac in [&member.vtep_v4, &member.vtep_v6].into_iter().flatten() {
         if let Some(first) = claimed.macs.claim(mac.value, &mac.place) {
-            let text = format!("{} is also {first}; give each end of the overlay its own link address", mac.value);
+            let text = format!("{} is also {first}; give each VTEP its own link address", mac.value);
             findings.error(&mac.place, text);
         }
     }
     needed(table, member, vxlan, findings);
 }
 
-/// Each family that a member has a subnet in needs a way there.
+/// Each family in which a member has a subnet needs an underlay address.
 fn needed(table: &Table<'_>, member: &Member, vxlan: bool, findings: &mut Findings<'_>) {
     let families = [
         ("IPv4", "public_ip", "vtep_mac", member.subnets().iter().find(|subnet| matches!(subnet.value, IpNet::V4(_)))),
@@ -132,8 +132,7 @@ fn own(sections: &Sections<'_>, findings: &mut Findings<'_>) {
     for subnet in own {
         let longest = if matches!(subnet.value, IpNet::V4(_)) { OWN_LENGTH_MAX.0 } else { OWN_LENGTH_MAX.1 };
         if subnet.value.prefix_len() > longest {
-            let text =
-                format!("{} leaves no room for addresses to translate to; use a /{longest} or wider", subnet.value);
+            let text = format!("{} leaves no room for a SNAT pool; use a /{longest} or wider", subnet.value);
             findings.error(&subnet.place, text);
         }
     }
@@ -151,7 +150,7 @@ fn own(sections: &Sections<'_>, findings: &mut Findings<'_>) {
             Some(subnet) if subnet.network() == address.value => {
                 let like = address_at(subnet)(2);
                 format!(
-                    "{} is the first address of {subnet}, which stands for the gateway itself; use one such as {like}",
+                    "{} is the first address of {subnet}, which is the gateway's own; use one such as {like}",
                     address.value
                 )
             }
@@ -166,7 +165,7 @@ fn own(sections: &Sections<'_>, findings: &mut Findings<'_>) {
         };
         findings.error(&address.place, text);
     }
-    // A family with a subnet but without a pool address would have no way to translate.
+    // A family with a subnet but without a pool address could not be translated.
     for subnet in own {
         let served = !pool.is_whole() || pool.values().any(|address| alike(subnet.value, *address));
         if !served {
@@ -182,7 +181,7 @@ const fn alike(subnet: IpNet, address: IpAddr) -> bool {
     matches!((subnet, address), (IpNet::V4(_), IpAddr::V4(_)) | (IpNet::V6(_), IpAddr::V6(_)))
 }
 
-/// Checks the addresses that stand for pods outside: they are for nothing else.
+/// Checks the masquerade addresses: they must serve nothing else.
 pub(super) fn masquerade(sections: &Sections<'_>, networks: &Prefixes, findings: &mut Findings<'_>) {
     let masquerade = &sections.masquerade;
     let (first, last) = (masquerade.first_port, masquerade.last_port);
@@ -193,7 +192,7 @@ pub(super) fn masquerade(sections: &Sections<'_>, networks: &Prefixes, findings:
     let Some(list) = &masquerade.addresses else { return };
     if list.written == 0 {
         findings
-            .error(&list.place, "the list is empty; name an address such as [\"198.51.100.7\"], or take the table out");
+            .error(&list.place, "the list is empty; name an address such as [\"198.51.100.7\"], or remove the table");
     }
     let mut seen = Unique::<IpAddr>::default();
     for address in sections.uplink_addresses.iter().flat_map(|list| &list.items) {
@@ -211,7 +210,7 @@ pub(super) fn masquerade(sections: &Sections<'_>, networks: &Prefixes, findings:
     for address in &list.items {
         outside(networks, address, findings);
         if let Some(first) = seen.claim(address.value, &address.place) {
-            let text = format!("{} is also {first}; use one that is for nothing else", address.value);
+            let text = format!("{} is also {first}; use one that serves nothing else", address.value);
             findings.error(&address.place, text);
         }
     }

@@ -1,4 +1,4 @@
-//! The rules that span fields: who overlaps whom, what needs what, what is there twice.
+//! The rules that span fields: overlaps, dependencies, duplicates.
 
 mod members;
 mod services;
@@ -58,7 +58,7 @@ fn outside(networks: &Prefixes, address: &Located<IpAddr>, findings: &mut Findin
     }
 }
 
-/// Values that may occur once, each with the path of its first place.
+/// Values that may occur once, each with the path of its first occurrence.
 struct Unique<T>(HashMap<T, String>);
 
 impl<T> Default for Unique<T> {
@@ -68,7 +68,7 @@ impl<T> Default for Unique<T> {
 }
 
 impl<T: Eq + Hash> Unique<T> {
-    /// The path of the first place, where the value has been there before.
+    /// The path of the first occurrence, if the value has occurred before.
     fn claim(&mut self, value: T, place: &Place) -> Option<String> {
         match self.0.entry(value) {
             Entry::Occupied(first) => Some(first.get().clone()),
@@ -80,18 +80,18 @@ impl<T: Eq + Hash> Unique<T> {
     }
 }
 
-/// Prefixes that do not overlap, each with the path of its place.
+/// Prefixes that do not overlap, each with its path in the file.
 #[derive(Default)]
 struct Prefixes {
     taken: BTreeMap<IpAddr, (IpNet, String)>,
-    /// Whether all that the file names are here; where not, that one is missing tells nothing.
+    /// Whether all prefixes of the file are here. If not, rules about missing ones do not apply.
     whole: bool,
 }
 
 impl Prefixes {
-    /// Takes the prefix in, or names the one that it overlaps.
+    /// Adds the prefix, or returns the one that it overlaps.
     fn claim(&mut self, prefix: IpNet, place: &Place) -> Result<(), (IpNet, String)> {
-        // Prefixes overlap only by containing one another, so the neighbours in order tell.
+        // Prefixes overlap only by containing one another, so the adjacent ones in order suffice.
         let before = self.containing(prefix.network());
         let behind = self.taken.range(prefix.network()..).next().map(|(_, (inner, path))| (*inner, path.as_str()));
         let behind = behind.filter(|(inner, _)| prefix.contains(inner));

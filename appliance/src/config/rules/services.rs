@@ -56,7 +56,7 @@ fn frontends(
     }
     let external: &[_] = service.external.as_ref().map_or(&[], |list| &list.items);
     if !table.has("node_port") && service.external.as_ref().is_none_or(|list| list.written == 0) {
-        table.missing("node_port", " though there are no external addresses, so no client could come", findings);
+        table.missing("node_port", " though there are no external addresses, so no client could reach it", findings);
     }
     if !external.is_empty() && !table.has("port") {
         table.missing("port", " though there are external addresses", findings);
@@ -70,7 +70,7 @@ fn frontends(
         let (first, last) = sections.node_ports;
         if !(first..=last).contains(&port.value) {
             let text = format!(
-                "{} is outside of the node ports ({first} to {last}), so the cluster does not keep it for this service",
+                "{} is outside of the node ports ({first} to {last}), so the cluster does not reserve it for this service",
                 port.value
             );
             findings.warning(&port.place, text);
@@ -92,7 +92,7 @@ fn frontends(
             || member.public_v6.as_ref().is_some_and(|own| address.value == IpAddr::V6(own.value));
         if vxlan && own {
             let text =
-                format!("{} port {} is where the gateway takes VXLAN; use another port", address.value, port.value);
+                format!("{} port {} is where the gateway receives VXLAN; use another port", address.value, port.value);
             findings.error(&address.place, text);
         }
         claim_external(claimed, (protocol, address.value, port.value), &address.place, findings);
@@ -136,12 +136,12 @@ fn backends(sections: &Sections<'_>, service: &ServiceSection<'_>, peers: &Prefi
     }
 }
 
-/// Answers to clients themselves are the gateway's only where they come in VXLAN.
+/// Replies to preserved client addresses reach the gateway only in VXLAN.
 fn kept(sections: &Sections<'_>, service: &ServiceSection<'_>, findings: &mut Findings<'_>) {
     let Some(word) = service.client_address.as_ref().filter(|word| word.value == ClientAddress::Keep) else { return };
     if let Some(peer) = sections.peers.iter().find(|peer| peer.backend == Backend::HostGw) {
         let text = format!(
-            "\"keep\" cannot be where answers come by plain route, and {} has the backend \"host-gw\"; use \
+            "\"keep\" cannot be used where replies come by plain route, and {} has the backend \"host-gw\"; use \
              \"translate\", or \"vxlan\" for every peer",
             peer.table.place.path
         );
@@ -169,7 +169,7 @@ fn families(sections: &Sections<'_>, service: &ServiceSection<'_>, findings: &mu
         let named = sections.uplink_addresses.as_ref().map(|addresses| addresses.values().any(of_family));
         let backend = list.items.iter().find(|backend| of_family(&backend.value.address));
         match backend {
-            // Without named addresses the interface may have some of this family.
+            // Without configured addresses the interface may have some of this family.
             Some(backend) if !(external || (node && named.unwrap_or(true))) => {
                 let text = format!(
                     "{} is {family}, but the service has no {family} frontend; use a backend of the other family, or add \

@@ -83,13 +83,13 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "\"96:b5:c3:d1:0b:f4\"",
         "\"97:b5:c3:d1:0b:f4\"",
-        "w.toml:24:12: peer[0].vtep_mac: \"97:b5:c3:d1:0b:f4\" is a group address; use one of a single station, such \
+        "w.toml:24:12: peer[0].vtep_mac: \"97:b5:c3:d1:0b:f4\" is a group address; use one of a single host, such \
          as \"96:b5:c3:d1:0b:f4\"",
     ),
     (
         "\"96:b5:c3:d1:0b:f4\"",
         "\"00:00:00:00:00:00\"",
-        "w.toml:24:12: peer[0].vtep_mac: \"00:00:00:00:00:00\" belongs to no station; use one such as \
+        "w.toml:24:12: peer[0].vtep_mac: \"00:00:00:00:00:00\" belongs to no host; use one such as \
          \"96:b5:c3:d1:0b:f4\"",
     ),
     (
@@ -184,14 +184,14 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "\"10.77.0.0/16\", \"fd77::/48\"",
         "\"10.77.0.0/16\", \"fd77::/48\", \"10.64.0.0/10\"",
-        "w.toml:13:42: overlay.networks[2]: 10.64.0.0/10 overlaps overlay.networks[0] (10.77.0.0/16); keep the wider \
-         one alone",
+        "w.toml:13:42: overlay.networks[2]: 10.64.0.0/10 overlaps overlay.networks[0] (10.77.0.0/16); use the wider \
+         one only",
     ),
     (
         "\"10.77.4.0/24\"",
         "\"10.78.4.0/24\", \"10.77.4.0/24\"",
         "w.toml:28:12: peer[1].subnets[0]: 10.78.4.0/24 lies in none of overlay.networks[0] (10.77.0.0/16), \
-         overlay.networks[1] (fd77::/48); use a part of one",
+         overlay.networks[1] (fd77::/48); use a subnet of one",
     ),
     (
         "\"10.77.4.0/24\"",
@@ -208,7 +208,7 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "\"10.77.200.0/24\"",
         "\"10.77.200.0/30\"",
-        "w.toml:14:12: overlay.subnets[0]: 10.77.200.0/30 leaves no room for addresses to translate to; use a /29 or \
+        "w.toml:14:12: overlay.subnets[0]: 10.77.200.0/30 leaves no room for a SNAT pool; use a /29 or \
          wider",
     ),
     (
@@ -226,7 +226,7 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "\"96:b5:c3:d1:0b:f4\"",
         "\"0a:58:0a:4d:c8:06\"",
-        "w.toml:24:12: peer[0].vtep_mac: 0a:58:0a:4d:c8:06 is also overlay.vtep_mac_v6; give each end of the overlay \
+        "w.toml:24:12: peer[0].vtep_mac: 0a:58:0a:4d:c8:06 is also overlay.vtep_mac_v6; give each VTEP \
          its own link address",
     ),
     (
@@ -250,8 +250,8 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "[overlay]",
         "[overlay]\nsnat_pool = [\"10.77.200.0\", \"10.77.200.3\", \"fd77:0:0:200::3\"]",
-        "w.toml:13:14: overlay.snat_pool[0]: 10.77.200.0 is the first address of 10.77.200.0/24, which stands for \
-         the gateway itself; use one such as 10.77.200.2",
+        "w.toml:13:14: overlay.snat_pool[0]: 10.77.200.0 is the first address of 10.77.200.0/24, which is \
+         the gateway's own; use one such as 10.77.200.2",
     ),
     (
         "[overlay]",
@@ -308,7 +308,7 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "node_port = 30053\n",
         "",
-        "w.toml:40:1: service[1].node_port: missing though there are no external addresses, so no client could come; \
+        "w.toml:40:1: service[1].node_port: missing though there are no external addresses, so no client could reach it; \
          add a line such as node_port = 30080",
     ),
     (
@@ -336,8 +336,8 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "[[service]]\nname = \"web\"",
         "[masquerade]\naddresses = [\"198.51.100.7\", \"203.0.113.10\"]\n[[service]]\nname = \"web\"",
-        "w.toml:33:30: masquerade.addresses[1]: 203.0.113.10 is also service[0].external_addresses[0]; use one that is \
-         for nothing else",
+        "w.toml:33:30: masquerade.addresses[1]: 203.0.113.10 is also service[0].external_addresses[0]; use one that \
+         serves nothing else",
     ),
     (
         "[[service]]\nname = \"web\"",
@@ -348,8 +348,8 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "[[service]]\nname = \"web\"",
         "[masquerade]\naddresses = []\n[[service]]\nname = \"web\"",
-        "w.toml:33:13: masquerade.addresses: the list is empty; name an address such as [\"198.51.100.7\"], or take the \
-         table out",
+        "w.toml:33:13: masquerade.addresses: the list is empty; name an address such as [\"198.51.100.7\"], or remove the \
+         table",
     ),
     (
         "[[service]]\nname = \"web\"",
@@ -407,7 +407,7 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "port = 80\n",
         "port = 80\nclient_address = \"keep\"\n",
-        "w.toml:36:18: service[0].client_address: \"keep\" cannot be where answers come by plain route, and peer[1] has \
+        "w.toml:36:18: service[0].client_address: \"keep\" cannot be used where replies come by plain route, and peer[1] has \
          the backend \"host-gw\"; use \"translate\", or \"vxlan\" for every peer",
     ),
 ];

@@ -16,9 +16,9 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use weirgate::net::Mac;
 
-use super::model::{Event, KernelRoute, Link, Station};
+use super::model::{Event, KernelRoute, Link, Neighbour};
 
-/// What a message that nobody asked for says; `None` where it concerns nothing of ours.
+/// The event of an unsolicited message; `None` where it does not concern the gateway.
 pub(super) fn event(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Event> {
     match message.payload {
         NetlinkPayload::InnerMessage(inner) => match inner {
@@ -43,7 +43,7 @@ pub(super) fn event(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<Even
     }
 }
 
-/// `IFLA_*` of a link; bridges repeat theirs under their own family, which tells nothing new.
+/// `IFLA_*` of a link; bridges repeat theirs under their own family, without news.
 pub(super) fn link(message: &LinkMessage) -> Option<Event> {
     if message.header.interface_family != AddressFamily::Unspec {
         return None;
@@ -83,7 +83,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<(u32, IpAddr)> {
     found
 }
 
-/// An entry of the neighbour table; those of groups and proxies are no stations.
+/// An entry of the neighbour table, except those of groups and proxies.
 pub(super) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
@@ -99,21 +99,21 @@ pub(super) fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event>
         }
     }
     let address = address.filter(|address| !address.is_multicast() && !address.is_unspecified())?;
-    let station = match (message.header.state, link_address) {
-        _ if gone => Station::Gone,
+    let neighbour = match (message.header.state, link_address) {
+        _ if gone => Neighbour::Gone,
         (NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::Noarp, Some(mac)) => {
-            Station::Known(mac)
+            Neighbour::Known(mac)
         }
         // Being confirmed right now: usable until the kernel gives up.
-        (NeighbourState::Delay | NeighbourState::Probe, Some(mac)) => Station::Known(mac),
-        (NeighbourState::Stale, Some(mac)) => Station::Stale(mac),
-        (NeighbourState::Incomplete, _) => Station::Asked,
-        _ => Station::Failed,
+        (NeighbourState::Delay | NeighbourState::Probe, Some(mac)) => Neighbour::Known(mac),
+        (NeighbourState::Stale, Some(mac)) => Neighbour::Stale(mac),
+        (NeighbourState::Incomplete, _) => Neighbour::Asked,
+        _ => Neighbour::Failed,
     };
-    Some(Event::Neighbour { ifindex: message.header.ifindex, address, station })
+    Some(Event::Neighbour { ifindex: message.header.ifindex, address, neighbour })
 }
 
-/// Whether a route's coming or going can change where the gateway's packets go. Cached clones
+/// Whether an added or removed route can change where the gateway's packets go. Cached clones
 /// and the local table's own entries do not.
 fn concerns_routing(message: &RouteMessage) -> bool {
     !message.header.flags.contains(RouteFlags::Cloned)
@@ -122,7 +122,7 @@ fn concerns_routing(message: &RouteMessage) -> bool {
 
 /// A route of the main table, through interfaces or a refusal.
 ///
-/// What the kernel itself passes over (`RTNH_F_DEAD`) is none. Without a carrier (`RTNH_F_LINKDOWN`
+/// Routes that the kernel itself skips (`RTNH_F_DEAD`) do not count. Without a carrier (`RTNH_F_LINKDOWN`
 /// alone) a route still holds its prefix, and comes last among those of the same one.
 pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
     let header = &message.header;
@@ -159,14 +159,14 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
         (None, AddressFamily::Inet6) => IpAddr::from([0; 16]),
         (None, _) => return None,
     };
-    // Link-local destinations mean another station on each link; no client of the gateway's has one.
+    // Link-local destinations mean another host on each link; no client of the gateway's has one.
     if matches!(destination, IpAddr::V6(v6) if v6.is_unicast_link_local()) || destination.is_multicast() {
         return None;
     }
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?.trunc();
     match header.kind {
         RouteType::Unicast => {}
-        // Behind the main table there is nothing that a `throw` could find.
+        // After the main table there is no table that a `throw` could continue in.
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => {
             return Some(KernelRoute { prefix, metric, mtu: None, hops: Vec::new() });
         }
@@ -186,7 +186,7 @@ pub(super) fn route(message: &RouteMessage) -> Option<KernelRoute> {
 }
 
 /// Interface, router and MTU of the kernel's answer to "how would you reach this?".
-pub(super) fn way(message: &RouteMessage) -> Option<(u32, Option<IpAddr>, Option<u16>)> {
+pub(super) fn hop(message: &RouteMessage) -> Option<(u32, Option<IpAddr>, Option<u16>)> {
     if message.header.kind != RouteType::Unicast {
         return None;
     }
@@ -197,8 +197,7 @@ pub(super) fn way(message: &RouteMessage) -> Option<(u32, Option<IpAddr>, Option
     Some((oif, message.attributes.iter().find_map(router), mtu(message)))
 }
 
-/// What the route says of the packets that it takes (`RTAX_MTU`), whatever its link takes. The kernel says 0
-/// where it says nothing.
+/// The route's own MTU (`RTAX_MTU`), independent of its link's. The kernel reports 0 for none.
 fn mtu(message: &RouteMessage) -> Option<u16> {
     let metrics = message.attributes.iter().filter_map(|attribute| match attribute {
         RouteAttribute::Metrics(metrics) => Some(metrics),

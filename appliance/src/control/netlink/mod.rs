@@ -1,5 +1,5 @@
-//! The kernel's links, routes and neighbours over rtnetlink: asked for at the start, followed as
-//! they change. All of it is that of the network namespace the process runs in.
+//! The kernel's links, routes and neighbours over rtnetlink: dumped at the start, followed as
+//! they change; in the network namespace that the process runs in.
 
 mod decode;
 mod model;
@@ -19,9 +19,9 @@ use rtnetlink::sys::{AsyncSocket, SmolSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup};
 use weirgate::net::PortId;
 
-pub use model::{Effect, Event, KernelRoute, Link, Model, NoSuchPort, Port, Route, Station, Way};
+pub use model::{Effect, Event, Hop, KernelRoute, Link, Model, Neighbour, NoSuchPort, Port, Route};
 
-/// What is followed. Rules count, since they decide where a lookup looks.
+/// The groups to follow. Rules are among them, since they decide which table a lookup uses.
 const GROUPS: &[MulticastGroup] = &[
     MulticastGroup::Link,
     MulticastGroup::Neigh,
@@ -36,7 +36,7 @@ const GROUPS: &[MulticastGroup] = &[
 /// Room for messages that come faster than they are read. The kernel caps it at `net.core.rmem_max`.
 const RECEIVE_BYTES: u32 = 1 << 20;
 
-/// Messages taken in at once before the caller is asked what follows from them.
+/// Messages read at once before the caller handles them.
 const EVENTS_MAX: usize = 1024;
 
 /// Why the kernel could not be asked.
@@ -89,7 +89,7 @@ impl Kernel {
     /// with everything that is asked, and ends when the socket fails.
     ///
     /// # Errors
-    /// [`KernelError`] where the system gives no such socket.
+    /// [`KernelError`] where the system refuses the socket.
     pub fn open() -> Result<(impl Future<Output = ()>, Self), KernelError> {
         let failed = |cause| KernelError { step: "follow the kernel", cause };
         let (mut connection, handle, messages) =
@@ -99,12 +99,12 @@ impl Kernel {
         Ok((connection, Self { handle, messages: Box::new(messages) }))
     }
 
-    /// The next things that the kernel says, at least one; `None` when the conversation is over.
+    /// The next events from the kernel, at least one; `None` when the conversation is over.
     pub async fn next(&mut self) -> Option<Vec<Event>> {
         loop {
             let (first, _) = self.messages.next().await?;
             let mut events: Vec<Event> = decode::event(first).into_iter().collect();
-            // What else has come already, without waiting for more.
+            // Further events that are already here, without waiting for more.
             for _ in 1..EVENTS_MAX {
                 let next = self.messages.next();
                 pin!(next);
@@ -134,7 +134,7 @@ impl Kernel {
             .collect())
     }
 
-    /// Links, addresses and neighbours as events; routes and ways are asked for apart.
+    /// Links, addresses and neighbours as events; routes and next hops have their own queries.
     ///
     /// # Errors
     /// The kernel's answer.
@@ -165,17 +165,17 @@ impl Kernel {
         Ok(routes)
     }
 
-    /// The ways that the kernel would take to these addresses, as far as they lead through a port.
+    /// The next hops that the kernel would use for these addresses, as far as they lead through a port.
     /// `ports` has the ports' interfaces, in order.
     ///
     /// # Errors
-    /// The kernel's answer, other than that there is no way.
-    pub async fn ways(
+    /// The kernel's answer, other than that there is no route.
+    pub async fn next_hops(
         &self,
         ports: &[u32],
         destinations: &BTreeSet<IpAddr>,
-    ) -> Result<BTreeMap<IpAddr, Way>, KernelError> {
-        let mut ways = BTreeMap::new();
+    ) -> Result<BTreeMap<IpAddr, Hop>, KernelError> {
+        let mut hops = BTreeMap::new();
         for destination in destinations {
             let mut question = RouteMessage::default();
             (question.header.address_family, question.header.destination_prefix_length) = match destination {
@@ -183,20 +183,20 @@ impl Kernel {
                 IpAddr::V6(_) => (AddressFamily::Inet6, 128),
             };
             question.attributes.push(RouteAttribute::Destination(RouteAddress::from(*destination)));
-            // The kernel answers "unreachable" with an error; to the gateway that is no way.
+            // The kernel answers "unreachable" with an error; to the gateway that is a missing route.
             let Ok(answers) = collect(self.handle.route().get(question).execute(), "look up a route").await else {
                 continue;
             };
-            let Some((ifindex, via, mtu)) = answers.first().and_then(decode::way) else { continue };
+            let Some((ifindex, via, mtu)) = answers.first().and_then(decode::hop) else { continue };
             let port = ports.iter().position(|port| *port == ifindex).and_then(|port| u8::try_from(port).ok());
             if let Some(port) = port {
-                ways.insert(*destination, Way { port: PortId(port), station: via.unwrap_or(*destination), mtu });
+                hops.insert(*destination, Hop { port: PortId(port), neighbour: via.unwrap_or(*destination), mtu });
             }
         }
-        Ok(ways)
+        Ok(hops)
     }
 
-    /// Has the kernel find out, or confirm, a station's link address, as if it had a packet for it
+    /// Has the kernel resolve, or confirm, a neighbour's link address, as if it had a packet for it
     /// (`NTF_USE`). The answer comes as an event.
     ///
     /// # Errors

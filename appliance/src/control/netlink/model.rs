@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weirgate::net::{Mac, PortId};
 
-/// One thing that the kernel said.
+/// One event that the kernel reported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A link is there, new or changed.
+    /// A link, new or changed.
     Link {
         /// The interface's index.
         ifindex: u32,
@@ -36,18 +36,18 @@ pub enum Event {
         /// The address.
         address: IpAddr,
     },
-    /// A station's entry, new or changed.
+    /// A neighbour's entry, new or changed.
     Neighbour {
         /// The interface's index.
         ifindex: u32,
-        /// The station's network address.
+        /// The neighbour's network address.
         address: IpAddr,
-        /// How far its link address is known.
-        station: Station,
+        /// The state of its link address.
+        neighbour: Neighbour,
     },
-    /// Some route, rule or next hop changed: ask again.
+    /// Some route, rule or next hop changed: dump them again.
     Routes,
-    /// Messages were lost: ask for everything again.
+    /// Messages were lost: dump everything again.
     Lost,
 }
 
@@ -64,9 +64,9 @@ pub struct Link {
     pub up: bool,
 }
 
-/// How far the kernel knows a station's link address.
+/// The kernel's state of a neighbour's link address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Station {
+pub enum Neighbour {
     /// Usable. Confirmed lately, or permanent.
     Known(Mac),
     /// Usable, but not confirmed for a while.
@@ -79,7 +79,7 @@ pub enum Station {
     Gone,
 }
 
-impl Station {
+impl Neighbour {
     /// The link address, where it is usable.
     #[must_use]
     pub const fn mac(self) -> Option<Mac> {
@@ -115,14 +115,14 @@ pub struct Route {
     pub mtu: Option<u16>,
 }
 
-/// The first station on the way to an underlay address.
+/// The next hop towards an underlay address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Way {
+pub struct Hop {
     /// The port.
     pub port: PortId,
-    /// The station: a router, or the destination itself.
-    pub station: IpAddr,
-    /// The largest packet that the route takes, where it says so.
+    /// The neighbour: a router, or the destination itself.
+    pub neighbour: IpAddr,
+    /// The route's MTU, where it has one.
     pub mtu: Option<u16>,
 }
 
@@ -144,11 +144,11 @@ pub struct Port {
 /// What an event changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Effect {
-    /// Something that a snapshot is made of.
+    /// Something that snapshots depend on.
     pub snapshot: bool,
-    /// Routes, which have to be asked for again.
+    /// Routes, which have to be dumped again.
     pub routes: bool,
-    /// Everything has to be asked for again.
+    /// Everything has to be dumped again.
     pub all: bool,
 }
 
@@ -160,21 +160,21 @@ impl Effect {
     }
 }
 
-/// What a change of another interface means: routes through it stand before shorter prefixes of ours,
-/// and vanish with its link or address without a word of their own.
+/// The effect of a change of another interface: routes through it precede shorter prefixes of ours,
+/// and vanish with its link or address without a message of their own.
 const ELSEWHERE: Effect = Effect { snapshot: false, routes: true, all: false };
 
-/// Everything known of the kernel, as far as it touches the ports.
+/// The kernel's state, as far as it concerns the ports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Model {
     /// The ports; the index is the [`PortId`].
     pub ports: Vec<Port>,
     /// The best route of each prefix; `None` where it leads through no port.
     pub routes: BTreeMap<IpNet, Option<Route>>,
-    /// The stations on the ports' links.
-    pub neighbours: BTreeMap<(PortId, IpAddr), Station>,
-    /// The way to each peer's underlay address that has one through a port.
-    pub ways: BTreeMap<IpAddr, Way>,
+    /// The neighbours on the ports' links.
+    pub neighbours: BTreeMap<(PortId, IpAddr), Neighbour>,
+    /// The next hop to each peer's underlay address that is reached through a port.
+    pub next_hops: BTreeMap<IpAddr, Hop>,
     /// The addresses that the host has on other interfaces, by their index.
     pub elsewhere: BTreeSet<(u32, IpAddr)>,
 }
@@ -219,13 +219,13 @@ impl Model {
         self.ports.get(usize::from(port.0))
     }
 
-    /// How far a station's link address is known.
+    /// The state of a neighbour's link address.
     #[must_use]
-    pub fn station(&self, port: PortId, address: IpAddr) -> Station {
-        self.neighbours.get(&(port, address)).copied().unwrap_or(Station::Gone)
+    pub fn neighbour(&self, port: PortId, address: IpAddr) -> Neighbour {
+        self.neighbours.get(&(port, address)).copied().unwrap_or(Neighbour::Gone)
     }
 
-    /// Forgets what a full dump tells anew; ports stay, their addresses do not.
+    /// Forgets everything that a full dump reports again; ports stay, their addresses do not.
     pub fn forget(&mut self) {
         self.neighbours.clear();
         self.elsewhere.clear();
@@ -235,7 +235,7 @@ impl Model {
         }
     }
 
-    /// Takes in what the kernel said.
+    /// Applies an event of the kernel's.
     pub fn apply(&mut self, event: Event) -> Effect {
         match event {
             Event::Link { ifindex, link } => self.apply_link(ifindex, link),
@@ -253,7 +253,7 @@ impl Model {
                     let changed = port.addresses.insert(address);
                     Effect { snapshot: changed, routes: changed, all: false }
                 }
-                // Nothing leads through a port because of it.
+                // It makes no route lead through a port.
                 None => Effect { snapshot: self.elsewhere.insert((ifindex, address)), ..Effect::default() },
             },
             Event::AddressGone { ifindex, address } => match self.port_mut(ifindex) {
@@ -263,8 +263,8 @@ impl Model {
                 }
                 None => Effect { snapshot: self.elsewhere.remove(&(ifindex, address)), ..ELSEWHERE },
             },
-            Event::Neighbour { ifindex, address, station } => match self.port(ifindex) {
-                Some(port) => self.apply_neighbour(port, address, station),
+            Event::Neighbour { ifindex, address, neighbour } => match self.port(ifindex) {
+                Some(port) => self.apply_neighbour(port, address, neighbour),
                 None => Effect::default(),
             },
             Event::Routes => Effect { routes: true, ..Effect::default() },
@@ -272,11 +272,11 @@ impl Model {
         }
     }
 
-    /// Puts these routes in the place of all earlier ones; says whether any differs.
+    /// Replaces all routes by these; returns whether any differs.
     ///
-    /// Of one prefix's routes the one with the smallest metric counts, but those that lead through
-    /// other interfaces only where no other is: a host's default route through its management
-    /// interface does not silence the uplink's. A longer prefix counts wherever it leads.
+    /// Of one prefix's routes the one with the smallest metric counts. Routes through other
+    /// interfaces count only where there is no other: a host's default route through its management
+    /// interface does not hide the uplink's. A longer prefix counts wherever it leads.
     pub fn replace_routes(&mut self, routes: &[KernelRoute]) -> bool {
         let mut best: BTreeMap<IpNet, ((bool, u32), Option<Route>)> = BTreeMap::new();
         for route in routes {
@@ -295,19 +295,19 @@ impl Model {
         changed
     }
 
-    /// Puts these ways in the place of all earlier ones; says whether any differs.
-    pub fn replace_ways(&mut self, ways: BTreeMap<IpAddr, Way>) -> bool {
-        let changed = ways != self.ways;
-        self.ways = ways;
+    /// Replaces all next hops by these; returns whether any differs.
+    pub fn replace_next_hops(&mut self, hops: BTreeMap<IpAddr, Hop>) -> bool {
+        let changed = hops != self.next_hops;
+        self.next_hops = hops;
         changed
     }
 
-    /// The stations that traffic of the gateway's needs whoever the clients are: first stations on
-    /// the ways to peers, and routers.
-    pub fn stations_needed(&self) -> impl Iterator<Item = (PortId, IpAddr)> {
-        let ways = self.ways.values().map(|way| (way.port, way.station));
+    /// The neighbours that the gateway's traffic needs for any client: the next hops to peers, and
+    /// routers.
+    pub fn neighbours_needed(&self) -> impl Iterator<Item = (PortId, IpAddr)> {
+        let hops = self.next_hops.values().map(|hop| (hop.port, hop.neighbour));
         let routers = self.routes.values().flatten().filter_map(|route| Some((route.port, route.via?)));
-        ways.chain(routers).collect::<BTreeSet<_>>().into_iter()
+        hops.chain(routers).collect::<BTreeSet<_>>().into_iter()
     }
 
     fn port_mut(&mut self, ifindex: u32) -> Option<&mut Port> {
@@ -319,16 +319,16 @@ impl Model {
         let changed = port.link != link || !port.present;
         port.present = true;
         port.link = link;
-        // IPv4 routes vanish with their link without a word of their own.
+        // IPv4 routes vanish with their link without a message of their own.
         Effect { snapshot: changed, routes: changed, all: false }
     }
 
-    fn apply_neighbour(&mut self, port: PortId, address: IpAddr, station: Station) -> Effect {
-        let before = match station {
-            Station::Gone => self.neighbours.remove(&(port, address)),
+    fn apply_neighbour(&mut self, port: PortId, address: IpAddr, neighbour: Neighbour) -> Effect {
+        let before = match neighbour {
+            Neighbour::Gone => self.neighbours.remove(&(port, address)),
             known => self.neighbours.insert((port, address), known),
         };
-        let snapshot = before.and_then(Station::mac) != station.mac();
+        let snapshot = before.and_then(Neighbour::mac) != neighbour.mac();
         Effect { snapshot, ..Effect::default() }
     }
 }
@@ -374,7 +374,7 @@ mod tests {
     fn of_other_interfaces_neighbours_change_nothing_and_addresses_are_the_host_s() {
         let mut model = model();
         let before = model.clone();
-        let neighbour = Event::Neighbour { ifindex: 4, address: address("192.0.2.7"), station: Station::Known(B) };
+        let neighbour = Event::Neighbour { ifindex: 4, address: address("192.0.2.7"), neighbour: Neighbour::Known(B) };
         assert_eq!(model.apply(neighbour), Effect::default());
         assert_eq!(model, before);
         let own = address("198.51.100.1");
@@ -396,15 +396,15 @@ mod tests {
     fn only_a_neighbour_s_link_address_matters_to_a_snapshot() {
         let mut model = model();
         let client = address("192.0.2.7");
-        let mut apply = |station| model.apply(Event::Neighbour { ifindex: 3, address: client, station }).snapshot;
-        assert!(!apply(Station::Asked));
-        assert!(apply(Station::Known(A)));
-        assert!(!apply(Station::Stale(A)));
-        assert!(!apply(Station::Known(A)));
-        assert!(apply(Station::Known(B)));
-        assert!(apply(Station::Failed));
-        assert!(!apply(Station::Gone));
-        assert_eq!(model.station(PortId(0), client), Station::Gone);
+        let mut apply = |neighbour| model.apply(Event::Neighbour { ifindex: 3, address: client, neighbour }).snapshot;
+        assert!(!apply(Neighbour::Asked));
+        assert!(apply(Neighbour::Known(A)));
+        assert!(!apply(Neighbour::Stale(A)));
+        assert!(!apply(Neighbour::Known(A)));
+        assert!(apply(Neighbour::Known(B)));
+        assert!(apply(Neighbour::Failed));
+        assert!(!apply(Neighbour::Gone));
+        assert_eq!(model.neighbour(PortId(0), client), Neighbour::Gone);
     }
 
     #[test]
@@ -453,7 +453,7 @@ mod tests {
             leads(&model, "203.0.113.0/24"),
             Some(Route { port: PortId(1), via: Some(address("10.99.0.2")), mtu: None })
         );
-        let needed: Vec<_> = model.stations_needed().collect();
+        let needed: Vec<_> = model.neighbours_needed().collect();
         assert_eq!(needed, [(PortId(0), address("192.0.2.254")), (PortId(1), address("10.99.0.2"))]);
     }
 
@@ -465,7 +465,7 @@ mod tests {
             route("198.51.100.0/24", 0, &[(4, None)]),
         ]);
         assert_eq!(leads(&model, "198.51.100.0/24"), None);
-        assert_eq!(model.stations_needed().count(), 1);
+        assert_eq!(model.neighbours_needed().count(), 1);
         assert!(model.replace_routes(&[route("0.0.0.0/0", 0, &[(3, Some("192.0.2.254"))])]));
         assert!(!model.routes.contains_key(&"198.51.100.0/24".parse::<IpNet>().unwrap()));
     }
@@ -493,8 +493,8 @@ mod tests {
         for mtu in [None, Some(1400), Some(1300), None] {
             assert!(model.replace_routes(&[with(mtu)]));
             assert_eq!(leads(&model, "0.0.0.0/0").and_then(|route| route.mtu), mtu);
-            let way = Way { port: PortId(1), station: address("10.99.0.1"), mtu };
-            assert!(model.replace_ways([(address("10.99.0.11"), way)].into()));
+            let hop = Hop { port: PortId(1), neighbour: address("10.99.0.1"), mtu };
+            assert!(model.replace_next_hops([(address("10.99.0.11"), hop)].into()));
         }
     }
 }

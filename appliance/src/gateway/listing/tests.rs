@@ -88,7 +88,7 @@ fn an_answer_that_comes_too_late_is_nobody_else_s() {
     give_up(&listers, 0, || {});
     let mut turn = 0;
     let answer = ask(&listers, SECOND, || {
-        // The late answer comes in two parts while the next client waits for its turn.
+        // The late answer comes in two slices while the next client waits for its turn.
         match turn {
             0 => assert_eq!(listed.asks.pop().expect("the first ask").from, FIRST.from),
             1 => listed.items.push(Item::Flow(record(1))).expect("room"),
@@ -178,7 +178,7 @@ fn list_without_end(
         };
         let limit = async {
             Timer::after(Duration::from_secs(60)).await;
-            panic!("a list goes on for nobody");
+            panic!("a list continues for nobody");
         };
         listing.or(worker).or(others).or(limit).await
     });
@@ -190,7 +190,7 @@ fn list_without_end(
 #[test]
 fn a_list_of_which_nothing_is_picked_ends_when_its_client_has_gone_away() {
     let (ended, _) = list_without_end("gone", "tcp", |mut client, _| {
-        // It is told that the gateway is at it.
+        // It learns that the gateway still works on it.
         let mut lines = [0; 2];
         client.read_exact(&mut lines).expect("a gateway");
         assert_eq!(lines, *b"\n\n");

@@ -11,7 +11,7 @@ use super::*;
 use crate::config::fields::{Field, SECTIONS, Section};
 use crate::config::kind::Kind;
 use crate::control::compile::{SteerTable, World, steer_table};
-use crate::control::netlink::{Event, Link, Model, Station, Way};
+use crate::control::netlink::{Event, Hop, Link, Model, Neighbour};
 
 mod rows;
 
@@ -47,7 +47,7 @@ struct Whole<'a> {
     tables: Wanted<'a>,
 }
 
-/// A host with interfaces enough, which knows the way to every node that a row names.
+/// A host with enough interfaces and a next hop to every node that a row names.
 fn kernel(config: &Config) -> Model {
     let link = |number: u8| Link {
         name: format!("eth{number}"),
@@ -59,11 +59,11 @@ fn kernel(config: &Config) -> Model {
     let mut model = Model::new(&[&config.uplink, &config.underlay], &links).expect("the host has these interfaces");
     let nodes = ["10.99.0.11", "10.99.0.12", "10.99.0.13", "fd99::11", "fd99::13"];
     let nodes = nodes.map(|node| node.parse::<IpAddr>().expect("an address"));
-    model.replace_ways(nodes.map(|node| (node, Way { port: PortId(1), station: node, mtu: None })).into());
+    model.replace_next_hops(nodes.map(|node| (node, Hop { port: PortId(1), neighbour: node, mtu: None })).into());
     for node in nodes {
         for (ifindex, _) in &links {
-            let station = Station::Known(Mac([2, 0, 0, 0, 1, 1]));
-            model.apply(Event::Neighbour { ifindex: *ifindex, address: node, station });
+            let neighbour = Neighbour::Known(Mac([2, 0, 0, 0, 1, 1]));
+            model.apply(Event::Neighbour { ifindex: *ifindex, address: node, neighbour });
         }
     }
     model

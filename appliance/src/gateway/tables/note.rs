@@ -1,7 +1,7 @@
 //! The note beside the control socket: which files are the flow tables, and where else there may be some.
 //!
-//! Whoever reads it goes by it with the rights of a gateway, so it counts only where nobody else can have written
-//! it, and names nothing but what the gateway behind this control socket makes itself.
+//! Its reader follows it with the rights of a gateway. So a note counts only where nobody else can have written
+//! it, and where it names nothing but files that the gateway behind this control socket makes itself.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -15,7 +15,7 @@ use crate::worker::effective_user;
 
 /// The note's own version.
 const VERSION: u32 = 1;
-/// The longest note that is read: more than the most workers' longest paths take.
+/// The longest note that is read: more than the longest paths of the most workers need.
 const BYTES_MAX: u64 = 4 << 20;
 
 /// What is written beside the control socket.
@@ -27,7 +27,7 @@ pub(super) struct Note {
     /// The flows that each table has room for.
     flows_v4: u32,
     flows_v6: u32,
-    /// By worker; none where the memory was the process's alone.
+    /// By worker; empty where the memory was private to the process.
     pub(super) tables: Vec<Option<PathBuf>>,
     /// Directories where files of earlier processes may lie that have not been removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,14 +35,14 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// A note without tables, of this boot, for tables with room for so many flows.
+    /// A note without tables, of this boot, for tables of this capacity.
     pub(super) fn new([flows_v4, flows_v6]: [u32; 2]) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         Self { version: VERSION, boot, flows_v4, flows_v6, tables: Vec::new(), places: Vec::new() }
     }
 
-    /// Why a gateway with so many workers cannot adopt `earlier`'s tables under this note, where it cannot; what
-    /// the tables themselves say comes on top.
+    /// Why a gateway with so many workers cannot adopt `earlier`'s tables under this note, if so. What the
+    /// tables themselves record is checked separately.
     pub(super) fn obstacle(&self, earlier: &Self, workers: usize) -> Option<String> {
         if earlier.version != self.version {
             return Some(format!("the earlier gateway's note is of version {}, not {}", earlier.version, self.version));
@@ -53,7 +53,7 @@ impl Note {
         if earlier.tables.len() != workers {
             let before = earlier.tables.len();
             return Some(format!(
-                "there were {before} workers and now are {workers}, which share the ports in another way"
+                "there were {before} workers and now are {workers}, which share the ports differently"
             ));
         }
         let capacity = |note: &Self| (note.flows_v4, note.flows_v6);
@@ -78,13 +78,13 @@ impl Note {
 pub(super) struct Place {
     /// The note of tables that are whole.
     pub(super) note: PathBuf,
-    /// The one of a process that has not come so far.
+    /// The note of a process that has not come so far.
     pub(super) waiting: PathBuf,
-    /// What this gateway's files begin with: two gateways have different ones, as their control sockets differ.
+    /// The prefix of this gateway's files. Two gateways have different ones, as their control sockets differ.
     pub(super) prefix: String,
 }
 
-/// Why a note is not gone by.
+/// Why a note is ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Unread {
     /// Somebody else may have written it, or it names what is not this gateway's.
@@ -103,7 +103,7 @@ impl Unread {
 }
 
 impl Place {
-    /// Beside this control socket, by whatever path its directory is known.
+    /// Beside this control socket; any path to its directory has the same result.
     pub(super) fn beside(control_socket: &Path) -> Self {
         let socket = std::path::absolute(control_socket).unwrap_or_else(|_| control_socket.to_owned());
         let directory = socket.parent().and_then(|directory| directory.canonicalize().ok());
@@ -117,14 +117,14 @@ impl Place {
             PathBuf::from(path)
         };
         let note = ending(&socket, ".flows");
-        // FNV-1a: what is hashed is an operator's own path, not anything that a packet chooses.
+        // FNV-1a: the input is an operator's own path, which no packet chooses.
         let bytes = note.as_os_str().as_encoded_bytes().iter();
         let hash = bytes
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         Self { waiting: ending(&note, ".new"), note, prefix: format!("flows-{hash:016x}-") }
     }
 
-    /// The path of a table in `directory`, which `stamp` tells from those of other processes.
+    /// The path of a table in `directory`; `stamp` distinguishes it from those of other processes.
     pub(super) fn table(&self, directory: &Path, worker: usize, stamp: u64) -> PathBuf {
         directory.join(format!("{}{worker}-{stamp:x}", self.prefix))
     }
@@ -136,7 +136,7 @@ impl Place {
         parts.is_some_and(|(worker, stamp)| worker.parse::<usize>().is_ok() && u64::from_str_radix(stamp, 16).is_ok())
     }
 
-    /// The note of tables that are whole, and the one of a process that did not come so far, where there are any.
+    /// The note of tables that are whole, and the note of a process that did not come so far, if there are any.
     pub(super) fn read(&self) -> [Result<Option<Note>, Unread>; 2] {
         [&self.note, &self.waiting].map(|path| self.read_at(path))
     }
@@ -146,7 +146,7 @@ impl Place {
         let useless = |error: &dyn std::fmt::Display| {
             Unread::Useless(format!("{shown} cannot be understood: {error}; remove it if it stays"))
         };
-        let foreign = |what: &str| Unread::Foreign(format!("{shown} is not gone by: it {what}; remove it"));
+        let foreign = |what: &str| Unread::Foreign(format!("{shown} is ignored: it {what}; remove it"));
         // A link is not followed, and a named pipe not waited for.
         let mut options = File::options();
         let file = match options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
@@ -200,12 +200,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a path is complete, and leads down only.
+/// Whether a path is absolute and without `..`.
 fn is_plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|part| part == std::path::Component::ParentDir)
 }
 
-/// How others can have written a file, where they can.
+/// How others can have written a file, if so.
 fn writable_by_others(metadata: &Metadata) -> Option<&'static str> {
     const OTHERS_WRITE: u32 = 0o022;
     if !metadata.is_file() {

@@ -1,4 +1,4 @@
-//! One frame of every kind that the steering program tells apart.
+//! One frame of every kind that the steering program distinguishes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -122,7 +122,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a first fragment", fragment(2, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("its next", fragment(2, MORE_FRAGMENTS | 100, vec![2; 32]), Ring),
         ("its last", fragment(2, 200, vec![3; 32]), Ring),
-        ("a part before its first, after one of ours", fragment(4, 100, vec![9; 32]), Both),
+        ("a fragment before its first, after one of ours", fragment(4, 100, vec![9; 32]), Both),
         (
             "a first fragment to another port, its number ours before",
             fragment(2, MORE_FRAGMENTS, ports(40_000, 9)),
@@ -131,24 +131,24 @@ pub(crate) fn cases() -> Vec<Case> {
         ("its last", fragment(2, 200, vec![7; 32]), Kernel),
         ("a first fragment to another port", fragment(3, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", fragment(3, 100, vec![4; 32]), Kernel),
-        ("a part before its first, after one of the host's", fragment(5, 100, vec![10; 32]), Both),
-        ("a part before its first, to an address of the gateway's alone", to_alone(1, 100, vec![12; 32]), Ring),
+        ("a fragment before its first, after one of the host's", fragment(5, 100, vec![10; 32]), Both),
+        ("a fragment before its first, to an address of the gateway's alone", to_alone(1, 100, vec![12; 32]), Ring),
         ("its first", to_alone(1, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("a first fragment of what passes by", to_alone(2, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("its last", to_alone(2, 100, vec![13; 32]), Kernel),
-        ("a part before its first, after what passed by", to_alone(3, 100, vec![14; 32]), Ring),
+        ("a fragment before its first, after what passed by", to_alone(3, 100, vec![14; 32]), Ring),
         ("its first, which is the gateway's", to_alone(3, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
-        ("another part of it", to_alone(3, 104, vec![15; 32]), Ring),
+        ("another fragment of it", to_alone(3, 104, vec![15; 32]), Ring),
         (
-            "a part before its first, to an address of the gateway's alone, ipv6",
+            "a fragment before its first, to an address of the gateway's alone, ipv6",
             ethernet(0x86dd, v6(44, CLIENT_V6, EXCLUSIVE_V6, vec![UDP, 0, 0, 64, 0, 0, 0, 1, 16, 16, 16, 16])),
             Ring,
         ),
         ("a later fragment without a first, ipv6", fragment_v6(8, 64, vec![6; 32]), Both),
         ("a first fragment, ipv6", fragment_v6(7, 1, ports(40_000, 53)), Ring),
         ("its last, ipv6", fragment_v6(7, 64, vec![5; 32]), Ring),
-        ("a part before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Both),
-        // Their datagrams are told apart without the protocol (RFC 8200 §4.5): a ping of the host ends one of ours.
+        ("a fragment before its first, after one of ours, ipv6", fragment_v6(10, 64, vec![11; 32]), Both),
+        // Their datagrams are identified without the protocol (RFC 8200 §4.5): a ping of the host ends one of ours.
         (
             "a ping's first fragment, its number ours before, ipv6",
             fragment_v6_of(ICMPV6, 7, 1, vec![128, 0, 0, 0, 0, 1, 0, 1]),
@@ -158,24 +158,24 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a ping's first fragment, of a service's address", ping_of(PINGED_V4, 1, MORE_FRAGMENTS), Ring),
         ("its last", ping_of(PINGED_V4, 1, 100), Ring),
         ("a ping's last before its first, of a service's address", ping_of(PINGED_V4, 2, 100), Ring),
-        // Datagrams of the host's and of the gateway's whose parts come between each other's.
+        // Datagrams of the host's and of the gateway's with interleaved fragments.
         ("the host's first", fragment(20, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
-        ("ours between its parts", fragment(21, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
+        ("ours between its fragments", fragment(21, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("the host's last after ours began", fragment(20, 100, vec![17; 32]), Kernel),
         ("our last after the host's", fragment(21, 100, vec![18; 32]), Ring),
         ("our first", fragment(22, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
-        ("the host's between our parts", fragment(23, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
+        ("the host's between our fragments", fragment(23, MORE_FRAGMENTS, ports(40_000, 9)), Kernel),
         ("our last after the host's began", fragment(22, 100, vec![19; 32]), Ring),
         ("the host's last after ours", fragment(23, 100, vec![20; 32]), Kernel),
         ("the host's first, ipv6", fragment_v6(20, 1, ports(40_000, 9)), Kernel),
-        ("ours between its parts, ipv6", fragment_v6(21, 1, ports(40_000, 53)), Ring),
+        ("ours between its fragments, ipv6", fragment_v6(21, 1, ports(40_000, 53)), Ring),
         ("the host's last after ours began, ipv6", fragment_v6(20, 64, vec![17; 32]), Kernel),
         ("our last after the host's, ipv6", fragment_v6(21, 64, vec![18; 32]), Ring),
         ("our first, ipv6", fragment_v6(22, 1, ports(40_000, 53)), Ring),
-        ("the host's between our parts, ipv6", fragment_v6(23, 1, ports(40_000, 9)), Kernel),
+        ("the host's between our fragments, ipv6", fragment_v6(23, 1, ports(40_000, 9)), Kernel),
         ("our last after the host's began, ipv6", fragment_v6(22, 64, vec![19; 32]), Ring),
         ("the host's last after ours, ipv6", fragment_v6(23, 64, vec![20; 32]), Kernel),
-        // Pings are the host's, in whatever order.
+        // Pings are the host's, in any order.
         ("our first, before a ping's last", fragment(24, MORE_FRAGMENTS, ports(40_000, 53)), Ring),
         ("a ping's last before its first", ping_fragment(25, 100, vec![21; 32]), Kernel),
         ("a ping's first after its last", ping_fragment(25, MORE_FRAGMENTS, vec![8, 0, 0, 0, 0, 1, 0, 1]), Kernel),
@@ -184,14 +184,14 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a ping's last before its first, ipv6", fragment_v6_of(ICMPV6, 25, 64, vec![21; 32]), Kernel),
         ("a ping's first after its last, ipv6", fragment_v6_of(ICMPV6, 25, 1, vec![128, 0, 0, 0, 0, 1, 0, 1]), Kernel),
         ("our last before its first, after a ping, ipv6", fragment_v6(26, 64, vec![22; 32]), Both),
-        // Options behind the fragment header: the parts name those, and only the first one names UDP.
+        // Options behind the fragment header: the fragments name those, and only the first one names UDP.
         (
             "our first with options, ipv6",
             fragment_v6_of(60, 27, 1, [vec![UDP, 0, 1, 4, 0, 0, 0, 0], ports(40_000, 53)].concat()),
             Ring,
         ),
         ("its last, with options, ipv6", fragment_v6_of(60, 27, 64, vec![23; 32]), Ring),
-        ("a part with options before its first, ipv6", fragment_v6_of(60, 28, 64, vec![24; 32]), Both),
+        ("a fragment with options before its first, ipv6", fragment_v6_of(60, 28, 64, vec![24; 32]), Both),
         ("an atomic fragment, ipv6", fragment_v6(9, 0, ports(40_000, 53)), Ring),
         ("unreachable, about a frontend's reply", error(3, reply(80)), Ring),
         ("time exceeded, about a frontend's reply", error(11, reply(80)), Ring),
@@ -252,7 +252,7 @@ pub(crate) fn udp_v4(source: u16, destination: u16) -> Vec<u8> {
     ethernet(0x0800, packet_v4(UDP, CLIENT_V4, FRONTEND_V4, ports(source, destination)))
 }
 
-/// A later part of a datagram to an address that a service and the host share, from a client of its own.
+/// A later fragment to an address that a service and the host share, from a client of its own.
 pub(crate) fn early_part_v4(client: u8) -> Vec<u8> {
     ethernet(0x0800, v4(UDP, &format!("10.1.0.{client}"), FRONTEND_V4, 77, 100, &[], vec![client; 32]))
 }

@@ -358,7 +358,7 @@ fn frames_too_large_for_the_rings_since_the_mtu_was_raised_are_counted() {
     }
 }
 
-/// Worker 0 hands every frame to worker 1, which does with it what it is told.
+/// Worker 0 hands every frame to worker 1, which processes it as configured.
 struct HandOver(WorkerId, Verdict);
 
 impl Forward for HandOver {
