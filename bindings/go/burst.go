@@ -10,24 +10,24 @@ import (
 	"unsafe"
 )
 
-// A Verdict is what becomes of a frame.
+// A Verdict is the pipeline's decision on a frame.
 type Verdict uint8
 
 // Every verdict.
 const (
 	// VerdictNone is that of a frame that has not been processed.
 	VerdictNone Verdict = C.WEIRGATE_VERDICT_NONE
-	// VerdictTransmit lets the frame leave on Frame.Port.
+	// VerdictTransmit sends the frame on Frame.Port.
 	VerdictTransmit Verdict = C.WEIRGATE_VERDICT_TRANSMIT
-	// VerdictHost gives it to the kernel. What a pod sends to an address of
-	// the gateway's own is still in VXLAN.
+	// VerdictHost passes it to the kernel. A pod's packet to an address of the
+	// gateway's own is still in VXLAN.
 	VerdictHost Verdict = C.WEIRGATE_VERDICT_HOST
-	// VerdictDrop ends its way, for Frame.Reason.
+	// VerdictDrop drops it, for Frame.Reason.
 	VerdictDrop Verdict = C.WEIRGATE_VERDICT_DROP
-	// VerdictHandover gives it to Frame.Worker, which owns its flow.
+	// VerdictHandover hands it over to Frame.Worker, which owns its flow.
 	VerdictHandover Verdict = C.WEIRGATE_VERDICT_HANDOVER
-	// VerdictHeld is that of a part of a datagram whose first part has not
-	// come: the worker has a copy.
+	// VerdictHeld is that of a fragment whose first one has not come: the
+	// worker has a copy.
 	VerdictHeld Verdict = C.WEIRGATE_VERDICT_HELD
 )
 
@@ -53,7 +53,7 @@ func (v Verdict) String() string {
 // A Frame is one of a burst's after it has been processed.
 type Frame struct {
 	Verdict Verdict
-	// Port that it leaves on, with VerdictTransmit.
+	// Port that it is sent on, with VerdictTransmit.
 	Port uint8
 	// Reason why it was dropped, with VerdictDrop.
 	Reason DropReason
@@ -73,7 +73,7 @@ type Burst struct {
 	bufferBytes int
 }
 
-// NewBurst makes room for as many frames and spares, at most BurstFramesMax of
+// NewBurst makes room for this many frames and spares, at most BurstFramesMax of
 // each. A spare is a buffer for a frame of the gateway's own. A buffer holds
 // Headroom and the longest frame, with what encapsulation adds.
 func NewBurst(frames, spares, bufferBytes int) (*Burst, error) {
@@ -115,7 +115,7 @@ func (b *Burst) allocate(count int, size uintptr) unsafe.Pointer {
 	return block
 }
 
-// Close gives the memory back.
+// Close frees the memory.
 func (b *Burst) Close() {
 	for _, block := range b.memory {
 		C.free(block)
@@ -123,13 +123,13 @@ func (b *Burst) Close() {
 	b.raw, b.memory = nil, nil
 }
 
-// Reset takes all frames out.
+// Reset removes all frames.
 func (b *Burst) Reset() {
 	b.raw.frame_count = 0
 	b.raw.emitted = 0
 }
 
-// Add copies a frame that came in on this port into the burst. It must have
+// Add copies a frame received on this port into the burst. It must have
 // been reset since it was last processed.
 func (b *Burst) Add(port uint8, bytes []byte) error {
 	count := int(b.raw.frame_count)
@@ -155,7 +155,7 @@ func contents(frame *C.weirgate_frame) []byte {
 	return buffer[frame.start:][:frame.length]
 }
 
-// Frames gives the frames that were added, and then those of the gateway's own.
+// Frames returns the frames that were added, and then those of the gateway's own.
 func (b *Burst) Frames() []Frame {
 	result := make([]Frame, 0, b.raw.frame_count+b.raw.emitted)
 	added := unsafe.Slice(b.raw.frames, int(b.raw.frame_count))

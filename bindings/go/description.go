@@ -22,32 +22,32 @@ type Description struct {
 	VNI uint32
 	// VXLANPort is the UDP port of VXLAN.
 	VXLANPort uint16
-	// VTEPv4 and VTEPv6 are the own ends of the overlay, nil where there is none.
+	// VTEPv4 and VTEPv6 are the gateway's VTEPs, nil where there is none.
 	VTEPv4, VTEPv6 *VTEP
-	// OverlayMTU is the largest packet inside VXLAN; 0 for what the links leave.
+	// OverlayMTU is the largest packet inside VXLAN; 0 for what fits the links' MTUs.
 	OverlayMTU uint16
 	// Subnets are the gateway's own overlay subnets, whose addresses nobody else uses.
 	Subnets []netip.Prefix
-	// Pool holds the addresses that stand for clients towards backends: inside
-	// the subnets, never their first.
+	// Pool is the SNAT pool: addresses inside the subnets, never their first,
+	// that backends see instead of clients'.
 	Pool []netip.Addr
-	// PoolPortFirst and PoolPortLast bound the ports of translations on pool addresses.
+	// PoolPortFirst and PoolPortLast are the range of ports for SNAT on pool addresses.
 	PoolPortFirst, PoolPortLast uint16
-	// NodePortFirst and NodePortLast are kept out of translations where
-	// services listen at an address that stands for others.
+	// NodePortFirst and NodePortLast are a range of ports that is not used for
+	// masquerade on addresses at which services listen.
 	NodePortFirst, NodePortLast uint16
-	// Masquerade holds the addresses that stand for pods outside, for nothing
-	// else; without any, no pod's packet leaves.
+	// Masquerade holds the masquerade addresses, which serve nothing else;
+	// without any, no pod's packet leaves.
 	Masquerade []netip.Addr
-	// MasqueradePortFirst and MasqueradePortLast bound the ports, and
-	// identifiers of echoes, on them.
+	// MasqueradePortFirst and MasqueradePortLast are the range of ports, and of
+	// echo identifiers, on them.
 	MasqueradePortFirst, MasqueradePortLast uint16
 	// NonMasquerade are destinations to which no pod's packet leaves.
 	NonMasquerade []netip.Prefix
 	// Local are the gateway's own addresses on its links: nobody else sends from them.
 	Local []netip.Addr
-	// MSS is how far TCP's segment sizes are lowered: MSSOff, MSSOfPath, or to
-	// so many bytes, 536 or more.
+	// MSS is the limit on TCP's segment sizes: MSSOff, MSSOfPath, or a number
+	// of bytes, 536 or more.
 	MSS uint16
 	// OuterDSCP is the codepoint of VXLAN's outer headers, or OuterDSCPCopy.
 	OuterDSCP uint8
@@ -55,36 +55,37 @@ type Description struct {
 	HalfOpenPerClient uint32
 	// NewFlowsPerSecond is the most of each worker; 0 for no limit.
 	NewFlowsPerSecond uint32
-	// PlacePastLimit places what would begin a flow past that limit without
-	// state, where that can be undone, instead of dropping it.
+	// PlacePastLimit forwards packets that would create a flow past that limit
+	// statelessly, where replies can be translated back without a flow,
+	// instead of dropping them.
 	PlacePastLimit bool
-	// EchoServices answers pings of services' addresses, but for those in Local
-	// and the VTEPs'.
+	// EchoServices answers pings of services' addresses, except of those in
+	// Local and the VTEPs'.
 	EchoServices bool
 	// EchoesPerSecond is the most pings that each worker answers; 0 for no limit.
 	EchoesPerSecond uint32
-	// SelectorSeed is equal on all gateways that shall pick the same backends.
+	// SelectorSeed is equal on all gateways that are to select the same backends.
 	SelectorSeed uint64
-	// Timeouts after which a flow is forgotten.
+	// Timeouts are the idle timeouts of flows.
 	Timeouts Timeouts
-	// Ports are the gateway's links; a port's number is its place here.
+	// Ports are the gateway's links; a port's number is its index here.
 	Ports []Port
 	// Peers are the other members of the overlay.
 	Peers []Peer
 	// Services in any order.
 	Services []Service
-	// Routes are the way back to clients, in any order.
+	// Routes are the routes to clients, in any order.
 	Routes []Route
-	// Neighbours are stations on the gateway's own links.
+	// Neighbours are those on the gateway's own links.
 	Neighbours []Neighbour
 }
 
 const (
 	// MSSOff leaves segment sizes as they are.
 	MSSOff = C.WEIRGATE_MSS_OFF
-	// MSSOfPath lowers them to what the smaller of the two ways takes.
+	// MSSOfPath lowers them to what fits the smaller MTU of the two paths.
 	MSSOfPath = C.WEIRGATE_MSS_OF_PATH
-	// OuterDSCPCopy gives VXLAN's outer header the codepoint of the packet inside.
+	// OuterDSCPCopy copies the codepoint of the packet inside to VXLAN's outer header.
 	OuterDSCPCopy = C.WEIRGATE_OUTER_DSCP_COPY
 )
 
@@ -96,31 +97,31 @@ type VTEP struct {
 	MAC MAC
 }
 
-// Timeouts are idle times in seconds.
+// Timeouts are idle timeouts in seconds.
 type Timeouts struct {
 	// TCPSynSentSeconds: TCP after the client's SYN.
 	TCPSynSentSeconds uint32
-	// TCPSynReceivedSeconds: TCP after the answer to it, until the client acknowledges that.
+	// TCPSynReceivedSeconds: TCP after the server's answer to the SYN, until the client acknowledges that answer.
 	TCPSynReceivedSeconds uint32
 	// TCPEstablishedSeconds: TCP while open.
 	TCPEstablishedSeconds uint32
-	// TCPFinWaitSeconds: TCP after one side's FIN, until the other acknowledges it; never longer than while open.
+	// TCPFinWaitSeconds: TCP after one side's FIN, until the other side acknowledges it; never longer than while open.
 	TCPFinWaitSeconds uint32
-	// TCPCloseWaitSeconds: TCP after one side's FIN was acknowledged: the other may go on sending.
+	// TCPCloseWaitSeconds: TCP after one side's FIN was acknowledged: the other side may go on sending.
 	TCPCloseWaitSeconds uint32
 	// TCPLastAckSeconds: TCP after both sides' FINs.
 	TCPLastAckSeconds uint32
 	// TCPTimeWaitSeconds: TCP after the last acknowledgement.
 	TCPTimeWaitSeconds uint32
-	// TCPResetSeconds: TCP after a reset, until another packet shows that it goes on.
+	// TCPResetSeconds: TCP after a reset, until packets show that the connection is alive.
 	TCPResetSeconds uint32
 	// TCPSynSent2Seconds: TCP after a SYN of both sides.
 	TCPSynSent2Seconds uint32
-	// UDPSeconds: UDP until the client has answered an answer.
+	// UDPSeconds: UDP until the client has sent again after a reply.
 	UDPSeconds uint32
 	// UDPStreamSeconds: UDP from then on.
 	UDPStreamSeconds uint32
-	// ICMPSeconds: echo requests and their answers.
+	// ICMPSeconds: echo requests and their replies.
 	ICMPSeconds uint32
 	// SCTPCookieWaitSeconds: SCTP after the client's INIT.
 	SCTPCookieWaitSeconds uint32
@@ -142,7 +143,7 @@ type Timeouts struct {
 type Port struct {
 	// MAC is the port's own link address.
 	MAC MAC
-	// MTU is the largest IP packet that leaves here.
+	// MTU is the largest IP packet that can be sent here.
 	MTU uint16
 }
 
@@ -153,45 +154,45 @@ type Peer struct {
 	// Public is the underlay address that packets for it go to.
 	Public netip.Addr
 	// VTEP is the inner link address that VXLAN goes to; nil where packets go
-	// to the next hop as they are.
+	// to the next hop unencapsulated.
 	VTEP *MAC
 	// NextHop leads to the public address; nil while it is not known.
 	NextHop *NextHop
 }
 
-// A NextHop is a station on one of the gateway's links.
+// A NextHop is a neighbour on one of the gateway's links.
 type NextHop struct {
 	// Port of the link.
 	Port uint8
-	// MAC of the station.
+	// MAC of the neighbour.
 	MAC MAC
 }
 
-// A Service is where clients reach it and who answers.
+// A Service is its frontends and its backends.
 type Service struct {
-	// ID stays the same while the service exists; its counters are found by it.
+	// ID stays the same while the service exists, and identifies its counters.
 	ID uint32
 	// Protocol is TCP, UDP or SCTP.
 	Protocol uint8
 	// TableSize is the number of slots of its selector's table: a prime,
 	// TableSize unless there is a reason.
 	TableSize uint32
-	// KeepClient lets backends see the client itself instead of a pool address.
+	// KeepClient preserves the client's address instead of SNAT to a pool address.
 	KeepClient bool
 	// DSCP is the codepoint of its packets towards backends, at most 63; nil
-	// where they keep the client's.
+	// to preserve the client's.
 	DSCP *uint8
 	// Frontends are where clients reach it.
 	Frontends []netip.AddrPort
-	// Backends are who answers, in any order.
+	// Backends answer, in any order.
 	Backends []Backend
 }
 
-// A Backend is one who answers for a service.
+// A Backend is one of a service.
 type Backend struct {
 	// Endpoint is where it listens.
 	Endpoint netip.AddrPort
-	// Weight is its share against the others; 0 gives it no new flow.
+	// Weight is its share relative to the others; with 0 it gets no new flow.
 	Weight uint32
 }
 
@@ -207,17 +208,17 @@ type Route struct {
 	Nowhere bool
 }
 
-// A Neighbour is a station whose link address is known.
+// A Neighbour is a host or router on a link, whose link address is known.
 type Neighbour struct {
-	// Address of the station.
+	// Address of the neighbour.
 	Address netip.Addr
-	// MAC of the station.
+	// MAC of the neighbour.
 	MAC MAC
 	// Port of the link.
 	Port uint8
 }
 
-// Defaults gives a description with nothing but defaults: one worker, VXLAN
+// Defaults returns a description with nothing but defaults: one worker, VXLAN
 // network 1 at UDP port 8472, pool ports 1024 to 65535, and the usual timeouts.
 func Defaults() Description {
 	var raw C.weirgate_description
@@ -227,7 +228,7 @@ func Defaults() Description {
 	return numbersOf(&raw)
 }
 
-// numbersOf gives what is neither an address nor a list.
+// numbersOf returns the fields that are neither an address nor a list.
 func numbersOf(raw *C.weirgate_description) Description {
 	return Description{
 		Generation:          uint32(raw.generation),
@@ -285,7 +286,7 @@ func (a *arena) free() {
 	}
 }
 
-// array converts a slice to C: it gives a zeroed element to be filled in for
+// array converts a slice to C: it returns a zeroed element to be filled in for
 // each of the slice's, and the pointer to the first, nil where there is none.
 func array[T, R any](a *arena, from []T, fill func(*T, *R)) (*R, C.size_t) {
 	if len(from) == 0 {

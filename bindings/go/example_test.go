@@ -9,7 +9,7 @@ import (
 	"weirgate"
 )
 
-// A control plane keeps the flows in shared memory, so that its next process goes on with them.
+// A control plane keeps the flows in shared memory, so that its next process continues them.
 func ExampleAttachWorker() {
 	expedited := uint8(46)
 	d := weirgate.Defaults()
@@ -21,7 +21,7 @@ func ExampleAttachWorker() {
 		ID: 1, Protocol: weirgate.TCP, TableSize: weirgate.TableSize,
 		Frontends:  []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:443")},
 		Backends:   []weirgate.Backend{{Endpoint: netip.MustParseAddrPort("10.77.74.10:443"), Weight: 1}},
-		KeepClient: true,       // Backends see who asks,
+		KeepClient: true,       // Backends see the clients,
 		DSCP:       &expedited, // and their links hurry.
 	}}
 	d.MSS = weirgate.MSSOfPath
@@ -61,10 +61,10 @@ func ExampleAttachWorker() {
 		defer syscall.Munmap(memory)
 		worker, adopted, err := weirgate.AttachWorker(config, snapshot, memory)
 		if err == weirgate.StatusNotAdopted {
-			fmt.Println("begins without flows")
+			fmt.Println("starts without flows")
 			worker, err = weirgate.NewWorkerIn(config, memory)
 		} else if err == nil {
-			fmt.Printf("goes on with %d flows\n", adopted.Flows)
+			fmt.Printf("continues %d flows\n", adopted.Flows)
 		}
 		if err != nil {
 			panic(err)
@@ -77,6 +77,6 @@ func ExampleAttachWorker() {
 	process()
 	process()
 	// Output:
-	// begins without flows
-	// goes on with 0 flows
+	// starts without flows
+	// continues 0 flows
 }

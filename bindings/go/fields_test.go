@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// inGo gives Go's names for what C calls otherwise, by Go's structure and C's
-// field. A pointer's field is told by the pointer being there or not.
+// inGo has Go's names for fields that C calls otherwise, by Go's structure and
+// C's field. A nil pointer stands for an absent field.
 var inGo = map[string]string{
 	"Description.past_limit":           "PlacePastLimit",
 	"VTEP.public_address":              "Public",
@@ -134,7 +134,7 @@ func (s setter) checkComplete(t *testing.T, structure reflect.Type) {
 	}
 }
 
-// workerOfTheVectors gives the configuration that the vectors begin with.
+// workerOfTheVectors returns the configuration that the vectors begin with.
 func workerOfTheVectors(t *testing.T, s setter) WorkerConfig {
 	t.Helper()
 	var config WorkerConfig

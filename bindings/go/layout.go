@@ -11,7 +11,7 @@ type layout struct {
 	bytes uintptr
 }
 
-// layouts gives what cgo makes of the header, for the test that compares it:
+// layouts returns what cgo makes of the header, for the test that compares it:
 // a test file cannot use cgo itself.
 func layouts() []layout {
 	var (
@@ -214,8 +214,8 @@ func layouts() []layout {
 	}
 }
 
-// numberedCounters are the counters of a worker that has counted each as far as
-// its place in the structure, from 1 on.
+// numberedCounters are the counters of a worker in which each counter's value is
+// its position in the structure, from 1 on.
 func numberedCounters() Counters {
 	var raw C.weirgate_counters
 	words := unsafe.Slice((*uint64)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)/8)
@@ -225,7 +225,7 @@ func numberedCounters() Counters {
 	return counters(raw)
 }
 
-// numbersIn gives the numbers of a description whose bytes in C are these.
+// numbersIn returns the numbers of a description whose bytes in C are these.
 func numbersIn(bytes []byte) Description {
 	var raw C.weirgate_description
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), bytes)

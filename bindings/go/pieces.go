@@ -3,11 +3,11 @@ package weirgate
 // #include <weirgate.h>
 import "C"
 
-// MaglevFill fills a Maglev lookup table: each slot receives the place of one
-// backend, in proportion to the weights. Weight 0 gets no slot.
+// MaglevFill fills a Maglev lookup table: each slot receives the index of one
+// backend, in proportion to the weights. A backend of weight 0 gets no slot.
 //
-// Gateways agree on the table where they agree on the seed and on the
-// backends' order, which decides contested slots; a snapshot takes them by
+// Gateways with the same seed and the same order of backends get the same
+// table; the order decides contested slots. A snapshot sorts them by
 // ascending address (IPv4 as mapped IPv6) and port. The number of slots is a
 // prime, such as TableSize. The error is a Status.
 func MaglevFill(seed uint64, backends []Backend, slots []uint16) error {
@@ -24,7 +24,7 @@ func MaglevFill(seed uint64, backends []Backend, slots []uint16) error {
 }
 
 // ParseVXLAN reads the VXLAN header at the front of a UDP datagram's data, and
-// gives its network and the inner Ethernet frame. Reserved bits are ignored
+// returns its network and the inner Ethernet frame. Reserved bits are ignored
 // (RFC 7348 section 5). The error is a Status.
 func ParseVXLAN(data []byte) (vni uint32, inner []byte, err error) {
 	if len(data) < VXLANHeaderBytes {

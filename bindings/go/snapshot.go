@@ -37,7 +37,7 @@ func Compile(d *Description) (*Snapshot, error) {
 	if err := problemOf(status, &problem); err != nil {
 		return nil, err
 	}
-	// What lies behind the snapshot was room to work in.
+	// The memory after the snapshot was only needed to compile it.
 	words = append([]uint64(nil), words[:(int(used)+7)/8]...)
 	return &Snapshot{words: words, length: int(used), generation: d.Generation}, nil
 }
@@ -57,7 +57,7 @@ func AttachSnapshot(bytes []byte) (*Snapshot, error) {
 	if err := checkVersion(); err != nil {
 		return nil, err
 	}
-	// One word more than the bytes take: there is always a first one to point at.
+	// One word more than the bytes need: there is always a first one to point at.
 	s := &Snapshot{words: make([]uint64, len(bytes)/8+1), length: len(bytes)}
 	copy(s.Bytes(), bytes)
 	var generation C.uint32_t
@@ -72,12 +72,12 @@ func (s *Snapshot) pointer() unsafe.Pointer {
 	return unsafe.Pointer(&s.words[0])
 }
 
-// Bytes gives the snapshot's bytes, to be stored or sent, not to be changed.
+// Bytes returns the snapshot's bytes, to be stored or sent, not to be changed.
 func (s *Snapshot) Bytes() []byte {
 	return unsafe.Slice((*byte)(s.pointer()), s.length)
 }
 
-// Generation gives the number that the description gave it.
+// Generation returns the generation that the description had.
 func (s *Snapshot) Generation() uint32 {
 	return s.generation
 }

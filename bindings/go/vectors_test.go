@@ -86,7 +86,7 @@ func describe(frame Frame) string {
 	return fmt.Sprintf("%v - %s", frame.Verdict, bytes)
 }
 
-// total gives the counter that a line of the vectors names, as the line's last words.
+// total returns the counter that a line of the vectors names, as the line's last words.
 func total(t *testing.T, w *Worker, words []string) string {
 	t.Helper()
 	pair := func(traffic Traffic) string { return fmt.Sprintf("%d %d", traffic.Packets, traffic.Bytes) }
@@ -278,7 +278,7 @@ func TestAWorkerGoesOnWithTheFlowsThatAnotherLeftInTheCallersMemory(t *testing.T
 		t.Errorf("%v under other ports", strayed)
 	}
 	if v4Now, v6Now, err := second.Flows(); v4Now != v4 || v6Now != v6 || err != nil {
-		t.Errorf("%d and %d flows go on of %d and %d, %v", v4Now, v6Now, v4, v6, err)
+		t.Errorf("%d and %d flows continue of %d and %d, %v", v4Now, v6Now, v4, v6, err)
 	}
 	for _, change := range []func(*WorkerConfig){
 		func(config *WorkerConfig) { config.Workers++ },

@@ -1,6 +1,6 @@
-// Package weirgate gives Go programs the packet core of weirgate, through the
+// Package weirgate is the packet core of weirgate for Go programs, through the
 // library libweirgate: the pipeline with its workers, the snapshots compiled
-// from what a control plane knows, and parts that are of use by themselves.
+// from what a control plane knows, and components that are useful by themselves.
 //
 // Building takes cgo and pkg-config, which must find weirgate.pc
 // (PKG_CONFIG_PATH); running takes the shared library where the loader finds
@@ -36,7 +36,7 @@ const (
 	SCTP = C.WEIRGATE_PROTOCOL_SCTP
 )
 
-// A Status is what a call of the library answered. As an error it is never StatusOK.
+// A Status is the result of a call of the library. As an error it is never StatusOK.
 type Status uint32
 
 // Every status. A number keeps its meaning for ever.
@@ -79,7 +79,7 @@ const (
 	StatusFrontendAddress    Status = C.WEIRGATE_STATUS_FRONTEND_ADDRESS
 )
 
-// Error says in a few words what the status means.
+// Error describes the status in a few words.
 func (s Status) Error() string {
 	return "weirgate: " + C.GoString(C.weirgate_status_text(C.uint32_t(s)))
 }
@@ -91,24 +91,24 @@ func answer(status C.weirgate_status) error {
 	return nil
 }
 
-// A Problem says what is wrong with a description. It wraps its status.
+// A Problem describes what is wrong with a description. It wraps its status.
 type Problem struct {
 	Status Status
 	// Text is a sentence with the offending value.
 	Text string
 }
 
-// Error gives the sentence.
+// Error returns the sentence.
 func (p *Problem) Error() string {
 	return "weirgate: " + p.Text
 }
 
-// Unwrap gives the status.
+// Unwrap returns the status.
 func (p *Problem) Unwrap() error {
 	return p.Status
 }
 
-// checkVersion tells a library apart from the one that this package was compiled for.
+// checkVersion refuses a library other than the one that this package was compiled for.
 func checkVersion() error {
 	if version := C.weirgate_abi_version(); version != C.WEIRGATE_ABI_VERSION {
 		return fmt.Errorf("weirgate: the library has interface %d, and this program was built for %d",
@@ -117,11 +117,11 @@ func checkVersion() error {
 	return nil
 }
 
-// A DropReason says why a frame was dropped. Its number holds for one build of
-// the library; its name holds for ever.
+// A DropReason says why a frame was dropped. Its number is valid for one build of
+// the library; its name never changes.
 type DropReason uint8
 
-// DropReasons gives every reason.
+// DropReasons returns every reason.
 func DropReasons() []DropReason {
 	reasons := make([]DropReason, C.weirgate_drop_reason_count())
 	for i := range reasons {
@@ -130,7 +130,7 @@ func DropReasons() []DropReason {
 	return reasons
 }
 
-// String gives the name by which counters and logs call the reason.
+// String returns the name by which counters and logs call the reason.
 func (r DropReason) String() string {
 	if name := C.weirgate_drop_reason_name(C.uint8_t(r)); name != nil {
 		return C.GoString(name)
@@ -138,7 +138,7 @@ func (r DropReason) String() string {
 	return fmt.Sprintf("drop-reason-%d", uint8(r))
 }
 
-// Text gives one sentence for an operator, or nothing for a number without a reason.
+// Text returns one sentence for an operator, or nothing for a number without a reason.
 func (r DropReason) Text() string {
 	if text := C.weirgate_drop_reason_text(C.uint8_t(r)); text != nil {
 		return C.GoString(text)

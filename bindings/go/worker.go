@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// A WorkerConfig is what a worker is made with.
+// A WorkerConfig is a worker's configuration.
 type WorkerConfig struct {
 	// ID is below WorkersMax and, on one gateway, different for each worker.
 	ID uint8
@@ -18,33 +18,33 @@ type WorkerConfig struct {
 	FlowsV4, FlowsV6 uint32
 	// Services are counted where their ID is below this.
 	Services uint32
-	// Workers is how many workers the gateway has, as its snapshots say; 0
+	// Workers is how many workers the gateway has, as in its snapshots; 0
 	// where the worker's memory is never to be adopted.
 	Workers uint8
-	// Fragments bound what is kept of datagrams in parts.
+	// Fragments are the limits on fragmented datagrams.
 	Fragments FragmentLimits
 	// Secret holds random bits that nobody outside knows.
 	Secret [4]uint64
 }
 
-// FragmentLimits bound what a worker keeps of datagrams in parts. What is 0
-// is the usual number.
+// FragmentLimits are a worker's limits on fragmented datagrams. 0 stands for
+// the usual number.
 type FragmentLimits struct {
-	// Datagrams that are known at a time.
+	// Datagrams that are tracked at a time.
 	Datagrams uint32
-	// HeldBytes of parts that wait for their first one.
+	// HeldBytes of fragments that wait for their first one.
 	HeldBytes uint32
-	// WaitMS is how long, in milliseconds, a part waits for its first one.
+	// WaitMS is how long, in milliseconds, a fragment waits for its first one.
 	WaitMS uint32
 }
 
-// Adopted is what came of a worker that goes on with an earlier one's memory.
+// Adopted is the result of adopting an earlier worker's memory.
 type Adopted struct {
-	// Flows go on.
+	// Flows were adopted.
 	Flows uint32
-	// Damaged entries were no flow's, and were dropped.
+	// Damaged entries of the tables were dropped.
 	Damaged uint32
-	// Strayed flows were dropped since their replies do not come to this
+	// Strayed flows were dropped because their replies do not arrive at this
 	// worker under the snapshot.
 	Strayed uint32
 }
@@ -66,7 +66,7 @@ func (config *WorkerConfig) raw() C.weirgate_worker_config {
 	return raw
 }
 
-// WorkerBytes tells how many bytes of memory a worker takes.
+// WorkerBytes reports how many bytes of memory a worker needs.
 func WorkerBytes(config WorkerConfig) (int, error) {
 	raw := config.raw()
 	var bytes C.size_t
@@ -75,7 +75,7 @@ func WorkerBytes(config WorkerConfig) (int, error) {
 }
 
 // A Worker owns its flows and counters, in C memory. One goroutine at a time
-// may change it (another is told StatusBusy); any may read its counters. It
+// may change it (another one gets StatusBusy); any may read its counters. It
 // must be closed, and not be used after that.
 type Worker struct {
 	memory unsafe.Pointer
@@ -84,7 +84,7 @@ type Worker struct {
 
 // NewWorker makes a worker without flows. Nothing is allocated after this.
 //
-// The error is a Status where the configuration cannot be.
+// The error is a Status where the configuration is invalid.
 func NewWorker(config WorkerConfig) (*Worker, error) {
 	if err := checkVersion(); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func NewWorker(config WorkerConfig) (*Worker, error) {
 
 // NewWorkerIn makes a worker without flows in memory that the caller keeps:
 // WorkerBytes of it, page-aligned and not Go's, such as a shared mapping of
-// syscall.Mmap. It outlives Close, and AttachWorker goes on with it.
+// syscall.Mmap. It outlives Close, and AttachWorker adopts it.
 func NewWorkerIn(config WorkerConfig, memory []byte) (*Worker, error) {
 	if err := checkVersion(); err != nil {
 		return nil, err
@@ -126,13 +126,13 @@ func NewWorkerIn(config WorkerConfig, memory []byte) (*Worker, error) {
 	return w, nil
 }
 
-// AttachWorker makes a worker that goes on with the flows that an earlier one
-// left in memory that the caller kept, whatever instruction it ended at.
+// AttachWorker makes a worker that adopts the flows that an earlier one left in
+// memory that the caller kept, even if it ended in the middle of a call.
 // Nobody else may use that memory any more. The configuration is as the
-// earlier one's, but for the secret; the snapshot is the one in force. Flows
+// earlier one's, except for the secret; the snapshot is the current one. Flows
 // whose replies lead to another worker under it are dropped.
 //
-// The error is StatusNotAdopted where no such worker lies there.
+// The error is StatusNotAdopted where the memory holds no such worker.
 func AttachWorker(config WorkerConfig, s *Snapshot, memory []byte) (*Worker, Adopted, error) {
 	if err := checkVersion(); err != nil {
 		return nil, Adopted{}, err
@@ -154,14 +154,13 @@ func AttachWorker(config WorkerConfig, s *Snapshot, memory []byte) (*Worker, Ado
 	}, nil
 }
 
-// Close gives the worker's memory back, unless the caller keeps it. Its flows
-// are forgotten then.
+// Close frees the worker's memory, with its flows, unless the caller keeps it.
 func (w *Worker) Close() {
 	C.free(w.memory)
 	w.memory, w.worker = nil, nil
 }
 
-// Process gives every frame of the burst a verdict, in place.
+// Process sets the verdict of every frame of the burst, in place.
 //
 //   - nowNS: nanoseconds on a monotonic clock; must not go backwards.
 //
@@ -170,21 +169,21 @@ func (w *Worker) Process(s *Snapshot, nowNS uint64, b *Burst) error {
 	return answer(C.weirgate_worker_process(w.worker, s.pointer(), C.size_t(s.length), C.uint64_t(nowNS), b.raw))
 }
 
-// Age forgets flows that idled too long, among the next budget of each family.
+// Age removes flows past their idle timeout, among the next budget of each family.
 // Call it once in a loop.
 func (w *Worker) Age(s *Snapshot, nowNS uint64, budget uint32) error {
 	return answer(C.weirgate_worker_age(w.worker, s.pointer(), C.size_t(s.length), C.uint64_t(nowNS), C.uint32_t(budget)))
 }
 
-// Flows tells how many flows there are of each family.
+// Flows reports how many flows there are of each family.
 func (w *Worker) Flows() (v4, v6 uint32, err error) {
 	var rawV4, rawV6 C.uint32_t
 	err = answer(C.weirgate_worker_flows(w.worker, &rawV4, &rawV6))
 	return uint32(rawV4), uint32(rawV6), err
 }
 
-// NextUnresolved gives the next station whose link address packets wait for,
-// and the port it is behind. The error is StatusEmpty where there is none.
+// NextUnresolved returns the next neighbour whose link address packets wait for,
+// and its port. The error is StatusEmpty where there is none.
 func (w *Worker) NextUnresolved() (port uint8, address netip.Addr, err error) {
 	var raw C.weirgate_unresolved
 	if err := answer(C.weirgate_worker_next_unresolved(w.worker, &raw)); err != nil {
@@ -214,31 +213,32 @@ func traffic(raw C.weirgate_traffic) Traffic {
 	return Traffic{Packets: uint64(raw.packets), Bytes: uint64(raw.bytes)}
 }
 
-// Counters are what a worker counts beside its ports, services and drops.
+// Counters are a worker's counters, except those of its ports, services and drops.
 type Counters struct {
 	// Host counts frames that went to the host.
 	Host uint64
 	// Handovers counts frames that went to the worker that owns their flow.
 	Handovers uint64
-	// FragmentsHeld counts parts of datagrams that have waited, for their
-	// first one or for buffers to be cut into.
+	// FragmentsHeld counts fragments that were held, for their first one or
+	// for buffers to be fragmented into.
 	FragmentsHeld uint64
-	// PiecesCut counts pieces that packets were cut in, but for the first of each.
+	// PiecesCut counts fragments made of packets too large for their egress,
+	// without the first of each packet.
 	PiecesCut uint64
 	// FlowsCreated counts flows that were created.
 	FlowsCreated uint64
-	// FlowsExpired counts flows that were forgotten after their idle time.
+	// FlowsExpired counts flows that were removed after their idle timeout.
 	FlowsExpired uint64
 	// FlowsReopened counts flows whose connection had ended, and that a new
-	// one of the same tuple took the place of.
+	// one of the same tuple reopened.
 	FlowsReopened uint64
-	// FlowsReset counts flows that ended with a reset before anybody had answered.
+	// FlowsReset counts flows that ended with a reset before any reply.
 	FlowsReset uint64
-	// EvictedHalfOpen counts flows that gave way while half-open: to new ones
-	// in a full table, or to their client's in one that fills.
+	// EvictedHalfOpen counts flows evicted while half-open: by new ones in a
+	// full table, or by flows of the same client in one that fills.
 	EvictedHalfOpen uint64
-	// EvictedOneWay counts flows that gave way to new ones in a full table:
-	// UDP and echo requests that nobody had answered.
+	// EvictedOneWay counts flows evicted by new ones in a full table: UDP and
+	// echo requests without a reply.
 	EvictedOneWay uint64
 	// EvictedClosing: as before, connections that had ended or were about to.
 	EvictedClosing uint64
@@ -246,15 +246,15 @@ type Counters struct {
 	EvictedUnassured uint64
 	// EvictedStream: as before, UDP that went back and forth.
 	EvictedStream uint64
-	// PlacedWithoutState counts packets that went on without a flow, for want
-	// of room or by the limit on new ones.
+	// PlacedWithoutState counts packets forwarded statelessly, in a full table
+	// or past the limit on new flows.
 	PlacedWithoutState uint64
 	// EchoesAnswered counts pings that were answered.
 	EchoesAnswered uint64
-	// ErrorsTranslated counts ICMP errors of others about packets of flows,
-	// translated and sent on.
+	// ErrorsTranslated counts ICMP errors from others about packets of flows,
+	// translated and forwarded.
 	ErrorsTranslated uint64
-	// ErrorsSent counts ICMP errors of the gateway's own.
+	// ErrorsSent counts ICMP errors that the gateway itself sent.
 	ErrorsSent uint64
 }
 

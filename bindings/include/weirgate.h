@@ -1,9 +1,9 @@
 /* The packet core of weirgate. Start reading at weirgate_worker_process.
  *
- * The caller allocates and frees: sizes are asked first, and const means not modified. Every call
- * that can fail returns a weirgate_status; a null, misaligned or short argument is told, and at
+ * The caller allocates and frees: it asks for sizes first, and const means not modified. Every call
+ * that can fail returns a weirgate_status; a null, misaligned or short argument is reported, and at
  * most memory that was to be written has lost its content then. Numbers are in the machine's byte
- * order, addresses in that of the wire.
+ * order, addresses in network byte order.
  */
 
 #ifndef WEIRGATE_H
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 // The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
-// call, or what one of them means changes.
+// call, or the meaning of one of them changes.
 #define WEIRGATE_ABI_VERSION 5
 
 // The most frames, and the most spares, of one burst.
@@ -30,10 +30,10 @@
 // The most workers of a gateway.
 #define WEIRGATE_WORKERS_MAX 64
 
-// What a worker's memory begins at a multiple of.
+// The alignment of a worker's memory.
 #define WEIRGATE_WORKER_ALIGNMENT 64
 
-// What a snapshot begins at a multiple of.
+// The alignment of a snapshot.
 #define WEIRGATE_SNAPSHOT_ALIGNMENT 8
 
 // The usual number of slots of a selector's table.
@@ -51,31 +51,31 @@
 // The protocol number of SCTP.
 #define WEIRGATE_PROTOCOL_SCTP 132
 
-// `weirgate_service.client_address`: backends see a pool address.
+// `weirgate_service.client_address`: SNAT; backends see an address of the pool.
 #define WEIRGATE_CLIENT_TRANSLATED 0
 
-// `weirgate_service.client_address`: backends see the client itself.
+// `weirgate_service.client_address`: the client's address is preserved.
 #define WEIRGATE_CLIENT_KEPT 1
 
 // `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
 #define WEIRGATE_ROUTE_PORT 0
 
-// `weirgate_route.target`: nowhere that the gateway can send to; `via` and `port` are not read.
+// `weirgate_route.target`: through none of the gateway's ports; `via` and `port` are not read.
 #define WEIRGATE_ROUTE_NOWHERE 1
 
 // `weirgate_description.mss`: segment sizes are left as they are.
 #define WEIRGATE_MSS_OFF 0
 
-// `weirgate_description.mss`: to what the smaller of the two ways takes. Other numbers are bytes: 536 or more.
+// `weirgate_description.mss`: to what fits the smaller MTU of the two paths. Other numbers are bytes: 536 or more.
 #define WEIRGATE_MSS_OF_PATH 65535
 
 // `weirgate_description.outer_dscp`: that of the packet inside. Other numbers are codepoints: at most 63.
 #define WEIRGATE_OUTER_DSCP_COPY 255
 
-// `weirgate_description.past_limit`: what would begin a flow past the limit is dropped.
+// `weirgate_description.past_limit`: packets that would create a flow past the limit are dropped.
 #define WEIRGATE_PAST_LIMIT_DROP 0
 
-// `weirgate_description.past_limit`: it is placed without state where that can be undone.
+// `weirgate_description.past_limit`: stateless forwarding, where replies can be translated back without a flow.
 #define WEIRGATE_PAST_LIMIT_PLACE 1
 
 // `weirgate_address.family` where there is no address.
@@ -87,7 +87,7 @@
 // `weirgate_address.family` of an IPv6 address.
 #define WEIRGATE_FAMILY_V6 6
 
-// `weirgate_peer.encapsulation`: packets go to the next hop as they are.
+// `weirgate_peer.encapsulation`: packets go to the next hop unencapsulated.
 #define WEIRGATE_ENCAPSULATION_DIRECT 0
 
 // `weirgate_peer.encapsulation`: packets go to the peer's VTEP in VXLAN.
@@ -96,26 +96,26 @@
 // `weirgate_frame.verdict` before the frame has been processed.
 #define WEIRGATE_VERDICT_NONE 0
 
-// The frame leaves on port `detail`, as it now stands.
+// Transmit the frame, as it now is, on port `detail`.
 #define WEIRGATE_VERDICT_TRANSMIT 1
 
-// The frame belongs to the host: hand it to the kernel. Of frames that are none of the gateway's only TCP, UDP, SCTP and
-// what is not IP are told so; keep the host's ARP, ICMP and other protocols from the worker. What a pod sends to an
-// address of the gateway's own is still in VXLAN: a kernel with a device for that network opens it, for others the
-// caller has to.
+// The frame belongs to the host: hand it to the kernel. Only TCP, UDP, SCTP and frames that are not IP get this verdict
+// when they are not the gateway's; do not pass the host's ARP, ICMP and other protocols to the worker. A pod's packet to
+// an address of the gateway's own is still in VXLAN: a kernel with a device for that network decapsulates it; for other
+// kernels the caller has to.
 #define WEIRGATE_VERDICT_HOST 2
 
-// The frame goes no further, for reason `detail`, which has been counted.
+// The frame is dropped, for reason `detail`, which has been counted.
 #define WEIRGATE_VERDICT_DROP 3
 
 // The frame belongs to a flow of worker `detail`.
 #define WEIRGATE_VERDICT_HANDOVER 4
 
-// The frame is a part of a datagram that has to wait: the worker has a copy, the buffer
+// The frame is a fragment that has to wait for its first one: the worker has a copy, the buffer
 // is free.
 #define WEIRGATE_VERDICT_HELD 5
 
-// The outcome of a call. A number keeps its meaning for ever and is never given again.
+// The result of a call. A number keeps its meaning for ever and is never reused.
 enum weirgate_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : uint32_t
@@ -125,9 +125,9 @@ enum weirgate_status
     WEIRGATE_STATUS_OK = 0,
     // A pointer is null that may not be.
     WEIRGATE_STATUS_NULL_POINTER = 1,
-    // A pointer is not at a multiple of what it points to asks for.
+    // A pointer is misaligned for its type.
     WEIRGATE_STATUS_MISALIGNED = 2,
-    // The memory is shorter than the size that the library names for it.
+    // The memory is shorter than the size that the library reports for it.
     WEIRGATE_STATUS_TOO_SHORT = 3,
     // The memory does not hold a worker.
     WEIRGATE_STATUS_NOT_A_WORKER = 4,
@@ -137,7 +137,7 @@ enum weirgate_status
     WEIRGATE_STATUS_BURST_TOO_LONG = 6,
     // A frame does not lie inside its buffer.
     WEIRGATE_STATUS_FRAME_OUTSIDE_BUFFER = 7,
-    // There is nothing to give. Not an error.
+    // There is no result. Not an error.
     WEIRGATE_STATUS_EMPTY = 8,
     // A number is past the end of what it counts.
     WEIRGATE_STATUS_OUT_OF_RANGE = 9,
@@ -145,7 +145,7 @@ enum weirgate_status
     WEIRGATE_STATUS_NOT_A_SNAPSHOT = 10,
     // The snapshot has another version of the layout.
     WEIRGATE_STATUS_SNAPSHOT_VERSION = 11,
-    // The snapshot's parts do not lie inside it.
+    // The snapshot's sections do not lie inside it.
     WEIRGATE_STATUS_SNAPSHOT_DAMAGED = 12,
     // A flow table cannot have this many flows.
     WEIRGATE_STATUS_FLOW_CAPACITY = 13,
@@ -165,7 +165,7 @@ enum weirgate_status
     WEIRGATE_STATUS_TOO_MANY_PORTS = 20,
     // A port that is not among the ports.
     WEIRGATE_STATUS_UNKNOWN_PORT = 21,
-    // The pool's ports do not give each worker at least one.
+    // The pool has too few ports for each worker to have one.
     WEIRGATE_STATUS_POOL_PORTS = 22,
     // A pool address that is in none of the gateway's subnets, or the first of one.
     WEIRGATE_STATUS_POOL_ADDRESS = 23,
@@ -173,7 +173,7 @@ enum weirgate_status
     WEIRGATE_STATUS_NO_VTEP = 24,
     // A link too small for the encapsulation of a peer behind it.
     WEIRGATE_STATUS_MTU_TOO_SMALL = 25,
-    // Two services listen at the same place.
+    // Two services listen at the same endpoint.
     WEIRGATE_STATUS_DUPLICATE_FRONTEND = 26,
     // A service that is neither TCP nor UDP.
     WEIRGATE_STATUS_UNKNOWN_PROTOCOL = 27,
@@ -181,11 +181,11 @@ enum weirgate_status
     WEIRGATE_STATUS_NO_WEIGHT = 28,
     // The selector's number of slots is not a prime that it may have.
     WEIRGATE_STATUS_NOT_PRIME = 29,
-    // More members than a selector can tell apart.
+    // More members than a selector can distinguish.
     WEIRGATE_STATUS_TOO_MANY_MEMBERS = 30,
     // VXLAN without the flag that says its VNI is valid.
     WEIRGATE_STATUS_VXLAN_FLAGS = 31,
-    // A maximum segment size below that of who announces none.
+    // A maximum segment size below the default of hosts that announce none.
     WEIRGATE_STATUS_MSS_TOO_SMALL = 32,
     // A differentiated services codepoint past 63.
     WEIRGATE_STATUS_DSCP = 33,
@@ -202,13 +202,13 @@ typedef uint32_t weirgate_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// A worker, at the beginning of memory of the caller's. One call at a time changes it; another is
-// told `WEIRGATE_STATUS_BUSY`.
+// A worker, at the beginning of the caller's memory. One call at a time changes it; another one
+// returns `WEIRGATE_STATUS_BUSY`.
 typedef struct weirgate_worker weirgate_worker;
 
-// A network address. IPv4 stands in the first four bytes.
+// A network address. IPv4 uses the first four bytes.
 typedef struct weirgate_address {
-    // In the order of the wire.
+    // In network byte order.
     uint8_t bytes[16];
     // `WEIRGATE_FAMILY_V4`, `WEIRGATE_FAMILY_V6`, or `WEIRGATE_FAMILY_NONE` where there may be none.
     uint8_t family;
@@ -224,19 +224,19 @@ typedef struct weirgate_endpoint {
     uint16_t port;
 } weirgate_endpoint;
 
-// One who answers for a service.
+// A backend of a service.
 typedef struct weirgate_backend {
     // Where it listens.
     struct weirgate_endpoint endpoint;
-    // Its share against the others; 0 gives it no new flow.
+    // Its share relative to the others; with 0 it gets no new flow.
     uint32_t weight;
 } weirgate_backend;
 
-// One of the gateway's links. Its place in the description is the port's number.
+// One of the gateway's links. Its index in the description is the port's number.
 typedef struct weirgate_port {
     // The port's own link address.
     uint8_t mac[6];
-    // The largest IP packet that leaves here.
+    // The largest IP packet that can be sent here.
     uint16_t mtu;
 } weirgate_port;
 
@@ -266,17 +266,17 @@ typedef struct weirgate_peer {
     uint8_t next_hop_mac[6];
 } weirgate_peer;
 
-// A service: where clients reach it and who answers.
+// A service: its frontends and its backends.
 typedef struct weirgate_service {
     // Where clients reach it.
     const struct weirgate_endpoint *frontends;
     // How many frontends.
     size_t frontend_count;
-    // Who answers, in any order.
+    // The backends, in any order.
     const struct weirgate_backend *backends;
     // How many backends.
     size_t backend_count;
-    // A number that stays the same while the service exists; its counters are found by it.
+    // A number that stays the same while the service exists, and identifies its counters.
     uint32_t id;
     // Slots of its selector's table: a prime, `WEIRGATE_TABLE_SIZE` unless there is a reason.
     uint32_t table_size;
@@ -284,7 +284,7 @@ typedef struct weirgate_service {
     uint8_t protocol;
     // `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_KEPT`.
     uint8_t client_address;
-    // 1 where its packets towards backends are marked with `dscp`, 0 where they stay as they are.
+    // 1 where its packets towards backends are marked with `dscp`, 0 where their codepoint is preserved.
     uint8_t has_dscp;
     // The differentiated services codepoint: at most 63.
     uint8_t dscp;
@@ -304,7 +304,7 @@ typedef struct weirgate_route {
     uint8_t target;
 } weirgate_route;
 
-// A station on a link, whose link address is known.
+// A neighbour on a link, whose link address is known.
 typedef struct weirgate_neighbour {
     // Its network address.
     struct weirgate_address address;
@@ -314,31 +314,31 @@ typedef struct weirgate_neighbour {
     uint8_t port;
 } weirgate_neighbour;
 
-// Idle times after which a flow is forgotten, in seconds.
+// Idle timeouts of flows, in seconds.
 typedef struct weirgate_timeouts {
     // TCP after the client's SYN.
     uint32_t tcp_syn_sent_seconds;
-    // TCP after the answer to it, until the client acknowledges that.
+    // TCP after the server's answer to the SYN, until the client acknowledges that answer.
     uint32_t tcp_syn_received_seconds;
     // TCP while open.
     uint32_t tcp_established_seconds;
-    // TCP after one side's FIN, until the other acknowledges it; never longer than while open.
+    // TCP after one side's FIN, until the other side acknowledges it; never longer than while open.
     uint32_t tcp_fin_wait_seconds;
-    // TCP after one side's FIN was acknowledged: the other may go on sending.
+    // TCP after one side's FIN was acknowledged: the other side may go on sending.
     uint32_t tcp_close_wait_seconds;
     // TCP after both sides' FINs.
     uint32_t tcp_last_ack_seconds;
     // TCP after the last acknowledgement.
     uint32_t tcp_time_wait_seconds;
-    // TCP after a reset, until another packet shows that it goes on.
+    // TCP after a reset, until packets show that the connection is alive.
     uint32_t tcp_reset_seconds;
     // TCP after a SYN of both sides.
     uint32_t tcp_syn_sent2_seconds;
-    // UDP until the client has answered an answer.
+    // UDP until the client has sent again after a reply.
     uint32_t udp_seconds;
     // UDP from then on.
     uint32_t udp_stream_seconds;
-    // Echo requests and their answers.
+    // Echo requests and their replies.
     uint32_t icmp_seconds;
     // SCTP after the client's INIT.
     uint32_t sctp_cookie_wait_seconds;
@@ -358,7 +358,7 @@ typedef struct weirgate_timeouts {
 
 // One end of a VXLAN overlay.
 typedef struct weirgate_vtep {
-    // The underlay address that peers send to; of no family where there is no such end.
+    // The underlay address that peers send to; of no family where there is no such VTEP.
     struct weirgate_address public_address;
     // The inner link address that peers send to.
     uint8_t mac[6];
@@ -380,11 +380,11 @@ typedef struct weirgate_description {
     const struct weirgate_service *services;
     // How many services.
     size_t service_count;
-    // The way back to clients, in any order.
+    // The routes to clients, in any order.
     const struct weirgate_route *routes;
     // How many routes.
     size_t route_count;
-    // Stations on the gateway's own links.
+    // Neighbours on the gateway's own links.
     const struct weirgate_neighbour *neighbours;
     // How many neighbours.
     size_t neighbour_count;
@@ -392,11 +392,11 @@ typedef struct weirgate_description {
     const struct weirgate_prefix *subnets;
     // How many subnets.
     size_t subnet_count;
-    // The addresses that stand for clients towards backends: inside the subnets, never their first.
+    // The SNAT pool: addresses inside the subnets, never their first, that backends see instead of clients'.
     const struct weirgate_address *pool;
     // How many pool addresses.
     size_t pool_count;
-    // The addresses that stand for pods outside, for nothing else; without any, no pod's packet leaves.
+    // The masquerade addresses, which serve nothing else; without any, no pod's packet leaves.
     const struct weirgate_address *masquerade;
     // How many such addresses.
     size_t masquerade_count;
@@ -408,27 +408,27 @@ typedef struct weirgate_description {
     const struct weirgate_address *local;
     // How many own addresses.
     size_t local_count;
-    // Seed of the selector: equal on all gateways that shall pick the same backends.
+    // Seed of the selector: equal on all gateways that are to select the same backends.
     uint64_t selector_seed;
     // Grows with each snapshot of one gateway.
     uint32_t generation;
     // The VXLAN network: 24 bits.
     uint32_t vni;
-    // Idle times.
+    // Idle timeouts.
     struct weirgate_timeouts timeouts;
     // The UDP port of VXLAN.
     uint16_t vxlan_port;
-    // The largest packet inside VXLAN; 0 for what the links leave.
+    // The largest packet inside VXLAN; 0 for what fits the links' MTUs.
     uint16_t overlay_mtu;
-    // The first port that a translation may use on a pool address.
+    // The first port that SNAT may use on a pool address.
     uint16_t pool_port_first;
     // The last one.
     uint16_t pool_port_last;
-    // The first port, or echo identifier, that a translation may use on an address that stands for pods.
+    // The first port, or echo identifier, that masquerade may use.
     uint16_t masquerade_port_first;
     // The last one.
     uint16_t masquerade_port_last;
-    // The first node port: kept out of translations where services listen at an address that stands for others.
+    // The first node port: not used for masquerade on addresses at which services listen.
     uint16_t node_port_first;
     // The last one.
     uint16_t node_port_last;
@@ -438,25 +438,25 @@ typedef struct weirgate_description {
     uint32_t new_flows_per_second;
     // The most pings that each worker answers in a second; 0 for no limit.
     uint32_t echoes_per_second;
-    // How far TCP's segment sizes are lowered: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or to a number of bytes.
+    // The limit on TCP's segment sizes: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or a number of bytes.
     uint16_t mss;
-    // What VXLAN's outer headers are marked with: a codepoint, or `WEIRGATE_OUTER_DSCP_COPY`.
+    // The codepoint of VXLAN's outer headers, or `WEIRGATE_OUTER_DSCP_COPY`.
     uint8_t outer_dscp;
-    // What becomes of packets past `new_flows_per_second`: one of `WEIRGATE_PAST_LIMIT_…`.
+    // The policy for packets past `new_flows_per_second`: one of `WEIRGATE_PAST_LIMIT_…`.
     uint8_t past_limit;
-    // Own end of the overlay over IPv4.
+    // The gateway's VTEP over IPv4.
     struct weirgate_vtep vtep_v4;
-    // Own end of the overlay over IPv6.
+    // The gateway's VTEP over IPv6.
     struct weirgate_vtep vtep_v6;
     // How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
     uint8_t workers;
-    // Whether pings of services' addresses are answered, but for those that are in `local` or a VTEP's: 0 or 1.
+    // Whether pings of services' addresses are answered, except of those in `local` or of a VTEP: 0 or 1.
     uint8_t echo_services;
     // Not read.
     uint8_t reserved[4];
 } weirgate_description;
 
-// What a worker is made with.
+// A worker's configuration.
 typedef struct weirgate_worker_config {
     // Random bits that nobody outside knows.
     uint64_t secret[4];
@@ -466,27 +466,27 @@ typedef struct weirgate_worker_config {
     uint32_t flows_v6;
     // How many services to count for: those with a number below this.
     uint32_t services;
-    // The most datagrams in parts that are known at a time; 0 for the usual number.
+    // The most fragmented datagrams that are tracked at a time; 0 for the usual number.
     uint32_t fragment_datagrams;
-    // Bytes of parts that wait for their first one; 0 for the usual number.
+    // Bytes of fragments that wait for their first one; 0 for the usual number.
     uint32_t fragment_held_bytes;
-    // Milliseconds that a part waits for its first one; 0 for the usual number.
+    // Milliseconds that a fragment waits for its first one; 0 for the usual number.
     uint32_t fragment_wait_ms;
     // Which of the gateway's workers it is: below `WEIRGATE_WORKERS_MAX`.
     uint8_t id;
-    // How many workers the gateway has, as its snapshots say; 0 where the memory is never to be adopted.
+    // How many workers the gateway has, as in its snapshots; 0 where the memory is never to be adopted.
     uint8_t workers;
     // Not read.
     uint8_t reserved[6];
 } weirgate_worker_config;
 
-// What came of a worker that goes on with an earlier one's memory.
+// The result of adopting an earlier worker's memory.
 typedef struct weirgate_adopted {
-    // Flows that go on.
+    // Flows that were adopted.
     uint32_t flows;
-    // Entries of the tables that were no flow's, and were dropped.
+    // Damaged entries of the tables, which were dropped.
     uint32_t damaged;
-    // Flows that were dropped since their replies do not come to this worker under the snapshot.
+    // Flows that were dropped because their replies do not arrive at this worker under the snapshot.
     uint32_t strayed;
 } weirgate_adopted;
 
@@ -496,18 +496,18 @@ typedef struct weirgate_frame {
     uint8_t *buffer;
     // Bytes of the buffer.
     uint32_t capacity;
-    // Where in the buffer the frame begins. The call moves it.
+    // The frame's offset in the buffer. The call moves it.
     uint32_t start;
     // Bytes of the frame. The call changes it.
     uint32_t length;
-    // The port on which the frame came in.
+    // The ingress port.
     uint8_t port;
     // Out: one of `WEIRGATE_VERDICT_…`.
     uint8_t verdict;
-    // Out: the port, the drop reason or the worker that belongs to the verdict.
+    // Out: the verdict's port, drop reason or worker.
     uint8_t detail;
-    // How often workers have handed the frame over: 0 for one received. The call counts it up with
-    // `WEIRGATE_VERDICT_HANDOVER`; the worker that gets the frame has to be told.
+    // How often workers have handed the frame over: 0 for a received one. The call increments it with
+    // `WEIRGATE_VERDICT_HANDOVER`; pass the new number to the worker that gets the frame.
     uint8_t handovers;
 } weirgate_frame;
 
@@ -525,36 +525,36 @@ typedef struct weirgate_burst {
     size_t emitted;
 } weirgate_burst;
 
-// A station whose link address packets wait for.
+// A neighbour whose link address packets wait for.
 typedef struct weirgate_unresolved {
     // Its network address.
     struct weirgate_address address;
-    // The port that it is behind.
+    // Its port.
     uint8_t port;
 } weirgate_unresolved;
 
-// What a worker counts beside its ports, services and drops.
+// A worker's counters, except those of its ports, services and drops.
 typedef struct weirgate_counters {
     // Frames that went to the host.
     uint64_t host;
     // Frames that went to the worker that owns their flow.
     uint64_t handovers;
-    // Parts of datagrams that have waited, for their first one or for buffers to be cut into.
+    // Fragments that were held, for their first one or for buffers to be fragmented into.
     uint64_t fragments_held;
-    // Pieces that packets were cut in, but for the first of each.
+    // Fragments made of packets too large for their egress, without the first of each packet.
     uint64_t pieces_cut;
     // Flows that were created.
     uint64_t flows_created;
-    // Flows that were forgotten after their idle time.
+    // Flows that were removed after their idle timeout.
     uint64_t flows_expired;
-    // Flows whose connection had ended, and that a new one of the same tuple took the place of.
+    // Flows whose connection had ended, and that a new one of the same tuple reopened.
     uint64_t flows_reopened;
-    // Flows that ended with a reset before anybody had answered.
+    // Flows that ended with a reset before any reply.
     uint64_t flows_reset;
-    // Flows that gave way while half-open: to new ones in a full table, or to their client's in one that
-    // fills.
+    // Flows evicted while half-open: by new ones in a full table, or by flows of the same client in one
+    // that fills.
     uint64_t evicted_half_open;
-    // Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.
+    // Flows evicted by new ones in a full table: UDP and echo requests without a reply.
     uint64_t evicted_one_way;
     // As before: connections that had ended or were about to.
     uint64_t evicted_closing;
@@ -562,13 +562,13 @@ typedef struct weirgate_counters {
     uint64_t evicted_unassured;
     // As before: UDP that went back and forth.
     uint64_t evicted_stream;
-    // Packets that went on without a flow, for want of room or by the limit on new ones.
+    // Packets forwarded statelessly, in a full table or past the limit on new flows.
     uint64_t placed_without_state;
     // Pings that were answered.
     uint64_t echoes_answered;
-    // ICMP errors of others about packets of flows, translated and sent on.
+    // ICMP errors from others about packets of flows, translated and forwarded.
     uint64_t errors_translated;
-    // ICMP errors of the gateway's own.
+    // ICMP errors that the gateway itself sent.
     uint64_t errors_sent;
 } weirgate_counters;
 
@@ -582,9 +582,9 @@ typedef struct weirgate_traffic {
 
 // The traffic of one port, as frames with their Ethernet headers.
 typedef struct weirgate_port_counters {
-    // What came in.
+    // Received frames.
     struct weirgate_traffic received;
-    // What was given a verdict of transmit.
+    // Frames with the verdict transmit.
     struct weirgate_traffic transmitted;
 } weirgate_port_counters;
 
@@ -609,8 +609,8 @@ uint32_t weirgate_abi_version(void);
 // A few words about a status, for a log. Never null; lives as long as the library.
 const char *weirgate_status_text(uint32_t status);
 
-// How many drop reasons there are. Their numbers hold for one build of the library; their names
-// hold for ever.
+// How many drop reasons there are. Their numbers are valid for one build of the library; their names
+// never change.
 size_t weirgate_drop_reason_count(void);
 
 // The name by which counters and logs call the drop reason with this number; null past the last.
@@ -621,29 +621,29 @@ const char *weirgate_drop_reason_name(uint8_t reason);
 // as long as the library.
 const char *weirgate_drop_reason_text(uint8_t reason);
 
-// Fills a Maglev lookup table: each of `slot_count` slots receives the place of one backend in
-// `backends`, in proportion to the weights. Weight 0 gets no slot.
+// Fills a Maglev lookup table: each of `slot_count` slots receives the index of one backend in
+// `backends`, in proportion to the weights. A backend of weight 0 gets no slot.
 //
-// Gateways agree on the table where they agree on `seed` and on the backends' order, which decides
-// contested slots; a snapshot takes them by ascending address (IPv4 as mapped IPv6) and port.
+// Gateways with the same `seed` and the same order of backends get the same table; the order decides
+// contested slots. A snapshot sorts them by ascending address (IPv4 as mapped IPv6) and port.
 //
 // - `slot_count`: a prime, such as `WEIRGATE_TABLE_SIZE`.
-// - On any status but `WEIRGATE_STATUS_OK` what the slots held is lost.
+// - On any status but `WEIRGATE_STATUS_OK` the slots' earlier content is lost.
 //
 // # Safety
-// `backends` points to `backend_count` of them, `slots` to places for `slot_count` answers.
+// `backends` points to `backend_count` of them, `slots` to room for `slot_count` results.
 weirgate_status weirgate_maglev_fill(uint64_t seed,
                                      const struct weirgate_backend *backends,
                                      size_t backend_count,
                                      uint16_t *slots,
                                      size_t slot_count);
 
-// Reads the VXLAN header at the front of a UDP datagram's data and tells its network. The inner
+// Reads the VXLAN header at the front of a UDP datagram's data and returns its network. The inner
 // Ethernet frame follows after `WEIRGATE_VXLAN_HEADER_BYTES`. Reserved bits are ignored (RFC 7348
 // section 5).
 //
 // # Safety
-// `data` points to `length` bytes, `vni` to a place for the answer.
+// `data` points to `length` bytes, `vni` to room for the result.
 weirgate_status weirgate_vxlan_parse(const uint8_t *data, size_t length, uint32_t *vni);
 
 // Writes a VXLAN header of this network to the `WEIRGATE_VXLAN_HEADER_BYTES` bytes at `header`.
@@ -656,34 +656,34 @@ weirgate_status weirgate_vxlan_emit(uint32_t vni, uint8_t *header);
 // pool ports 1024 to 65535, Kubernetes' node ports, and the usual timeouts and limits.
 //
 // # Safety
-// `description` points to a place for one.
+// `description` points to room for one.
 weirgate_status weirgate_description_defaults(struct weirgate_description *description);
 
-// Tells how many bytes of memory compiling this description takes.
+// Reports how many bytes of memory compiling this description needs.
 //
-// - `problem`: place for `problem_length` bytes of text, or null. It receives a sentence with the
-//   offending value, cut where it is too long and ended by a zero byte; an empty one where all is well.
+// - `problem`: room for `problem_length` bytes of text, or null. It receives a sentence with the
+//   offending value, cut where it is too long and ended by a zero byte; an empty one on success.
 //
 // # Safety
-// `description` points to one whose arrays are as long as it says, `bytes` to a place for the
-// answer, `problem` is as above.
+// `description` points to one whose arrays are as long as it says, `bytes` to room for the
+// result, `problem` is as above.
 weirgate_status weirgate_snapshot_bytes(const struct weirgate_description *description,
                                         size_t *bytes,
                                         char *problem,
                                         size_t problem_length);
 
 // Writes the snapshot of a description to the front of `memory`, which begins at a multiple of
-// `WEIRGATE_SNAPSHOT_ALIGNMENT` and has as many bytes as `weirgate_snapshot_bytes` tells. Answers
-// in `used` how long the snapshot is; what lies behind it is free again.
+// `WEIRGATE_SNAPSHOT_ALIGNMENT` and has as many bytes as `weirgate_snapshot_bytes` reports. Returns
+// in `used` how long the snapshot is; the memory after it is free again.
 //
-// A snapshot is bytes with offsets: it can be copied, stored and shared. Equal descriptions give
-// equal bytes. On any status but `WEIRGATE_STATUS_OK` what the memory held is lost.
+// A snapshot is bytes with offsets: it can be copied, stored and shared. Equal descriptions compile to
+// equal bytes. On any status but `WEIRGATE_STATUS_OK` the memory's earlier content is lost.
 //
 // - `problem`: as for `weirgate_snapshot_bytes`.
 //
 // # Safety
 // `description` points to one whose arrays are as long as it says, `memory` to `length` bytes that
-// nobody else uses meanwhile, `used` to a place for the answer, `problem` is as above.
+// nobody else uses meanwhile, `used` to room for the result, `problem` is as above.
 weirgate_status weirgate_snapshot_compile(const struct weirgate_description *description,
                                           void *memory,
                                           size_t length,
@@ -691,52 +691,52 @@ weirgate_status weirgate_snapshot_compile(const struct weirgate_description *des
                                           char *problem,
                                           size_t problem_length);
 
-// Tells the generation of a snapshot, and so whether the bytes are one of this version.
+// Returns the generation of a snapshot, and thereby checks that the bytes are one of this version.
 //
 // # Safety
-// `snapshot` points to `length` bytes that nobody changes meanwhile, `generation` to a place for
-// the answer.
+// `snapshot` points to `length` bytes that nobody changes meanwhile, `generation` to room for
+// the result.
 weirgate_status weirgate_snapshot_generation(const void *snapshot, size_t length, uint32_t *generation);
 
-// Tells how many bytes of memory a worker takes.
+// Reports how many bytes of memory a worker needs.
 //
 // # Safety
-// `config` points to a configuration, `bytes` to a place for the answer.
+// `config` points to a configuration, `bytes` to room for the result.
 weirgate_status weirgate_worker_bytes(const struct weirgate_worker_config *config, size_t *bytes);
 
-// Makes a worker without flows in `memory`, touching all that it takes, and answers in `worker`
-// where it is: at the memory's beginning, which must be a multiple of
+// Makes a worker without flows in `memory`, touching every byte that it uses, and returns its address
+// in `worker`: the memory's beginning, which must be a multiple of
 // `WEIRGATE_WORKER_ALIGNMENT`. The memory need not have been written before.
 //
-// The worker stays in that memory and must not be moved. It needs no end: the memory may be freed
+// The worker stays in that memory and must not be moved. It needs no destructor: the memory may be freed
 // whenever no call is at work on it.
 //
 // # Safety
 // `config` points to a configuration, `memory` to `length` bytes that nothing else uses from now
-// on, `worker` to a place for the answer.
+// on, `worker` to room for the result.
 weirgate_status weirgate_worker_init(const struct weirgate_worker_config *config,
                                      void *memory,
                                      size_t length,
                                      struct weirgate_worker **worker);
 
-// Makes a worker that goes on with the flows that an earlier one left in `memory`, whatever
-// instruction it or its process ended at; counters begin at zero. Nobody else may use the memory any
-// more: so a control plane that keeps it in shared memory hands a gateway over to its next process.
+// Makes a worker that adopts the flows that an earlier one left in `memory`, even if that one or its
+// process ended in the middle of a call; counters begin at zero. Nobody else may use the memory any
+// more. A control plane that keeps it in shared memory can so hand a gateway over to its next process.
 //
-// - `config`: as the earlier one was made, and with its number of `workers`. Of `secret` the tables
-//   keep their own.
-// - `snapshot`: the one in force. Flows whose replies lead to another worker under it, as its ports or the
-//   selector's seed are not those that they began under, are dropped: that worker may give their ports to
-//   others.
-// - `adopted`: receives how many flows go on.
+// - `config`: as the earlier worker's, with the same number of `workers`. The tables keep their own
+//   `secret`.
+// - `snapshot`: the current one. Its ports or the selector's seed may have changed, so that replies of a flow
+//   lead to another worker. Such flows are dropped: that worker may use their ports for other
+//   flows.
+// - `adopted`: receives how many flows were adopted.
 // - Work: linear in the capacities.
 //
-// On `WEIRGATE_STATUS_NOT_ADOPTED` what lies there is no worker of this configuration and version; no
-// flow was touched, and `weirgate_worker_init` begins without any.
+// On `WEIRGATE_STATUS_NOT_ADOPTED` the memory holds no worker of this configuration and version; no
+// flow was touched, and `weirgate_worker_init` starts without any.
 //
 // # Safety
 // As `weirgate_worker_init`, and the memory's bytes have been written. `snapshot` points to
-// `snapshot_length` bytes that nobody changes meanwhile, `adopted` to a place for the answer.
+// `snapshot_length` bytes that nobody changes meanwhile, `adopted` to room for the result.
 weirgate_status weirgate_worker_attach(const struct weirgate_worker_config *config,
                                        const void *snapshot,
                                        size_t snapshot_length,
@@ -745,7 +745,7 @@ weirgate_status weirgate_worker_attach(const struct weirgate_worker_config *conf
                                        struct weirgate_worker **worker,
                                        struct weirgate_adopted *adopted);
 
-// Gives every frame of the burst a verdict.
+// Sets the verdict of every frame of the burst.
 //
 // On any status but `WEIRGATE_STATUS_OK` nothing has been processed or changed.
 //
@@ -762,8 +762,8 @@ weirgate_status weirgate_worker_process(struct weirgate_worker *worker,
                                         uint64_t now_ns,
                                         struct weirgate_burst *burst);
 
-// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
-// the next `budget` of each kind. To be called once in a loop.
+// Removes flows past their idle timeout, and fragmented datagrams that have been silent too long, among
+// the next `budget` of each kind. Call it once in each turn of the loop.
 //
 // # Safety
 // `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that
@@ -774,18 +774,18 @@ weirgate_status weirgate_worker_age(struct weirgate_worker *worker,
                                     uint64_t now_ns,
                                     uint32_t budget);
 
-// Tells how many flows there are in each family.
+// Reports how many flows there are in each family.
 //
 // # Safety
-// `worker` comes from `weirgate_worker_init`; `flows_v4` and `flows_v6` point to places for the
-// answers.
+// `worker` comes from `weirgate_worker_init`; `flows_v4` and `flows_v6` point to room for the
+// results.
 weirgate_status weirgate_worker_flows(struct weirgate_worker *worker, uint32_t *flows_v4, uint32_t *flows_v6);
 
-// Gives the next station whose link address packets wait for: ask the kernel to resolve it.
+// Returns the next neighbour whose link address packets wait for: ask the kernel to resolve it.
 // `WEIRGATE_STATUS_EMPTY` where there is none.
 //
 // # Safety
-// `worker` comes from `weirgate_worker_init`; `unresolved` points to a place for the answer.
+// `worker` comes from `weirgate_worker_init`; `unresolved` points to room for the result.
 weirgate_status weirgate_worker_next_unresolved(struct weirgate_worker *worker,
                                                 struct weirgate_unresolved *unresolved);
 
@@ -799,7 +799,7 @@ weirgate_status weirgate_worker_count_drop(struct weirgate_worker *worker, uint8
 // while another call is at work.
 //
 // # Safety
-// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+// `worker` comes from `weirgate_worker_init`; `counters` points to room for the result.
 weirgate_status weirgate_worker_counters(const struct weirgate_worker *worker,
                                          struct weirgate_counters *counters);
 
@@ -807,13 +807,13 @@ weirgate_status weirgate_worker_counters(const struct weirgate_worker *worker,
 // thread, also while another call is at work.
 //
 // # Safety
-// `worker` comes from `weirgate_worker_init`; `drops` points to places for `count` answers.
+// `worker` comes from `weirgate_worker_init`; `drops` points to room for `count` results.
 weirgate_status weirgate_worker_drops(const struct weirgate_worker *worker, uint64_t *drops, size_t count);
 
 // Reads the counters of a port. From any thread, also while another call is at work.
 //
 // # Safety
-// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+// `worker` comes from `weirgate_worker_init`; `counters` points to room for the result.
 weirgate_status weirgate_worker_port_counters(const struct weirgate_worker *worker,
                                               uint8_t port,
                                               struct weirgate_port_counters *counters);
@@ -822,7 +822,7 @@ weirgate_status weirgate_worker_port_counters(const struct weirgate_worker *work
 // From any thread, also while another call is at work.
 //
 // # Safety
-// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+// `worker` comes from `weirgate_worker_init`; `counters` points to room for the result.
 weirgate_status weirgate_worker_service_counters(const struct weirgate_worker *worker,
                                                  uint32_t service,
                                                  struct weirgate_service_counters *counters);

@@ -84,7 +84,7 @@ pub(crate) fn route(raw: &types::Route) -> Result<Route, Problem> {
     Ok(Route { prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?, target, mtu: None })
 }
 
-/// A number that is none of a field's two.
+/// A number other than a field's two values.
 fn choice(field: &str, number: u8) -> Problem {
     Problem::new(Status::Flag, format!("{field} is {number}; it is 0 or 1"))
 }
@@ -193,7 +193,7 @@ pub(crate) const fn raw_timeouts(timeouts: &Timeouts) -> types::Timeouts {
     }
 }
 
-/// The gateway's end over IPv4, where there is one.
+/// The gateway's VTEP over IPv4, where there is one.
 pub(crate) fn vtep_v4(raw: &types::Vtep) -> Result<Option<Vtep<Ipv4Addr>>, Problem> {
     match optional(&raw.public_address)? {
         None => Ok(None),
@@ -202,7 +202,7 @@ pub(crate) fn vtep_v4(raw: &types::Vtep) -> Result<Option<Vtep<Ipv4Addr>>, Probl
     }
 }
 
-/// The gateway's end over IPv6, where there is one.
+/// The gateway's VTEP over IPv6, where there is one.
 pub(crate) fn vtep_v6(raw: &types::Vtep) -> Result<Option<Vtep<Ipv6Addr>>, Problem> {
     match optional(&raw.public_address)? {
         None => Ok(None),
@@ -244,7 +244,7 @@ pub(crate) fn traffic(traffic: &counters::Traffic) -> types::Traffic {
 mod tests {
     use super::*;
 
-    /// That [`timeouts`] takes each for what it is called shows in the vectors.
+    /// The vectors show that [`timeouts`] reads each field by its name.
     #[test]
     fn timeouts_are_told_as_they_are_read() {
         let raw = types::Timeouts {

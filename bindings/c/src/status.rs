@@ -10,7 +10,7 @@ use weirgate::pipeline::InitError;
 use weirgate::snapshot::{AttachError, CompileError};
 use weirgate::wire::ParseError;
 
-/// The outcome of a call. A number keeps its meaning for ever and is never given again.
+/// The result of a call. A number keeps its meaning for ever and is never reused.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u32)]
@@ -19,9 +19,9 @@ pub enum Status {
     Ok = 0,
     /// A pointer is null that may not be.
     NullPointer = 1,
-    /// A pointer is not at a multiple of what it points to asks for.
+    /// A pointer is misaligned for its type.
     Misaligned = 2,
-    /// The memory is shorter than the size that the library names for it.
+    /// The memory is shorter than the size that the library reports for it.
     TooShort = 3,
     /// The memory does not hold a worker.
     NotAWorker = 4,
@@ -31,7 +31,7 @@ pub enum Status {
     BurstTooLong = 6,
     /// A frame does not lie inside its buffer.
     FrameOutsideBuffer = 7,
-    /// There is nothing to give. Not an error.
+    /// There is no result. Not an error.
     Empty = 8,
     /// A number is past the end of what it counts.
     OutOfRange = 9,
@@ -39,7 +39,7 @@ pub enum Status {
     NotASnapshot = 10,
     /// The snapshot has another version of the layout.
     SnapshotVersion = 11,
-    /// The snapshot's parts do not lie inside it.
+    /// The snapshot's sections do not lie inside it.
     SnapshotDamaged = 12,
     /// A flow table cannot have this many flows.
     FlowCapacity = 13,
@@ -59,7 +59,7 @@ pub enum Status {
     TooManyPorts = 20,
     /// A port that is not among the ports.
     UnknownPort = 21,
-    /// The pool's ports do not give each worker at least one.
+    /// The pool has too few ports for each worker to have one.
     PoolPorts = 22,
     /// A pool address that is in none of the gateway's subnets, or the first of one.
     PoolAddress = 23,
@@ -67,7 +67,7 @@ pub enum Status {
     NoVtep = 24,
     /// A link too small for the encapsulation of a peer behind it.
     MtuTooSmall = 25,
-    /// Two services listen at the same place.
+    /// Two services listen at the same endpoint.
     DuplicateFrontend = 26,
     /// A service that is neither TCP nor UDP.
     UnknownProtocol = 27,
@@ -75,11 +75,11 @@ pub enum Status {
     NoWeight = 28,
     /// The selector's number of slots is not a prime that it may have.
     NotPrime = 29,
-    /// More members than a selector can tell apart.
+    /// More members than a selector can distinguish.
     TooManyMembers = 30,
     /// VXLAN without the flag that says its VNI is valid.
     VxlanFlags = 31,
-    /// A maximum segment size below that of who announces none.
+    /// A maximum segment size below the default of hosts that announce none.
     MssTooSmall = 32,
     /// A differentiated services codepoint past 63.
     Dscp = 33,
@@ -142,11 +142,11 @@ impl Status {
             Self::Busy => c"another call is at work on this worker",
             Self::BurstTooLong => c"more frames than one burst may have",
             Self::FrameOutsideBuffer => c"a frame does not lie inside its buffer",
-            Self::Empty => c"there is nothing to give",
+            Self::Empty => c"there is no result",
             Self::OutOfRange => c"a number is past the end of what it counts",
             Self::NotASnapshot => c"the memory does not hold a snapshot",
             Self::SnapshotVersion => c"the snapshot has another version of the layout",
-            Self::SnapshotDamaged => c"the snapshot's parts do not lie inside it",
+            Self::SnapshotDamaged => c"the snapshot's sections do not lie inside it",
             Self::FlowCapacity => c"a flow table cannot have this many flows",
             Self::Workers => c"a gateway cannot have this worker, or this many",
             Self::AddressFamily => c"an address family other than 4 and 6, or an address missing",
@@ -164,7 +164,7 @@ impl Status {
             Self::UnknownProtocol => c"a service that is none of TCP, UDP and SCTP",
             Self::NoWeight => c"no member of the selector has a weight above 0",
             Self::NotPrime => c"the selector's number of slots is not a prime that it may have",
-            Self::TooManyMembers => c"more members than a selector can tell apart",
+            Self::TooManyMembers => c"more members than a selector can distinguish",
             Self::VxlanFlags => c"VXLAN without the flag that says its VNI is valid",
             Self::MssTooSmall => c"a maximum segment size is below that of who announces none",
             Self::Dscp => c"a differentiated services codepoint is past 63",
@@ -265,7 +265,7 @@ impl From<CompileError> for Problem {
                 (Status::PoolPorts, format!("pool ports {first} to {last} do not give each worker at least one"))
             }
             CompileError::MasqueradeAddress(address) => {
-                (Status::PoolAddress, format!("{address} stands for pods outside, and is in a subnet of the overlay"))
+                (Status::PoolAddress, format!("{address} is a masquerade address, and is in a subnet of the overlay"))
             }
             CompileError::FrontendAddress(address) => (
                 Status::FrontendAddress,
@@ -313,7 +313,7 @@ impl From<CompileError> for Problem {
     }
 }
 
-/// What is wrong with a table of so many slots.
+/// What is wrong with a table of this many slots.
 pub(crate) fn not_prime(slots: usize) -> String {
     format!("{slots} slots; it takes a prime up to {}, such as 65537", weirgate::maglev::TABLE_SIZE_MAX)
 }

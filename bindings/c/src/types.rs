@@ -1,8 +1,8 @@
 //! The structures that callers fill in and read. Plain numbers throughout: any bytes are a value,
-//! and what a number may be is checked when it is used.
+//! and each number is checked when it is used.
 
 /// The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
-/// call, or what one of them means changes.
+/// call, or the meaning of one of them changes.
 pub const WEIRGATE_ABI_VERSION: u32 = 5;
 
 /// The most frames, and the most spares, of one burst.
@@ -17,10 +17,10 @@ pub const WEIRGATE_PORTS_MAX: usize = 16;
 /// The most workers of a gateway.
 pub const WEIRGATE_WORKERS_MAX: usize = 64;
 
-/// What a worker's memory begins at a multiple of.
+/// The alignment of a worker's memory.
 pub const WEIRGATE_WORKER_ALIGNMENT: usize = 64;
 
-/// What a snapshot begins at a multiple of.
+/// The alignment of a snapshot.
 pub const WEIRGATE_SNAPSHOT_ALIGNMENT: usize = 8;
 
 /// The usual number of slots of a selector's table.
@@ -38,31 +38,31 @@ pub const WEIRGATE_PROTOCOL_UDP: u8 = 17;
 /// The protocol number of SCTP.
 pub const WEIRGATE_PROTOCOL_SCTP: u8 = 132;
 
-/// `weirgate_service.client_address`: backends see a pool address.
+/// `weirgate_service.client_address`: SNAT; backends see an address of the pool.
 pub const WEIRGATE_CLIENT_TRANSLATED: u8 = 0;
 
-/// `weirgate_service.client_address`: backends see the client itself.
+/// `weirgate_service.client_address`: the client's address is preserved.
 pub const WEIRGATE_CLIENT_KEPT: u8 = 1;
 
 /// `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
 pub const WEIRGATE_ROUTE_PORT: u8 = 0;
 
-/// `weirgate_route.target`: nowhere that the gateway can send to; `via` and `port` are not read.
+/// `weirgate_route.target`: through none of the gateway's ports; `via` and `port` are not read.
 pub const WEIRGATE_ROUTE_NOWHERE: u8 = 1;
 
 /// `weirgate_description.mss`: segment sizes are left as they are.
 pub const WEIRGATE_MSS_OFF: u16 = 0;
 
-/// `weirgate_description.mss`: to what the smaller of the two ways takes. Other numbers are bytes: 536 or more.
+/// `weirgate_description.mss`: to what fits the smaller MTU of the two paths. Other numbers are bytes: 536 or more.
 pub const WEIRGATE_MSS_OF_PATH: u16 = 65535;
 
 /// `weirgate_description.outer_dscp`: that of the packet inside. Other numbers are codepoints: at most 63.
 pub const WEIRGATE_OUTER_DSCP_COPY: u8 = 255;
 
-/// `weirgate_description.past_limit`: what would begin a flow past the limit is dropped.
+/// `weirgate_description.past_limit`: packets that would create a flow past the limit are dropped.
 pub const WEIRGATE_PAST_LIMIT_DROP: u8 = 0;
 
-/// `weirgate_description.past_limit`: it is placed without state where that can be undone.
+/// `weirgate_description.past_limit`: stateless forwarding, where replies can be translated back without a flow.
 pub const WEIRGATE_PAST_LIMIT_PLACE: u8 = 1;
 
 /// `weirgate_address.family` where there is no address.
@@ -74,7 +74,7 @@ pub const WEIRGATE_FAMILY_V4: u8 = 4;
 /// `weirgate_address.family` of an IPv6 address.
 pub const WEIRGATE_FAMILY_V6: u8 = 6;
 
-/// `weirgate_peer.encapsulation`: packets go to the next hop as they are.
+/// `weirgate_peer.encapsulation`: packets go to the next hop unencapsulated.
 pub const WEIRGATE_ENCAPSULATION_DIRECT: u8 = 0;
 
 /// `weirgate_peer.encapsulation`: packets go to the peer's VTEP in VXLAN.
@@ -83,22 +83,22 @@ pub const WEIRGATE_ENCAPSULATION_VXLAN: u8 = 1;
 /// `weirgate_frame.verdict` before the frame has been processed.
 pub const WEIRGATE_VERDICT_NONE: u8 = 0;
 
-/// The frame leaves on port `detail`, as it now stands.
+/// Transmit the frame, as it now is, on port `detail`.
 pub const WEIRGATE_VERDICT_TRANSMIT: u8 = 1;
 
-/// The frame belongs to the host: hand it to the kernel. Of frames that are none of the gateway's only TCP, UDP, SCTP and
-/// what is not IP are told so; keep the host's ARP, ICMP and other protocols from the worker. What a pod sends to an
-/// address of the gateway's own is still in VXLAN: a kernel with a device for that network opens it, for others the
-/// caller has to.
+/// The frame belongs to the host: hand it to the kernel. Only TCP, UDP, SCTP and frames that are not IP get this verdict
+/// when they are not the gateway's; do not pass the host's ARP, ICMP and other protocols to the worker. A pod's packet to
+/// an address of the gateway's own is still in VXLAN: a kernel with a device for that network decapsulates it; for other
+/// kernels the caller has to.
 pub const WEIRGATE_VERDICT_HOST: u8 = 2;
 
-/// The frame goes no further, for reason `detail`, which has been counted.
+/// The frame is dropped, for reason `detail`, which has been counted.
 pub const WEIRGATE_VERDICT_DROP: u8 = 3;
 
 /// The frame belongs to a flow of worker `detail`.
 pub const WEIRGATE_VERDICT_HANDOVER: u8 = 4;
 
-/// The frame is a part of a datagram that has to wait: the worker has a copy, the buffer
+/// The frame is a fragment that has to wait for its first one: the worker has a copy, the buffer
 /// is free.
 pub const WEIRGATE_VERDICT_HELD: u8 = 5;
 
@@ -114,11 +114,11 @@ const _: () = {
     assert!(WEIRGATE_PROTOCOL_SCTP == net::Protocol::SCTP.0);
 };
 
-/// A network address. IPv4 stands in the first four bytes.
+/// A network address. IPv4 uses the first four bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Address {
-    /// In the order of the wire.
+    /// In network byte order.
     pub bytes: [u8; 16],
     /// `WEIRGATE_FAMILY_V4`, `WEIRGATE_FAMILY_V6`, or `WEIRGATE_FAMILY_NONE` where there may be none.
     pub family: u8,
@@ -150,39 +150,39 @@ pub struct Endpoint {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Vtep {
-    /// The underlay address that peers send to; of no family where there is no such end.
+    /// The underlay address that peers send to; of no family where there is no such VTEP.
     pub public_address: Address,
     /// The inner link address that peers send to.
     pub mac: [u8; 6],
 }
 
-/// Idle times after which a flow is forgotten, in seconds.
+/// Idle timeouts of flows, in seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Timeouts {
     /// TCP after the client's SYN.
     pub tcp_syn_sent_seconds: u32,
-    /// TCP after the answer to it, until the client acknowledges that.
+    /// TCP after the server's answer to the SYN, until the client acknowledges that answer.
     pub tcp_syn_received_seconds: u32,
     /// TCP while open.
     pub tcp_established_seconds: u32,
-    /// TCP after one side's FIN, until the other acknowledges it; never longer than while open.
+    /// TCP after one side's FIN, until the other side acknowledges it; never longer than while open.
     pub tcp_fin_wait_seconds: u32,
-    /// TCP after one side's FIN was acknowledged: the other may go on sending.
+    /// TCP after one side's FIN was acknowledged: the other side may go on sending.
     pub tcp_close_wait_seconds: u32,
     /// TCP after both sides' FINs.
     pub tcp_last_ack_seconds: u32,
     /// TCP after the last acknowledgement.
     pub tcp_time_wait_seconds: u32,
-    /// TCP after a reset, until another packet shows that it goes on.
+    /// TCP after a reset, until packets show that the connection is alive.
     pub tcp_reset_seconds: u32,
     /// TCP after a SYN of both sides.
     pub tcp_syn_sent2_seconds: u32,
-    /// UDP until the client has answered an answer.
+    /// UDP until the client has sent again after a reply.
     pub udp_seconds: u32,
     /// UDP from then on.
     pub udp_stream_seconds: u32,
-    /// Echo requests and their answers.
+    /// Echo requests and their replies.
     pub icmp_seconds: u32,
     /// SCTP after the client's INIT.
     pub sctp_cookie_wait_seconds: u32,
@@ -200,13 +200,13 @@ pub struct Timeouts {
     pub sctp_closed_seconds: u32,
 }
 
-/// One of the gateway's links. Its place in the description is the port's number.
+/// One of the gateway's links. Its index in the description is the port's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Port {
     /// The port's own link address.
     pub mac: [u8; 6],
-    /// The largest IP packet that leaves here.
+    /// The largest IP packet that can be sent here.
     pub mtu: u16,
 }
 
@@ -230,17 +230,17 @@ pub struct Peer {
     pub next_hop_mac: [u8; 6],
 }
 
-/// One who answers for a service.
+/// A backend of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Backend {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// Its share against the others; 0 gives it no new flow.
+    /// Its share relative to the others; with 0 it gets no new flow.
     pub weight: u32,
 }
 
-/// A service: where clients reach it and who answers.
+/// A service: its frontends and its backends.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Service {
@@ -248,11 +248,11 @@ pub struct Service {
     pub frontends: *const Endpoint,
     /// How many frontends.
     pub frontend_count: usize,
-    /// Who answers, in any order.
+    /// The backends, in any order.
     pub backends: *const Backend,
     /// How many backends.
     pub backend_count: usize,
-    /// A number that stays the same while the service exists; its counters are found by it.
+    /// A number that stays the same while the service exists, and identifies its counters.
     pub id: u32,
     /// Slots of its selector's table: a prime, `WEIRGATE_TABLE_SIZE` unless there is a reason.
     pub table_size: u32,
@@ -260,7 +260,7 @@ pub struct Service {
     pub protocol: u8,
     /// `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_KEPT`.
     pub client_address: u8,
-    /// 1 where its packets towards backends are marked with `dscp`, 0 where they stay as they are.
+    /// 1 where its packets towards backends are marked with `dscp`, 0 where their codepoint is preserved.
     pub has_dscp: u8,
     /// The differentiated services codepoint: at most 63.
     pub dscp: u8,
@@ -282,7 +282,7 @@ pub struct Route {
     pub target: u8,
 }
 
-/// A station on a link, whose link address is known.
+/// A neighbour on a link, whose link address is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Neighbour {
@@ -312,11 +312,11 @@ pub struct Description {
     pub services: *const Service,
     /// How many services.
     pub service_count: usize,
-    /// The way back to clients, in any order.
+    /// The routes to clients, in any order.
     pub routes: *const Route,
     /// How many routes.
     pub route_count: usize,
-    /// Stations on the gateway's own links.
+    /// Neighbours on the gateway's own links.
     pub neighbours: *const Neighbour,
     /// How many neighbours.
     pub neighbour_count: usize,
@@ -324,11 +324,11 @@ pub struct Description {
     pub subnets: *const Prefix,
     /// How many subnets.
     pub subnet_count: usize,
-    /// The addresses that stand for clients towards backends: inside the subnets, never their first.
+    /// The SNAT pool: addresses inside the subnets, never their first, that backends see instead of clients'.
     pub pool: *const Address,
     /// How many pool addresses.
     pub pool_count: usize,
-    /// The addresses that stand for pods outside, for nothing else; without any, no pod's packet leaves.
+    /// The masquerade addresses, which serve nothing else; without any, no pod's packet leaves.
     pub masquerade: *const Address,
     /// How many such addresses.
     pub masquerade_count: usize,
@@ -340,27 +340,27 @@ pub struct Description {
     pub local: *const Address,
     /// How many own addresses.
     pub local_count: usize,
-    /// Seed of the selector: equal on all gateways that shall pick the same backends.
+    /// Seed of the selector: equal on all gateways that are to select the same backends.
     pub selector_seed: u64,
     /// Grows with each snapshot of one gateway.
     pub generation: u32,
     /// The VXLAN network: 24 bits.
     pub vni: u32,
-    /// Idle times.
+    /// Idle timeouts.
     pub timeouts: Timeouts,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
-    /// The largest packet inside VXLAN; 0 for what the links leave.
+    /// The largest packet inside VXLAN; 0 for what fits the links' MTUs.
     pub overlay_mtu: u16,
-    /// The first port that a translation may use on a pool address.
+    /// The first port that SNAT may use on a pool address.
     pub pool_port_first: u16,
     /// The last one.
     pub pool_port_last: u16,
-    /// The first port, or echo identifier, that a translation may use on an address that stands for pods.
+    /// The first port, or echo identifier, that masquerade may use.
     pub masquerade_port_first: u16,
     /// The last one.
     pub masquerade_port_last: u16,
-    /// The first node port: kept out of translations where services listen at an address that stands for others.
+    /// The first node port: not used for masquerade on addresses at which services listen.
     pub node_port_first: u16,
     /// The last one.
     pub node_port_last: u16,
@@ -370,25 +370,25 @@ pub struct Description {
     pub new_flows_per_second: u32,
     /// The most pings that each worker answers in a second; 0 for no limit.
     pub echoes_per_second: u32,
-    /// How far TCP's segment sizes are lowered: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or to a number of bytes.
+    /// The limit on TCP's segment sizes: `WEIRGATE_MSS_OFF`, `WEIRGATE_MSS_OF_PATH`, or a number of bytes.
     pub mss: u16,
-    /// What VXLAN's outer headers are marked with: a codepoint, or `WEIRGATE_OUTER_DSCP_COPY`.
+    /// The codepoint of VXLAN's outer headers, or `WEIRGATE_OUTER_DSCP_COPY`.
     pub outer_dscp: u8,
-    /// What becomes of packets past `new_flows_per_second`: one of `WEIRGATE_PAST_LIMIT_…`.
+    /// The policy for packets past `new_flows_per_second`: one of `WEIRGATE_PAST_LIMIT_…`.
     pub past_limit: u8,
-    /// Own end of the overlay over IPv4.
+    /// The gateway's VTEP over IPv4.
     pub vtep_v4: Vtep,
-    /// Own end of the overlay over IPv6.
+    /// The gateway's VTEP over IPv6.
     pub vtep_v6: Vtep,
     /// How many workers share the flows: 1 to `WEIRGATE_WORKERS_MAX`.
     pub workers: u8,
-    /// Whether pings of services' addresses are answered, but for those that are in `local` or a VTEP's: 0 or 1.
+    /// Whether pings of services' addresses are answered, except of those in `local` or of a VTEP: 0 or 1.
     pub echo_services: u8,
     /// Not read.
     pub reserved: [u8; 4],
 }
 
-/// What a worker is made with.
+/// A worker's configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct WorkerConfig {
@@ -400,29 +400,29 @@ pub struct WorkerConfig {
     pub flows_v6: u32,
     /// How many services to count for: those with a number below this.
     pub services: u32,
-    /// The most datagrams in parts that are known at a time; 0 for the usual number.
+    /// The most fragmented datagrams that are tracked at a time; 0 for the usual number.
     pub fragment_datagrams: u32,
-    /// Bytes of parts that wait for their first one; 0 for the usual number.
+    /// Bytes of fragments that wait for their first one; 0 for the usual number.
     pub fragment_held_bytes: u32,
-    /// Milliseconds that a part waits for its first one; 0 for the usual number.
+    /// Milliseconds that a fragment waits for its first one; 0 for the usual number.
     pub fragment_wait_ms: u32,
     /// Which of the gateway's workers it is: below `WEIRGATE_WORKERS_MAX`.
     pub id: u8,
-    /// How many workers the gateway has, as its snapshots say; 0 where the memory is never to be adopted.
+    /// How many workers the gateway has, as in its snapshots; 0 where the memory is never to be adopted.
     pub workers: u8,
     /// Not read.
     pub reserved: [u8; 6],
 }
 
-/// What came of a worker that goes on with an earlier one's memory.
+/// The result of adopting an earlier worker's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Adopted {
-    /// Flows that go on.
+    /// Flows that were adopted.
     pub flows: u32,
-    /// Entries of the tables that were no flow's, and were dropped.
+    /// Damaged entries of the tables, which were dropped.
     pub damaged: u32,
-    /// Flows that were dropped since their replies do not come to this worker under the snapshot.
+    /// Flows that were dropped because their replies do not arrive at this worker under the snapshot.
     pub strayed: u32,
 }
 
@@ -434,18 +434,18 @@ pub struct Frame {
     pub buffer: *mut u8,
     /// Bytes of the buffer.
     pub capacity: u32,
-    /// Where in the buffer the frame begins. The call moves it.
+    /// The frame's offset in the buffer. The call moves it.
     pub start: u32,
     /// Bytes of the frame. The call changes it.
     pub length: u32,
-    /// The port on which the frame came in.
+    /// The ingress port.
     pub port: u8,
     /// Out: one of `WEIRGATE_VERDICT_…`.
     pub verdict: u8,
-    /// Out: the port, the drop reason or the worker that belongs to the verdict.
+    /// Out: the verdict's port, drop reason or worker.
     pub detail: u8,
-    /// How often workers have handed the frame over: 0 for one received. The call counts it up with
-    /// `WEIRGATE_VERDICT_HANDOVER`; the worker that gets the frame has to be told.
+    /// How often workers have handed the frame over: 0 for a received one. The call increments it with
+    /// `WEIRGATE_VERDICT_HANDOVER`; pass the new number to the worker that gets the frame.
     pub handovers: u8,
 }
 
@@ -465,13 +465,13 @@ pub struct Burst {
     pub emitted: usize,
 }
 
-/// A station whose link address packets wait for.
+/// A neighbour whose link address packets wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Unresolved {
     /// Its network address.
     pub address: Address,
-    /// The port that it is behind.
+    /// Its port.
     pub port: u8,
 }
 
@@ -489,9 +489,9 @@ pub struct Traffic {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct PortCounters {
-    /// What came in.
+    /// Received frames.
     pub received: Traffic,
-    /// What was given a verdict of transmit.
+    /// Frames with the verdict transmit.
     pub transmitted: Traffic,
 }
 
@@ -507,7 +507,7 @@ pub struct ServiceCounters {
     pub flows: u64,
 }
 
-/// What a worker counts beside its ports, services and drops.
+/// A worker's counters, except those of its ports, services and drops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Counters {
@@ -515,22 +515,22 @@ pub struct Counters {
     pub host: u64,
     /// Frames that went to the worker that owns their flow.
     pub handovers: u64,
-    /// Parts of datagrams that have waited, for their first one or for buffers to be cut into.
+    /// Fragments that were held, for their first one or for buffers to be fragmented into.
     pub fragments_held: u64,
-    /// Pieces that packets were cut in, but for the first of each.
+    /// Fragments made of packets too large for their egress, without the first of each packet.
     pub pieces_cut: u64,
     /// Flows that were created.
     pub flows_created: u64,
-    /// Flows that were forgotten after their idle time.
+    /// Flows that were removed after their idle timeout.
     pub flows_expired: u64,
-    /// Flows whose connection had ended, and that a new one of the same tuple took the place of.
+    /// Flows whose connection had ended, and that a new one of the same tuple reopened.
     pub flows_reopened: u64,
-    /// Flows that ended with a reset before anybody had answered.
+    /// Flows that ended with a reset before any reply.
     pub flows_reset: u64,
-    /// Flows that gave way while half-open: to new ones in a full table, or to their client's in one that
-    /// fills.
+    /// Flows evicted while half-open: by new ones in a full table, or by flows of the same client in one
+    /// that fills.
     pub evicted_half_open: u64,
-    /// Flows that gave way to new ones in a full table: UDP and echo requests that nobody had answered.
+    /// Flows evicted by new ones in a full table: UDP and echo requests without a reply.
     pub evicted_one_way: u64,
     /// As before: connections that had ended or were about to.
     pub evicted_closing: u64,
@@ -538,12 +538,12 @@ pub struct Counters {
     pub evicted_unassured: u64,
     /// As before: UDP that went back and forth.
     pub evicted_stream: u64,
-    /// Packets that went on without a flow, for want of room or by the limit on new ones.
+    /// Packets forwarded statelessly, in a full table or past the limit on new flows.
     pub placed_without_state: u64,
     /// Pings that were answered.
     pub echoes_answered: u64,
-    /// ICMP errors of others about packets of flows, translated and sent on.
+    /// ICMP errors from others about packets of flows, translated and forwarded.
     pub errors_translated: u64,
-    /// ICMP errors of the gateway's own.
+    /// ICMP errors that the gateway itself sent.
     pub errors_sent: u64,
 }

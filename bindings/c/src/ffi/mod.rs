@@ -1,5 +1,5 @@
-//! The exported calls: each guards its arguments and makes one call into safe code. The one door to
-//! memory of the caller's; start reading at [`worker`].
+//! The exported calls: each guards its arguments and makes one call into safe code. Only they access
+//! the caller's memory; start reading at [`worker`].
 #![expect(unsafe_code, reason = "pointers come from the caller; what can be checked of them is checked in `raw`")]
 
 pub mod pieces;
@@ -38,8 +38,8 @@ pub extern "C" fn weirgate_status_text(status: u32) -> *const c_char {
     known.map_or(c"a status of another version", |status| status.text()).as_ptr()
 }
 
-/// How many drop reasons there are. Their numbers hold for one build of the library; their names
-/// hold for ever.
+/// How many drop reasons there are. Their numbers are valid for one build of the library; their names
+/// never change.
 #[unsafe(no_mangle)]
 pub extern "C" fn weirgate_drop_reason_count() -> usize {
     weirgate::verdict::DropReason::COUNT

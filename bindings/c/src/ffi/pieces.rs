@@ -1,4 +1,4 @@
-//! Parts of the gateway that are of use by themselves.
+//! Components of the gateway that are useful by themselves.
 
 use weirgate::hash::HashKey;
 use weirgate::maglev::{self, Member};
@@ -10,17 +10,17 @@ use crate::convert;
 use crate::status::Status;
 use crate::types::{Backend, WEIRGATE_VXLAN_HEADER_BYTES};
 
-/// Fills a Maglev lookup table: each of `slot_count` slots receives the place of one backend in
-/// `backends`, in proportion to the weights. Weight 0 gets no slot.
+/// Fills a Maglev lookup table: each of `slot_count` slots receives the index of one backend in
+/// `backends`, in proportion to the weights. A backend of weight 0 gets no slot.
 ///
-/// Gateways agree on the table where they agree on `seed` and on the backends' order, which decides
-/// contested slots; a snapshot takes them by ascending address (IPv4 as mapped IPv6) and port.
+/// Gateways with the same `seed` and the same order of backends get the same table; the order decides
+/// contested slots. A snapshot sorts them by ascending address (IPv4 as mapped IPv6) and port.
 ///
 /// - `slot_count`: a prime, such as `WEIRGATE_TABLE_SIZE`.
-/// - On any status but `WEIRGATE_STATUS_OK` what the slots held is lost.
+/// - On any status but `WEIRGATE_STATUS_OK` the slots' earlier content is lost.
 ///
 /// # Safety
-/// `backends` points to `backend_count` of them, `slots` to places for `slot_count` answers.
+/// `backends` points to `backend_count` of them, `slots` to room for `slot_count` results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_maglev_fill(
     seed: u64,
@@ -59,12 +59,12 @@ pub unsafe extern "C" fn weirgate_maglev_fill(
     })())
 }
 
-/// Reads the VXLAN header at the front of a UDP datagram's data and tells its network. The inner
+/// Reads the VXLAN header at the front of a UDP datagram's data and returns its network. The inner
 /// Ethernet frame follows after `WEIRGATE_VXLAN_HEADER_BYTES`. Reserved bits are ignored (RFC 7348
 /// section 5).
 ///
 /// # Safety
-/// `data` points to `length` bytes, `vni` to a place for the answer.
+/// `data` points to `length` bytes, `vni` to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_vxlan_parse(data: *const u8, length: usize, vni: *mut u32) -> Status {
     answer((|| {

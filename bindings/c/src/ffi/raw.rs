@@ -1,9 +1,9 @@
-//! The guards: from pointers to references, with everything checked that can be.
+//! The guards: from pointers to references, after every possible check.
 //!
-//! What cannot be checked is what each export asks for under *Safety*: that a pointer that is
-//! neither null nor misaligned points to as many values as it is said to, that nobody else writes
-//! them during the call, and that they outlive what the guard returns. No guard's result outlives
-//! the call that it serves.
+//! What cannot be checked, each export requires under *Safety*: that a pointer which is
+//! neither null nor misaligned points to the stated number of values, that nobody else writes
+//! them during the call, and that they outlive the guard's result. No guard's result outlives
+//! its call.
 
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
@@ -42,7 +42,7 @@ pub(super) unsafe fn reference_mut<'a, T>(pointer: *mut T) -> Result<&'a mut T, 
     Ok(unsafe { &mut *pointer })
 }
 
-/// A place to write a result to, which need not hold a value before.
+/// Room for a result, which need not be initialised.
 ///
 /// # Safety
 /// As the module says, for one value that nobody else reads either.
@@ -87,7 +87,7 @@ pub(super) unsafe fn zeroed<'a>(pointer: *mut u8, count: usize) -> Result<&'a mu
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, count) })
 }
 
-/// Writes as much of `text` as fits and a zero byte behind it. Nothing where there is no place.
+/// Writes as much of `text` as fits and a zero byte after it. Nothing where there is no room.
 ///
 /// # Safety
 /// As the module says, for `count` bytes, unless `pointer` is null.

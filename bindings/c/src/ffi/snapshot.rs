@@ -13,7 +13,7 @@ use crate::convert;
 use crate::status::{Problem, Status, not_prime};
 use crate::types::{self, Description, Service};
 
-/// A description in the core's own types, as long as it is needed.
+/// A description in the core's own types, for the duration of a call.
 struct Owned<'a> {
     raw: &'a Description,
     gateway: Gateway<'static>,
@@ -38,7 +38,7 @@ struct OwnedService {
     backends: Vec<snapshot::Backend>,
 }
 
-/// Reads an array and converts each element, naming the one that cannot be.
+/// Reads an array and converts each element; names the first invalid one.
 ///
 /// # Safety
 /// As [`raw::array`].
@@ -158,7 +158,7 @@ impl<'a> Owned<'a> {
     }
 }
 
-/// Answers with the status, and with the sentence where there is place for it.
+/// Returns the status, and writes the sentence where there is room for it.
 ///
 /// # Safety
 /// As [`raw::write_text`].
@@ -176,7 +176,7 @@ unsafe fn explain(result: Result<(), Problem>, problem: *mut c_char, length: usi
 /// pool ports 1024 to 65535, Kubernetes' node ports, and the usual timeouts and limits.
 ///
 /// # Safety
-/// `description` points to a place for one.
+/// `description` points to room for one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_description_defaults(description: *mut Description) -> Status {
     answer((|| {
@@ -230,14 +230,14 @@ pub unsafe extern "C" fn weirgate_description_defaults(description: *mut Descrip
     })())
 }
 
-/// Tells how many bytes of memory compiling this description takes.
+/// Reports how many bytes of memory compiling this description needs.
 ///
-/// - `problem`: place for `problem_length` bytes of text, or null. It receives a sentence with the
-///   offending value, cut where it is too long and ended by a zero byte; an empty one where all is well.
+/// - `problem`: room for `problem_length` bytes of text, or null. It receives a sentence with the
+///   offending value, cut where it is too long and ended by a zero byte; an empty one on success.
 ///
 /// # Safety
-/// `description` points to one whose arrays are as long as it says, `bytes` to a place for the
-/// answer, `problem` is as above.
+/// `description` points to one whose arrays are as long as it says, `bytes` to room for the
+/// result, `problem` is as above.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_snapshot_bytes(
     description: *const Description,
@@ -256,17 +256,17 @@ pub unsafe extern "C" fn weirgate_snapshot_bytes(
 }
 
 /// Writes the snapshot of a description to the front of `memory`, which begins at a multiple of
-/// `WEIRGATE_SNAPSHOT_ALIGNMENT` and has as many bytes as `weirgate_snapshot_bytes` tells. Answers
-/// in `used` how long the snapshot is; what lies behind it is free again.
+/// `WEIRGATE_SNAPSHOT_ALIGNMENT` and has as many bytes as `weirgate_snapshot_bytes` reports. Returns
+/// in `used` how long the snapshot is; the memory after it is free again.
 ///
-/// A snapshot is bytes with offsets: it can be copied, stored and shared. Equal descriptions give
-/// equal bytes. On any status but `WEIRGATE_STATUS_OK` what the memory held is lost.
+/// A snapshot is bytes with offsets: it can be copied, stored and shared. Equal descriptions compile to
+/// equal bytes. On any status but `WEIRGATE_STATUS_OK` the memory's earlier content is lost.
 ///
 /// - `problem`: as for `weirgate_snapshot_bytes`.
 ///
 /// # Safety
 /// `description` points to one whose arrays are as long as it says, `memory` to `length` bytes that
-/// nobody else uses meanwhile, `used` to a place for the answer, `problem` is as above.
+/// nobody else uses meanwhile, `used` to room for the result, `problem` is as above.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_snapshot_compile(
     description: *const Description,
@@ -297,11 +297,11 @@ pub unsafe extern "C" fn weirgate_snapshot_compile(
     unsafe { explain(result, problem, problem_length) }
 }
 
-/// Tells the generation of a snapshot, and so whether the bytes are one of this version.
+/// Returns the generation of a snapshot, and thereby checks that the bytes are one of this version.
 ///
 /// # Safety
-/// `snapshot` points to `length` bytes that nobody changes meanwhile, `generation` to a place for
-/// the answer.
+/// `snapshot` points to `length` bytes that nobody changes meanwhile, `generation` to room for
+/// the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_snapshot_generation(
     snapshot: *const c_void,

@@ -1,4 +1,4 @@
-//! A worker in memory of the caller's, and everything that is asked of it.
+//! A worker in the caller's memory, and all calls on it.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -20,11 +20,11 @@ use crate::convert;
 use crate::status::Status;
 use crate::types::{self, Burst, Frame, WEIRGATE_WORKER_ALIGNMENT, WorkerConfig};
 
-/// Says that the memory holds a worker of this version.
+/// Marks memory that holds a worker of this version.
 const MAGIC: u64 = u64::from_le_bytes(*b"WGWORKR\x01");
 
-/// A worker, at the beginning of memory of the caller's. One call at a time changes it; another is
-/// told `WEIRGATE_STATUS_BUSY`.
+/// A worker, at the beginning of the caller's memory. One call at a time changes it; another one
+/// returns `WEIRGATE_STATUS_BUSY`.
 //
 // Counters of services and then flows follow it in that memory. Invariant: `worker` borrows the
 // counters beside it and the memory behind it, all of which stays where it is, so it must not be
@@ -75,7 +75,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Where the parts of the memory begin and end, in bytes.
+/// Where the sections of the memory begin and end, in bytes.
 struct Layout {
     services_end: usize,
     end: usize,
@@ -105,7 +105,7 @@ impl Layout {
         Ok(Self { services_end, end, config })
     }
 
-    /// Whether a worker can lie there.
+    /// Whether a worker fits there.
     fn fits(&self, memory: *mut c_void, length: usize) -> Result<(), Status> {
         if memory.is_null() {
             Err(Status::NullPointer)
@@ -119,7 +119,7 @@ impl Layout {
     }
 }
 
-/// What is kept of datagrams in parts.
+/// The limits on fragmented datagrams.
 fn limits(config: &WorkerConfig) -> Limits {
     let usual = Limits::default();
     let or = |asked: u32, usual: u32| if asked == 0 { usual } else { asked };
@@ -131,7 +131,7 @@ fn limits(config: &WorkerConfig) -> Limits {
 }
 
 /// # Safety
-/// `worker` comes from `weirgate_worker_init` unless a check can tell that it does not, and its
+/// `worker` comes from `weirgate_worker_init` unless a check can detect that it does not, and its
 /// memory is still there.
 unsafe fn state<'a>(worker: *const Worker) -> Result<&'a Worker, Status> {
     // SAFETY: the caller vouches for it. Shared access is right beside other calls: all that they
@@ -150,10 +150,10 @@ pub(super) unsafe fn attach<'a>(snapshot: *const c_void, length: usize) -> Resul
     Ok(Snapshot::attach(unsafe { raw::array(snapshot.cast(), length)? })?)
 }
 
-/// Tells how many bytes of memory a worker takes.
+/// Reports how many bytes of memory a worker needs.
 ///
 /// # Safety
-/// `config` points to a configuration, `bytes` to a place for the answer.
+/// `config` points to a configuration, `bytes` to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_bytes(config: *const WorkerConfig, bytes: *mut usize) -> Status {
     answer((|| {
@@ -164,16 +164,16 @@ pub unsafe extern "C" fn weirgate_worker_bytes(config: *const WorkerConfig, byte
     })())
 }
 
-/// Makes a worker without flows in `memory`, touching all that it takes, and answers in `worker`
-/// where it is: at the memory's beginning, which must be a multiple of
+/// Makes a worker without flows in `memory`, touching every byte that it uses, and returns its address
+/// in `worker`: the memory's beginning, which must be a multiple of
 /// `WEIRGATE_WORKER_ALIGNMENT`. The memory need not have been written before.
 ///
-/// The worker stays in that memory and must not be moved. It needs no end: the memory may be freed
+/// The worker stays in that memory and must not be moved. It needs no destructor: the memory may be freed
 /// whenever no call is at work on it.
 ///
 /// # Safety
 /// `config` points to a configuration, `memory` to `length` bytes that nothing else uses from now
-/// on, `worker` to a place for the answer.
+/// on, `worker` to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_init(
     config: *const WorkerConfig,
@@ -198,24 +198,24 @@ pub unsafe extern "C" fn weirgate_worker_init(
     })())
 }
 
-/// Makes a worker that goes on with the flows that an earlier one left in `memory`, whatever
-/// instruction it or its process ended at; counters begin at zero. Nobody else may use the memory any
-/// more: so a control plane that keeps it in shared memory hands a gateway over to its next process.
+/// Makes a worker that adopts the flows that an earlier one left in `memory`, even if that one or its
+/// process ended in the middle of a call; counters begin at zero. Nobody else may use the memory any
+/// more. A control plane that keeps it in shared memory can so hand a gateway over to its next process.
 ///
-/// - `config`: as the earlier one was made, and with its number of `workers`. Of `secret` the tables
-///   keep their own.
-/// - `snapshot`: the one in force. Flows whose replies lead to another worker under it, as its ports or the
-///   selector's seed are not those that they began under, are dropped: that worker may give their ports to
-///   others.
-/// - `adopted`: receives how many flows go on.
+/// - `config`: as the earlier worker's, with the same number of `workers`. The tables keep their own
+///   `secret`.
+/// - `snapshot`: the current one. Its ports or the selector's seed may have changed, so that replies of a flow
+///   lead to another worker. Such flows are dropped: that worker may use their ports for other
+///   flows.
+/// - `adopted`: receives how many flows were adopted.
 /// - Work: linear in the capacities.
 ///
-/// On `WEIRGATE_STATUS_NOT_ADOPTED` what lies there is no worker of this configuration and version; no
-/// flow was touched, and `weirgate_worker_init` begins without any.
+/// On `WEIRGATE_STATUS_NOT_ADOPTED` the memory holds no worker of this configuration and version; no
+/// flow was touched, and `weirgate_worker_init` starts without any.
 ///
 /// # Safety
 /// As `weirgate_worker_init`, and the memory's bytes have been written. `snapshot` points to
-/// `snapshot_length` bytes that nobody changes meanwhile, `adopted` to a place for the answer.
+/// `snapshot_length` bytes that nobody changes meanwhile, `adopted` to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_attach(
     config: *const WorkerConfig,
@@ -285,7 +285,7 @@ unsafe fn place<T>(
     }
 }
 
-/// Gives every frame of the burst a verdict.
+/// Sets the verdict of every frame of the burst.
 ///
 /// On any status but `WEIRGATE_STATUS_OK` nothing has been processed or changed.
 ///
@@ -347,8 +347,8 @@ fn write_back(raw: &mut Frame, frame: &frame::Frame<'_>) {
     (raw.verdict, raw.detail) = convert::verdict(frame.verdict());
 }
 
-/// Forgets flows that idled too long, and datagrams in parts that have been silent too long, among
-/// the next `budget` of each kind. To be called once in a loop.
+/// Removes flows past their idle timeout, and fragmented datagrams that have been silent too long, among
+/// the next `budget` of each kind. Call it once in each turn of the loop.
 ///
 /// # Safety
 /// `worker` comes from `weirgate_worker_init`. `snapshot` points to `snapshot_length` bytes that
@@ -369,11 +369,11 @@ pub unsafe extern "C" fn weirgate_worker_age(
     })())
 }
 
-/// Tells how many flows there are in each family.
+/// Reports how many flows there are in each family.
 ///
 /// # Safety
-/// `worker` comes from `weirgate_worker_init`; `flows_v4` and `flows_v6` point to places for the
-/// answers.
+/// `worker` comes from `weirgate_worker_init`; `flows_v4` and `flows_v6` point to room for the
+/// results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_flows(worker: *mut Worker, flows_v4: *mut u32, flows_v6: *mut u32) -> Status {
     answer((|| {
@@ -385,11 +385,11 @@ pub unsafe extern "C" fn weirgate_worker_flows(worker: *mut Worker, flows_v4: *m
     })())
 }
 
-/// Gives the next station whose link address packets wait for: ask the kernel to resolve it.
+/// Returns the next neighbour whose link address packets wait for: ask the kernel to resolve it.
 /// `WEIRGATE_STATUS_EMPTY` where there is none.
 ///
 /// # Safety
-/// `worker` comes from `weirgate_worker_init`; `unresolved` points to a place for the answer.
+/// `worker` comes from `weirgate_worker_init`; `unresolved` points to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_next_unresolved(
     worker: *mut Worker,
@@ -425,7 +425,7 @@ pub unsafe extern "C" fn weirgate_worker_count_drop(worker: *mut Worker, reason:
 /// while another call is at work.
 ///
 /// # Safety
-/// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+/// `worker` comes from `weirgate_worker_init`; `counters` points to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_counters(worker: *const Worker, counters: *mut types::Counters) -> Status {
     answer((|| {
@@ -477,7 +477,7 @@ pub unsafe extern "C" fn weirgate_worker_counters(worker: *const Worker, counter
 /// thread, also while another call is at work.
 ///
 /// # Safety
-/// `worker` comes from `weirgate_worker_init`; `drops` points to places for `count` answers.
+/// `worker` comes from `weirgate_worker_init`; `drops` points to room for `count` results.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_drops(worker: *const Worker, drops: *mut u64, count: usize) -> Status {
     answer((|| {
@@ -486,7 +486,7 @@ pub unsafe extern "C" fn weirgate_worker_drops(worker: *const Worker, drops: *mu
         if count > DropReason::COUNT {
             return Err(Status::OutOfRange);
         }
-        // SAFETY: as above; a place for a value that need not be there has the value's layout.
+        // SAFETY: as above; room for a value that need not be initialised has the value's layout.
         let out = unsafe { raw::array_mut(drops.cast::<std::mem::MaybeUninit<u64>>(), count)? };
         for (out, reason) in out.iter_mut().zip(DropReason::ALL) {
             out.write(worker.counters.drops(*reason));
@@ -498,7 +498,7 @@ pub unsafe extern "C" fn weirgate_worker_drops(worker: *const Worker, drops: *mu
 /// Reads the counters of a port. From any thread, also while another call is at work.
 ///
 /// # Safety
-/// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+/// `worker` comes from `weirgate_worker_init`; `counters` points to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_port_counters(
     worker: *const Worker,
@@ -521,7 +521,7 @@ pub unsafe extern "C" fn weirgate_worker_port_counters(
 /// From any thread, also while another call is at work.
 ///
 /// # Safety
-/// `worker` comes from `weirgate_worker_init`; `counters` points to a place for the answer.
+/// `worker` comes from `weirgate_worker_init`; `counters` points to room for the result.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn weirgate_worker_service_counters(
     worker: *const Worker,

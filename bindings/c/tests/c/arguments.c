@@ -1,4 +1,4 @@
-/* What cannot be is told by a status, and nothing has been changed then. */
+/* Invalid arguments are reported by a status, and nothing has been changed then. */
 
 #include "check.h"
 #include "world.h"
@@ -73,7 +73,7 @@ static void worker_memory(void) {
     free(memory);
 }
 
-/* Compiles a description that cannot be, and looks for the offending value in the sentence. */
+/* Compiles an invalid description, and looks for the offending value in the sentence. */
 static void refused(const weirgate_description *description, weirgate_status expected, const char *words) {
     static uint64_t memory[16384];
     char problem[256];
@@ -236,7 +236,7 @@ static void bursts(void) {
     CHECK_STATUS(weirgate_worker_process(worker, snapshot, used, 1, NULL), WEIRGATE_STATUS_NULL_POINTER);
     CHECK_STATUS(weirgate_worker_process(NULL, snapshot, used, 1, &burst), WEIRGATE_STATUS_NULL_POINTER);
 
-    /* The snapshot: absent, cut short at every length, of another kind or version, or with a part outside. */
+    /* The snapshot: absent, cut short at every length, of another kind or version, or with a section outside. */
     burst.frame_count = 0;
     CHECK_STATUS(weirgate_worker_process(worker, NULL, used, 1, &burst), WEIRGATE_STATUS_NULL_POINTER);
     CHECK_STATUS(weirgate_worker_process(worker, snapshot, used, 1, &burst), WEIRGATE_STATUS_OK);

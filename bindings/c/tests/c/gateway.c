@@ -171,7 +171,7 @@ static void make_worker(struct kept *kept) {
     CHECK((void *)kept->worker == kept->memory);
 }
 
-/* The next worker goes on with the flows that this one has in its memory. */
+/* The next worker adopts the flows that this one has in its memory. */
 static void adopt(const struct kept *kept) {
     const void *snapshot = kept->snapshot;
     size_t length = kept->length, bytes = kept->bytes;

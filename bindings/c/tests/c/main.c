@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
     test_gateway(argv[1]);
     puts("C gateway ... ok");
     test_pieces(argv[1]);
-    puts("C pieces ... ok");
+    puts("C components ... ok");
     test_arguments();
     puts("C arguments ... ok");
     return 0;

@@ -1,4 +1,4 @@
-/* The parts that are of use by themselves: the selector's table and the VXLAN header. */
+/* The components that are useful by themselves: the selector's table and the VXLAN header. */
 
 #include "check.h"
 #include "world.h"

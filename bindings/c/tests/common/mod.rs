@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// The hash of everything that the vectors tell by its hash.
+/// The hash of everything that the vectors have only as a hash.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

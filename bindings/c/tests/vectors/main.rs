@@ -113,7 +113,7 @@ fn from_pod(ip: &[u8]) -> (PortId, Vec<u8>) {
     (UNDERLAY, in_vxlan(Link { destination: mac([0, 2]), source: mac([2, 1]), vlan: None }, outer, VNI, &inner))
 }
 
-/// An IPv4 packet in two parts, the first with 64 bytes of data.
+/// An IPv4 packet in two fragments, the first with 64 bytes of data.
 fn in_parts(ip: &[u8], id: u8) -> [Vec<u8>; 2] {
     let (header, data) = ip.split_at(20);
     let (first, last) = data.split_at(64);
@@ -230,7 +230,7 @@ fn answers(config: &WorkerConfig) -> Answers {
     begun.push(syn("10.77.74.10:50000", "198.18.0.1:443"));
     call(&mut text, &mut bench, &begun);
 
-    // Two datagrams whose second part comes first: for one of them the first comes in time.
+    // Two datagrams whose second fragment comes first: for one of them the first comes in time.
     let datagram = |id: u8| {
         let data = vec![id; 100];
         in_parts(&Packet::new(at("10.77.74.10:52001"), at("192.0.2.10:53"), Body::Udp(data)).bytes(), id)
