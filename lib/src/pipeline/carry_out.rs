@@ -55,7 +55,8 @@ fn forward<A: Wire, R: Recorder>(
                 Counted::Flow(Update { requeues: false, ..Update::to(found, beginning.state as u8) })
             }
             Err(full) => {
-                let instead = stateless::instead_of(cx, frame, item, &beginning).ok_or(full)??;
+                let mut instead = stateless::instead_of(cx, frame, item, &beginning).ok_or(full)??;
+                instead.rewrite.identification = rewrite.identification;
                 return forward(cx, frame, item, spares, instead);
             }
         },

@@ -1,9 +1,11 @@
 //! Datagrams in parts cross, in any order and through few spare buffers.
 
+use weirgate::net::WorkerId;
 use weirgate::snapshot::{Admission, PastLimit};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{FROM_CLIENT, Packet, framed, from_node, tunnelled, unframed};
+use weirgate_fixture::Gateway;
+use weirgate_fixture::frames::{ACK, FROM_CLIENT, Packet, SYN, framed, from_node, from_pod, tunnelled, unframed};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 use super::helpers::{
@@ -48,6 +50,28 @@ fn rfc4787_req14_a_datagram_in_parts_crosses_and_its_answer_comes_back_in_any_or
             gateway.assert_counted(&counted);
             assert_eq!(gateway.worker.datagrams_in_parts(), 0);
         }
+    }
+}
+
+#[test]
+fn fragments_of_a_datagram_whose_flow_finds_no_room_go_on_as_one_datagram() {
+    let admission = Admission { half_open_per_client: 0, new_flows_per_second: 0, past_limit: PastLimit::Place };
+    let world = World { admission, ..World::new().keeping(world::WEB).keeping(world::DNS) };
+    for order in [[0, 1, 2], [2, 0, 1]] {
+        let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 16));
+        for port in 1..=16 {
+            let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &Packet::web(port, SYN, b"").bytes()));
+            let inner = Packet::read(&tunnelled(&out.bytes).inner);
+            let answer = inner.answer(SYN | ACK, b"");
+            gateway.send(UNDERLAY, &from_pod(node_of(answer.source.ip()), &answer.bytes()));
+            gateway.send(UPLINK, &framed(FROM_CLIENT, &Packet::web(port, ACK, b"").bytes()));
+        }
+        let request = query(5000, 4000);
+        let cut = parts(&request.bytes(), 77, [1376, 1376]);
+        let (inner, _) = at_pod(&from_client(&mut gateway, &order.map(|index| cut[index].clone()))).expect("all of it");
+        assert_eq!(inner.source, request.source);
+        assert_eq!(gateway.counters.placed_without_state.get(), 3);
+        assert_eq!(gateway.counters.flows_created.get(), 16);
     }
 }
 
