@@ -251,15 +251,26 @@ pub(crate) struct Taken<'t, 'm, A: Address> {
 }
 
 impl<A: Address> Taken<'_, '_, A> {
-    /// As [`has`](Self::has), but `true` also of some that no flow has. Reads no entry.
-    fn may_have(&self, reply: &Tuple<A>, protocol: Protocol) -> bool {
-        self.flows.may_have(self.flows.hash(reply, protocol))
+    /// The tuple with its hash, unless a flow has it, or one may whose hash is alike. Reads no entry.
+    #[inline(always)]
+    fn free_for_certain(&self, reply: Tuple<A>, protocol: Protocol) -> Option<Free<A>> {
+        let hash = self.flows.hash(&reply, protocol);
+        (!self.flows.may_have(hash)).then_some(Free { reply, hash })
     }
 
-    fn has(&self, reply: &Tuple<A>, protocol: Protocol) -> bool {
-        let found = self.flows.lookup(self.flows.hash(reply, protocol), reply, protocol);
-        found.is_some_and(|found| Some(found.index) != self.over)
+    /// The tuple with its hash, unless a flow has it.
+    pub(crate) fn free(&self, reply: Tuple<A>, protocol: Protocol) -> Option<Free<A>> {
+        let hash = self.flows.hash(&reply, protocol);
+        let found = self.flows.lookup(hash, &reply, protocol).filter(|found| Some(found.index) != self.over);
+        found.is_none().then_some(Free { reply, hash })
     }
+}
+
+/// A reply tuple that no flow has, and its hash in the flow table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Free<A> {
+    pub(crate) reply: Tuple<A>,
+    pub(crate) hash: u64,
 }
 
 impl<A> Peer<A> {
@@ -308,34 +319,66 @@ pub fn allocate<A: Address>(
     let taken = Taken { flows, over: None };
     drawn(&taken, services, pool, worker, peer, random)
         .or_else(|| search(&taken, services, pool, worker, peer, random).ok())
+        .map(|free| free.reply)
 }
 
-/// Reply tuples at random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a
-/// random one on, and whether a service listens there. At most [`TRIES`].
-pub(crate) fn draw<A: Address>(
-    services: &impl Services<A>,
-    pool: Pool<'_, A>,
-    (worker, asker): (WorkerId, impl Asker),
-    peer: Peer<A>,
-    random: &mut Stream,
-) -> impl Iterator<Item = (Tuple<A>, bool)> {
-    let count = pool.addresses.len() as u32;
-    let mut next = reduce(random.next() as u32, count);
-    let mut left = TRIES;
-    core::iter::from_fn(move || {
-        while left != 0 {
-            left -= 1;
-            let place = next;
-            next = if place + 1 < count { place + 1 } else { 0 };
+/// Random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a random one on, and
+/// whether a service listens there. At most [`TRIES`].
+#[inline(always)]
+pub(crate) fn draw<'x, 'p, A: Address, S: Services<A>, T: Asker>(
+    services: &'x S,
+    pool: Pool<'p, A>,
+    (worker, asker): (WorkerId, T),
+    protocol: Protocol,
+    random: &'x mut Stream,
+) -> Draw<'x, 'p, A, S, T> {
+    let next = reduce(random.next() as u32, pool.addresses.len() as u32);
+    Draw { services, pool, worker, asker, protocol, random, next, left: TRIES }
+}
+
+/// A port that was drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drawn {
+    /// The place of its address in the pool.
+    place: u32,
+    /// In wire order.
+    port: [u8; 2],
+    /// The hash of the reply tuple.
+    hash: u64,
+}
+
+/// See [`draw`].
+pub(crate) struct Draw<'x, 'p, A, S, T> {
+    services: &'x S,
+    pool: Pool<'p, A>,
+    worker: WorkerId,
+    asker: T,
+    protocol: Protocol,
+    random: &'x mut Stream,
+    /// The place of the next address.
+    next: u32,
+    left: u32,
+}
+
+impl<A: Address, S: Services<A>, T: Asker> Iterator for Draw<'_, '_, A, S, T> {
+    type Item = (u32, A, [u8; 2], bool);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Self { services, pool, worker, asker, protocol, .. } = *self;
+        while self.left != 0 {
+            self.left -= 1;
+            let place = self.next;
+            self.next = if place + 1 < pool.addresses.len() as u32 { place + 1 } else { 0 };
             let address = *pool.addresses.get(place as usize)?;
             let share = pool.share(place, worker, asker);
             if share.count != 0 {
-                let port = share.port(reduce(random.next() as u32, share.count));
-                return Some((peer.reply_to(address, port), share.listens(services, address, port, peer.protocol)));
+                let port = share.port(reduce(self.random.next() as u32, share.count));
+                return Some((place, address, port, share.listens(services, address, port, protocol)));
             }
         }
         None
-    })
+    }
 }
 
 /// The first of the reply tuples that [`draw`] gives that no flow has.
@@ -347,11 +390,43 @@ pub(crate) fn drawn<A: Address>(
     worker: (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
-) -> Option<Tuple<A>> {
+) -> Option<Free<A>> {
     // Of ports at random there are enough to pass by some that only look taken.
-    draw(services, pool, worker, peer, random)
-        .find(|(reply, listens)| !listens && !taken.may_have(reply, peer.protocol))
-        .map(|(reply, _)| reply)
+    for (_, address, port, listens) in draw(services, pool, worker, peer.protocol, random) {
+        if !listens && let Some(free) = taken.free_for_certain(peer.reply_to(address, port), peer.protocol) {
+            return Some(free);
+        }
+    }
+    None
+}
+
+/// The first port that [`draw`] gives, whether a flow has it or not; `None` where a service listens there.
+#[inline(always)]
+pub(crate) fn draw_first<A: Address>(
+    flows: &Table<'_, A>,
+    services: &impl Services<A>,
+    pool: Pool<'_, A>,
+    worker: (WorkerId, impl Asker),
+    peer: Peer<A>,
+    random: &mut Stream,
+) -> Option<Drawn> {
+    let (place, address, port, listens) = draw(services, pool, worker, peer.protocol, random).next()?;
+    let hash = flows.hash(&peer.reply_to(address, port), peer.protocol);
+    (!listens).then_some(Drawn { place, port, hash })
+}
+
+impl Drawn {
+    /// Asks for all that says whether a flow has it.
+    pub(crate) fn prefetch<A: Address>(self, flows: &Table<'_, A>) {
+        flows.prefetch_buckets(self.hash);
+    }
+
+    /// The reply tuple, where no flow has it for certain: what [`drawn`] gives then.
+    #[inline(always)]
+    pub(crate) fn free<A: Address>(self, flows: &Table<'_, A>, pool: Pool<'_, A>, peer: Peer<A>) -> Option<Free<A>> {
+        let address = *pool.addresses.get(self.place as usize)?;
+        (!flows.may_have(self.hash)).then(|| Free { reply: peer.reply_to(address, self.port), hash: self.hash })
+    }
 }
 
 /// A reply tuple that no flow has, among [`SEARCH`] ports in a row from a random one on: so the last free
@@ -371,7 +446,7 @@ pub(crate) fn search<A: Address>(
     (worker, asker): (WorkerId, impl Asker),
     peer: Peer<A>,
     random: &mut Stream,
-) -> Result<Tuple<A>, Searched> {
+) -> Result<Free<A>, Searched> {
     let addresses = pool.addresses.len() as u32;
     let (mut left, mut searched) = (SEARCH, Searched::All);
     let first = reduce(random.next() as u32, addresses);
@@ -385,10 +460,9 @@ pub(crate) fn search<A: Address>(
             searched = Searched::Some;
         }
         let ports = (start..share.count).chain(0..start).take(count as usize).map(|number| share.port(number));
-        let free = ports.filter(|port| !share.listens(services, address, *port, peer.protocol)).find_map(|port| {
-            let reply = peer.reply_to(address, port);
-            (!taken.has(&reply, peer.protocol)).then_some(reply)
-        });
+        let free = ports
+            .filter(|port| !share.listens(services, address, *port, peer.protocol))
+            .find_map(|port| taken.free(peer.reply_to(address, port), peer.protocol));
         if let Some(free) = free {
             return Ok(free);
         }

@@ -473,19 +473,42 @@ impl<'m, A: Address> Table<'m, A> {
         state: State,
         fill: impl FnOnce(&mut Entry<A>),
     ) -> Result<u32, InsertError> {
-        let hashes = [self.hash(&original, protocol), self.hash(&reply, protocol)];
-        for (hash, tuple) in hashes.iter().zip([&original, &reply]) {
+        let tuples = [&original, &reply];
+        let hashes = self.vacant_hashes(tuples, protocol)?;
+        self.enter(tuples, hashes, protocol, state, fill)
+    }
+
+    /// The hashes of both tuples of a flow that is to be inserted.
+    ///
+    /// # Errors
+    /// [`InsertError::TupleTaken`] where a flow has one of them.
+    fn vacant_hashes(&self, tuples: [&Tuple<A>; 2], protocol: Protocol) -> Result<[u64; 2], InsertError> {
+        let hashes = tuples.map(|tuple| self.hash(tuple, protocol));
+        for (hash, tuple) in hashes.iter().zip(tuples) {
             if self.may_have(*hash) && self.lookup(*hash, tuple, protocol).is_some() {
                 return Err(InsertError::TupleTaken);
             }
         }
+        Ok(hashes)
+    }
+
+    /// As [`insert`](Self::insert), for tuples with these hashes that no flow has.
+    #[inline(always)]
+    fn enter(
+        &mut self,
+        [original, reply]: [&Tuple<A>; 2],
+        hashes: [u64; 2],
+        protocol: Protocol,
+        state: State,
+        fill: impl FnOnce(&mut Entry<A>),
+    ) -> Result<u32, InsertError> {
         let index = self.vacant;
         let first = self.place(hashes[0]).ok_or(InsertError::Full)?;
         let Some(entry) = self.entries.get_mut(index as usize) else { return Err(InsertError::Full) };
         let next = entry.seen;
         *entry = A::VACANT;
-        entry.original = original;
-        entry.reply = reply;
+        entry.original = *original;
+        entry.reply = *reply;
         entry.protocol = protocol.0;
         fill(entry);
         self.write_slot(first, index, hashes[0]);

@@ -76,8 +76,11 @@ fn act_on_rare<A: Wire, R: Recorder>(
     if item.packet.fragment.is_some() {
         return act_on_fragment(cx, frame, item, spares);
     }
-    let decision = decide::decide(cx, frame, item, found)?;
-    carry_out::carry_out(cx, frame, item, spares, decision)
+    // By reference: it is large, and `?` would copy it.
+    match decide::decide(cx, frame, item, found) {
+        Ok(ref decision) => carry_out::carry_out(cx, frame, item, spares, decision),
+        Err(reason) => Err(reason),
+    }
 }
 
 /// A fragment that has come in.
@@ -118,7 +121,7 @@ fn carry_out_fragment<A: Wire, R: Recorder>(
     Decided { decision, first }: Decided<'_, A>,
 ) -> Result<Verdict, DropReason> {
     let is_answered = matches!(decision, Ok(Decision::Answer(_)));
-    let verdict = decision.and_then(|decision| carry_out::carry_out(cx, frame, item, spares, decision));
+    let verdict = decision.and_then(|decision| carry_out::carry_out(cx, frame, item, spares, &decision));
     if let Some(first) = first {
         let fate = fragments::fate_of(item, is_answered, verdict);
         cx.worker.fragments.decide(index, fate, first, cx.tick);

@@ -6,41 +6,44 @@ use super::decision::{Beginning, Decision, FlowChange, Forward, endpoint};
 use super::egress;
 use super::explain::{Recorder, Step};
 use super::family::Wire;
+use super::foreseen::Foreseen;
 use super::item::{Ingress, Item};
 use super::report::Report;
-use super::worker::Worker;
 use super::{masquerade, owner, policy, ports, revalidate, stateless};
-use crate::flow::{Mode, SnapshotIndex, Tuple};
+use crate::flow::{Mode, NO_ENTRY, SnapshotIndex, Tuple};
 use crate::frame::Frame;
-use crate::nat;
+use crate::nat::{self, Free};
 use crate::net::Protocol;
-use crate::snapshot::{BackendRecord, Selection, Snapshot};
+use crate::snapshot::{BackendRecord, Selection};
 use crate::verdict::DropReason;
+use crate::wire::packet::Transport;
 
 /// The most backends that are tried for a client whose address is preserved.
 const PRESERVE_TRIES: u64 = 8;
 
-/// Of so many ports that may be tried, the memory is asked for ahead.
-const FORESEEN: usize = 2;
-
-/// Asks for the memory that [`bind`] will read, for a packet whose flow is not where it most likely would be.
+/// Asks for the memory that [`bind`] will read, for a packet whose flow is not where it most likely would be. What
+/// is decided for that is kept, and where is told: an entry's index that none has.
 #[cold]
 #[inline(never)]
-pub(super) fn foresee<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &Item<A>) {
-    let packet = &item.packet;
-    if first_state(item).is_err() {
-        return;
-    }
-    let selection = snapshot.select(&item.tuple(), packet.protocol);
-    let Some(backend) = selection.and_then(|selection| selection.backend()) else { return };
+pub(super) fn foresee<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>) -> u32 {
+    look_ahead(cx, item).map_or(NO_ENTRY, |foreseen| cx.foresight.keep(foreseen))
+}
+
+#[inline(always)]
+fn look_ahead<'s, A: Wire, R>(cx: &Context<'_, '_, 's, R>, item: &Item<A>) -> Option<Foreseen<'s>> {
+    let (worker, snapshot, packet) = (&*cx.worker, cx.snapshot, &item.packet);
+    first_state(item).ok()?;
+    let selection = snapshot.select(&item.tuple(), packet.protocol)?;
+    let (selector, backend) = (selection.selector, selection.backend()?);
     let flows = A::flows_of(worker);
     flows.prefetch_client(packet.source, false);
-    let peer = peer_of(backend, packet.protocol);
+    let (pool, peer) = (A::pool(snapshot), peer_of(backend, packet.protocol));
     let mut random = worker.random(item.hash);
-    for (reply, _) in nat::draw(snapshot, A::pool(snapshot), (worker.id, nat::Client), peer, &mut random).take(FORESEEN)
-    {
-        flows.prefetch_buckets(flows.hash(&reply, packet.protocol));
-    }
+    let drawn = nat::draw_first(flows, snapshot, pool, (worker.id, nat::Client), peer, &mut random)?;
+    drawn.prefetch(flows);
+    // Of others, what is looked up here may be read later.
+    let has_ports = matches!(packet.transport, Transport::Tcp | Transport::Udp) && packet.fragment.is_none();
+    has_ports.then_some(Foreseen { selector, backend, drawn })
 }
 
 /// What becomes of a packet that belongs to no flow: it begins one to a backend of the service that it is for.
@@ -63,8 +66,11 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
         let elsewhere = owner::of_pool::<A, R>(cx, packet.destination_port);
         return elsewhere.map(Decision::Handover).ok_or(DropReason::NoFlow);
     }
-    let Some(selector) = snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)
-    else {
+    let foreseen = cx.foresight.of(item.likely).copied();
+    let selector = foreseen
+        .map(|foreseen| foreseen.selector)
+        .or_else(|| snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol));
+    let Some(selector) = selector else {
         if masquerade::is_outward(cx, item) {
             return masquerade::bind(cx, frame, item, ended);
         }
@@ -90,7 +96,6 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
     if packet.ttl <= 1 {
         return Ok(Decision::Report(Report::TimeExceeded));
     }
-    let original = item.tuple();
     let admitted = first_state(item).and_then(|state| admit(cx, packet.source, is_pod, state));
     let state = match admitted {
         Err(reason @ (DropReason::NewFlowLimit | DropReason::NotSyn)) => {
@@ -99,26 +104,28 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
         }
         admitted => admitted?,
     };
-    let selection = snapshot.selection(selector, &original, packet.protocol);
-    let Some(backend) = selection.backend() else { return Ok(Decision::Report(Report::NoBackend)) };
-    let (reply, next_hop) = if preserves_source {
-        preserve(cx, (&selection, backend), &original, packet.protocol, ended).ok_or(DropReason::ReplyTaken)?
+    let selection = || snapshot.selection(selector, &item.tuple(), packet.protocol);
+    let backend = foreseen.map(|foreseen| foreseen.backend).or_else(|| selection().backend());
+    let Some(backend) = backend else { return Ok(Decision::Report(Report::NoBackend)) };
+    let (Free { reply, hash }, next_hop) = if preserves_source {
+        preserve(cx, (&selection(), backend), &item.tuple(), packet.protocol, ended).ok_or(DropReason::ReplyTaken)?
     } else {
         explain_backend::<A, R>(cx, backend);
         let (pool, peer) = (A::pool(snapshot), peer_of(backend, packet.protocol));
-        let reply = if is_pod {
+        let free = if is_pod {
             ports::allocate_for_pod(cx, item.hash, pool, peer, ended, packet.source)?
+        } else if let Some(free) = foreseen.and_then(|foreseen| ports::take_up(cx, foreseen.drawn, pool, peer)) {
+            free
         } else {
             ports::allocate(cx, item.hash, pool, peer, ended, nat::Client)?
         };
-        (reply, backend.hop)
+        (free, backend.hop)
     };
     let egress = egress::to_peer(snapshot, next_hop)?;
     cx.explain(Step::Bound(endpoint(reply.destination.to_ip(), reply.destination_port)));
     let looks_up_each_time = is_pod || selector.dscp().is_some();
     let beginning = Beginning {
-        original,
-        reply,
+        hash,
         state,
         mode: if is_pod { Mode::Hairpin } else { Mode::Inward },
         service: selector.service,
@@ -153,7 +160,7 @@ fn preserve<'s, A: Wire, R: Recorder>(
     original: &Tuple<A>,
     protocol: Protocol,
     ended: Option<u32>,
-) -> Option<(Tuple<A>, u32)> {
+) -> Option<(Free<A>, u32)> {
     for turn in 1..=PRESERVE_TRIES {
         explain_backend::<A, R>(cx, backend);
         let reply = Tuple {
@@ -163,13 +170,14 @@ fn preserve<'s, A: Wire, R: Recorder>(
             destination_port: original.source_port,
         };
         let flows = A::flows(cx.worker);
-        let taken = flows.lookup(flows.hash(&reply, protocol), &reply, protocol);
-        match taken {
-            None => return Some((reply, backend.hop)),
-            Some(found) if Some(found.index) == ended => return Some((reply, backend.hop)),
+        let hash = flows.hash(&reply, protocol);
+        let free = Free { reply, hash };
+        match flows.lookup(hash, &reply, protocol) {
+            None => return Some((free, backend.hop)),
+            Some(found) if Some(found.index) == ended => return Some((free, backend.hop)),
             Some(found) if revalidate::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
                 revalidate::forget::<A, R>(cx, found.index);
-                return Some((reply, backend.hop));
+                return Some((free, backend.hop));
             }
             Some(_) => {}
         }

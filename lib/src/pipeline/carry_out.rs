@@ -26,16 +26,16 @@ pub(super) fn carry_out<A: Wire, R: Recorder>(
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
-    decision: Decision<'_, A>,
+    decision: &Decision<'_, A>,
 ) -> Result<Verdict, DropReason> {
     match decision {
         Decision::Forward(onward) => forward(cx, frame, item, spares, onward),
         Decision::Answer(answer) => self::answer(cx, frame, item, answer),
-        Decision::Report(report) => send_report(cx, frame, item, report),
-        Decision::ForwardError(onward) => forward_error(cx, frame, item, &onward),
-        Decision::Handover(worker) => Ok(Verdict::Handover(worker)),
+        Decision::Report(report) => send_report(cx, frame, item, *report),
+        Decision::ForwardError(onward) => forward_error(cx, frame, item, onward),
+        Decision::Handover(worker) => Ok(Verdict::Handover(*worker)),
         Decision::Host => Ok(Verdict::Host),
-        Decision::Hold(hold) => self::hold(cx, frame, hold),
+        Decision::Hold(hold) => self::hold(cx, frame, *hold),
     }
 }
 
@@ -44,32 +44,32 @@ fn forward<A: Wire, R: Recorder>(
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
-    onward: Forward<'_, A>,
+    onward: &Forward<'_, A>,
 ) -> Result<Verdict, DropReason> {
     let Forward { to, egress, rewrite, flow } = onward;
     let counted = match flow {
-        FlowChange::Update(update) => Counted::Flow(update),
-        FlowChange::Begin(beginning) => match begin(cx, frame.port(), item, &beginning) {
+        FlowChange::Update(update) => Counted::Flow(*update),
+        FlowChange::Begin(beginning) => match begin(cx, frame.port(), item, to, beginning) {
             Ok(found) => {
                 cx.explain(Step::FlowFound(Direction::Original));
                 Counted::Flow(Update { requeues: false, ..Update::to(found, beginning.state as u8) })
             }
             Err(full) => {
-                let mut instead = stateless::instead_of(cx, frame, item, &beginning).ok_or(full)??;
+                let mut instead = stateless::instead_of(cx, frame, item, beginning).ok_or(full)??;
                 instead.rewrite.identification = rewrite.identification;
-                return forward(cx, frame, item, spares, instead);
+                return forward(cx, frame, item, spares, &instead);
             }
         },
         FlowChange::Stateless { direction, ended } => {
-            if let Some(ended) = ended {
+            if let Some(ended) = *ended {
                 A::flows(cx.worker).remove(ended);
                 cx.worker.counters.flows_reopened.add(1);
             }
-            Counted::Stateless(direction)
+            Counted::Stateless(*direction)
         }
     };
-    rewrite_packet(cx, frame, item, rewrite);
-    send_on(cx, frame, item, spares, Onward { to, egress, whole_len: rewrite.whole_len, counted })
+    rewrite_packet(cx, frame, item, *rewrite);
+    send_on(cx, frame, item, spares, Onward { to: *to, egress: *egress, whole_len: rewrite.whole_len, counted })
 }
 
 /// Translates the packet, counts it in its flow, and sends it on; or reports to its sender why not.
@@ -204,15 +204,19 @@ fn begin<A: Wire, R>(
     cx: &mut Context<'_, '_, '_, R>,
     port: PortId,
     item: &Item<A>,
-    beginning: &Beginning<A>,
+    to: &Tuple<A>,
+    beginning: &Beginning,
 ) -> Result<Found, DropReason> {
     let (tick, generation) = (cx.tick, cx.snapshot.generation());
     let age = Age { tick, idle: &cx.snapshot.globals.idle_ticks };
-    let Beginning { original, reply, state, mode, service, is_tunnelled, next_hop, tags, ended } = *beginning;
+    let Beginning { hash, state, mode, service, is_tunnelled, next_hop, tags, ended } = *beginning;
+    let (original, reply) = (item.tuple(), to.inverted());
+    let hashes = [item.hash, hash];
     let mut gone = Gone::default();
     let flows = A::flows(cx.worker);
     let old = ended.and_then(|ended| flows.take(ended));
-    let entered = flows.insert_or_evict((original, reply), item.packet.protocol, state, age, &mut gone, |entry| {
+    let (tuples, protocol) = ([&original, &reply], item.packet.protocol);
+    let entered = flows.enter_or_evict(tuples, hashes, protocol, state, (age, &mut gone), |entry| {
         (entry.mode, entry.service, entry.hop, entry.expected) = (mode as u8, service, next_hop, tags);
         let client = if is_tunnelled { ClientLink::NONE } else { ClientLink { port: port.0, origin: item.origin } };
         (entry.port, entry.origin) = (client.port, client.origin);
@@ -234,7 +238,6 @@ fn begin<A: Wire, R>(
     if gone != Gone::default() {
         counters.count_gone(&gone);
     }
-    // The tuples were looked up just now, so only a want of room remains.
     let index = entered.map_err(|_| DropReason::FlowTableFull)?;
     counters.flows_created.add(1);
     if ended.is_some() {
@@ -289,7 +292,7 @@ fn answer<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
-    answer: Answer<'_>,
+    answer: &Answer<'_>,
 ) -> Result<Verdict, DropReason> {
     if let Some(identification) = answer.identification {
         A::set_identification(item.ip(frame), identification);

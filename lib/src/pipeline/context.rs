@@ -1,6 +1,7 @@
 //! What the third pass works with, and the empty frames that it may fill.
 
 use super::explain::{Recorder, Step};
+use super::foreseen::Foresight;
 use super::worker::Worker;
 use crate::frame::Frame;
 use crate::snapshot::Snapshot;
@@ -13,6 +14,7 @@ pub(super) struct Context<'c, 'm, 's, R> {
     pub(super) tick: u32,
     pub(super) frame_index: usize,
     pub(super) recorder: &'c mut R,
+    pub(super) foresight: Foresight<'s>,
 }
 
 impl<R: Recorder> Context<'_, '_, '_, R> {

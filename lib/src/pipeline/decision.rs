@@ -34,7 +34,7 @@ pub(super) struct Forward<'s, A> {
     pub(super) to: Tuple<A>,
     pub(super) egress: Egress<'s>,
     pub(super) rewrite: Rewrite,
-    pub(super) flow: FlowChange<A>,
+    pub(super) flow: FlowChange,
 }
 
 /// What is rewritten beside addresses and ports.
@@ -50,9 +50,9 @@ pub(super) struct Rewrite {
 }
 
 /// What becomes of the packet's flow.
-pub(super) enum FlowChange<A> {
+pub(super) enum FlowChange {
     /// It begins.
-    Begin(Beginning<A>),
+    Begin(Beginning),
     /// It goes on.
     Update(Update),
     /// There is none, and the packet goes on without. A flow that has `ended` goes.
@@ -76,10 +76,11 @@ pub(super) enum Counted {
     Stateless(Direction),
 }
 
-/// A flow that begins.
-pub(super) struct Beginning<A> {
-    pub(super) original: Tuple<A>,
-    pub(super) reply: Tuple<A>,
+/// A flow that begins, with the packet's tuple for its original one, and the inverse of what the packet leaves with
+/// for its reply tuple. No flow has either.
+pub(super) struct Beginning {
+    /// The hash of the reply tuple.
+    pub(super) hash: u64,
     pub(super) state: State,
     pub(super) mode: Mode,
     pub(super) service: u32,

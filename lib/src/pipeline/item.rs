@@ -19,7 +19,8 @@ pub(super) enum Sorted {
 pub(super) struct Item<A> {
     pub(super) packet: Packet<A>,
     pub(super) hash: u64,
-    /// The entry in which its flow most likely is; before the second pass, the bucket.
+    /// The entry in which its flow most likely is, or where it is kept what was foreseen of it; before the second
+    /// pass, the bucket.
     pub(super) likely: u32,
     /// Where the packet begins in the frame.
     pub(super) at: u16,

@@ -16,7 +16,7 @@ use super::report::Report;
 use super::{owner, policy, ports, stateless};
 use crate::flow::{Mode, NO_SERVICE, SnapshotIndex};
 use crate::frame::Frame;
-use crate::nat;
+use crate::nat::{self, Free};
 use crate::verdict::DropReason;
 use crate::wire::packet::Transport;
 
@@ -92,12 +92,11 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
         port: (!is_echo).then_some(packet.destination_port),
         protocol: packet.protocol,
     };
-    let reply = ports::allocate_for_pod(cx, item.hash, pool, peer, ended, packet.source)?;
+    let Free { reply, hash } = ports::allocate_for_pod(cx, item.hash, pool, peer, ended, packet.source)?;
     cx.explain(Step::Bound(endpoint(reply.destination.to_ip(), reply.destination_port)));
     let (egress, _) = egress::to_outside(cx, packet.destination, ClientLink::NONE)?;
     let beginning = Beginning {
-        original,
-        reply,
+        hash,
         state,
         mode: Mode::Outward,
         service: NO_SERVICE,

@@ -26,6 +26,7 @@ mod error;
 mod explain;
 mod family;
 mod follow;
+mod foreseen;
 mod fragmentation;
 mod fragments;
 mod handshake;
@@ -54,6 +55,7 @@ use crate::time::Instant;
 use crate::verdict::Verdict;
 use context::{Context, Spares};
 use family::Wire;
+use foreseen::Foresight;
 use item::{Item, Sorted};
 
 pub use explain::{Recorder, Step};
@@ -101,7 +103,7 @@ pub fn process_explained<R: Recorder>(
     worker.begin(now);
     let Burst { frames, spares, emitted } = burst;
     let mut spares = Spares::new(spares.get_mut(*emitted..).unwrap_or_default(), frames.len());
-    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, recorder };
+    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, recorder, foresight: Foresight::new() };
     for frames in frames.chunks_mut(CHUNK) {
         cx.worker.renew_random();
         cx.worker.receive(frames);
@@ -116,14 +118,14 @@ pub fn process_explained<R: Recorder>(
             items.iter_mut().for_each(|item| ask_for_bucket(cx.worker, item));
         }
         for item in items.iter_mut().take(frames.len().min(AHEAD)) {
-            ask(cx.worker, snapshot, item);
+            ask(&mut cx, item);
         }
         let mut left = items.as_mut_slice();
         for frames in frames.chunks_mut(ENTRIES) {
             let Some((items, later)) = left.split_at_mut_checked(ENTRIES) else { break };
             // Behind the last packet there is nothing to ask for.
             for item in later.get_mut(AHEAD - ENTRIES..AHEAD).unwrap_or_default() {
-                ask(cx.worker, snapshot, item);
+                ask(&mut cx, item);
             }
             for (frame, item) in frames.iter_mut().zip(items) {
                 let verdict = match item {
@@ -158,18 +160,18 @@ fn ask_for_bucket(worker: &Worker<'_>, item: &mut Sorted) {
 
 /// Second pass: asks for the memory of the flow that the packet most likely belongs to.
 #[inline(always)]
-fn ask(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Sorted) {
+fn ask<R>(cx: &mut Context<'_, '_, '_, R>, item: &mut Sorted) {
     match item {
-        Sorted::V4(item) => ask_for(worker, snapshot, item),
-        Sorted::V6(item) => ask_for(worker, snapshot, item),
+        Sorted::V4(item) => ask_for(cx, item),
+        Sorted::V6(item) => ask_for(cx, item),
         Sorted::Decided(_) => {}
     }
 }
 
 #[inline(always)]
-fn ask_for<A: Wire>(worker: &Worker<'_>, snapshot: &Snapshot<'_>, item: &mut Item<A>) {
-    item.likely = A::flows_of(worker).prefetch_entry(item.likely, item.hash);
+fn ask_for<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &mut Item<A>) {
+    item.likely = A::flows_of(cx.worker).prefetch_entry(item.likely, item.hash);
     if item.likely == NO_ENTRY {
-        bind::foresee(worker, snapshot, item);
+        item.likely = bind::foresee(cx, item);
     }
 }

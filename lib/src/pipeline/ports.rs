@@ -6,7 +6,7 @@ use super::family::Wire;
 use super::worker::Worker;
 use crate::flow::Tuple;
 use crate::hash::Stream;
-use crate::nat::{self, Asker};
+use crate::nat::{self, Asker, Drawn, Free};
 use crate::net::Protocol;
 use crate::verdict::DropReason;
 
@@ -19,7 +19,7 @@ pub(super) fn allocate<A: Wire, R>(
     peer: nat::Peer<A>,
     ended: Option<u32>,
     asker: impl Asker,
-) -> Result<Tuple<A>, DropReason> {
+) -> Result<Free<A>, DropReason> {
     let exhausted = &cx.worker.exhausted;
     if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, ended, asker) {
         return Err(DropReason::PortsExhausted);
@@ -28,6 +28,20 @@ pub(super) fn allocate<A: Wire, R>(
     let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
     let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
     drawn.map_or_else(|| search(cx, random, pool, peer, ended, asker), Ok)
+}
+
+/// What [`allocate`] will give a client for whose packet this port was drawn first; `None` where that has to be asked.
+#[inline(always)]
+pub(super) fn take_up<A: Wire, R>(
+    cx: &Context<'_, '_, '_, R>,
+    drawn: Drawn,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+) -> Option<Free<A>> {
+    if cx.worker.exhausted.has_any(cx.worker.now) {
+        return None;
+    }
+    drawn.free(A::flows_of(cx.worker), pool, peer)
 }
 
 /// As [`allocate`], for a pod: others find ports towards a peer to which it has used up its own.
@@ -40,7 +54,7 @@ pub(super) fn allocate_for_pod<A: Wire, R>(
     peer: nat::Peer<A>,
     ended: Option<u32>,
     pod: A,
-) -> Result<Tuple<A>, DropReason> {
+) -> Result<Free<A>, DropReason> {
     let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
     let pod = nat::Pod(A::flows_of(cx.worker).hash(&alone, Protocol(0)));
     allocate(cx, hash, pool, peer, ended, pod)
@@ -55,7 +69,7 @@ fn search<A: Wire, R>(
     peer: nat::Peer<A>,
     ended: Option<u32>,
     asker: impl Asker,
-) -> Result<Tuple<A>, DropReason> {
+) -> Result<Free<A>, DropReason> {
     let now = cx.worker.now;
     if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
         return Err(DropReason::PortsExhausted);

@@ -128,7 +128,7 @@ pub(super) fn instead_of<'s, A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, 's, R>,
     frame: &Frame<'_>,
     item: &Item<A>,
-    beginning: &Beginning<A>,
+    beginning: &Beginning,
 ) -> Option<Result<Forward<'s, A>, DropReason>> {
     if beginning.mode == Mode::Outward { None } else { decide(cx, frame, item, beginning.ended) }
 }

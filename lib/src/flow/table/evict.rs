@@ -50,17 +50,34 @@ impl<A: Address> Table<'_, A> {
         gone: &mut Gone,
         fill: impl Fn(&mut Entry<A>),
     ) -> Result<u32, InsertError> {
-        for _ in 0..TIMES {
-            match self.insert(original, reply, protocol, state, &fill) {
-                Err(InsertError::Full) => {}
-                result => return result,
+        let tuples = [&original, &reply];
+        let hashes = self.vacant_hashes(tuples, protocol)?;
+        self.enter_or_evict(tuples, hashes, protocol, state, (age, gone), fill)
+    }
+
+    /// As [`insert_or_evict`](Self::insert_or_evict), for tuples with these hashes that no flow has: whoever has just
+    /// looked them up need not have it done again.
+    ///
+    /// # Errors
+    /// [`InsertError::Full`].
+    #[inline(always)]
+    pub(crate) fn enter_or_evict(
+        &mut self,
+        tuples: [&Tuple<A>; 2],
+        hashes: [u64; 2],
+        protocol: Protocol,
+        state: State,
+        (age, gone): (Age<'_>, &mut Gone),
+        fill: impl Fn(&mut Entry<A>),
+    ) -> Result<u32, InsertError> {
+        let mut left = TIMES;
+        loop {
+            let entered = self.enter(tuples, hashes, protocol, state, &fill);
+            if entered.is_ok() || left == 0 || !self.make_room(hashes, age, gone) {
+                return entered;
             }
-            let hashes = [original, reply].map(|tuple| self.hash(&tuple, protocol));
-            if !self.make_room(hashes, age, gone) {
-                return Err(InsertError::Full);
-            }
+            left -= 1;
         }
-        self.insert(original, reply, protocol, state, &fill)
     }
 
     /// Takes a flow away whose tuples another is to have. Give it [`back`](Self::put_back) where that one is not
