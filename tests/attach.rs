@@ -1,4 +1,4 @@
-//! Flows outlive the process that made them, whatever instruction it died at.
+//! Flows survive the process that created them, at whatever instruction it died.
 
 use std::ptr;
 use std::thread;
@@ -27,14 +27,14 @@ impl Shared {
         Self { base: base.cast(), len }
     }
 
-    /// The bytes, for a gateway that nobody uses any more when the next borrow begins.
+    /// The bytes, for a gateway that is no longer used at the next borrow.
     fn lend(&self) -> &'static mut [u8] {
         // SAFETY: the mapping is as long, initialised, and stays until the process ends. Its earlier
         // borrower has been dropped, or was another process that has ended.
         unsafe { std::slice::from_raw_parts_mut(self.base, self.len) }
     }
 
-    /// The bytes as they are now, while another process stands still.
+    /// The bytes as they are now, while the other process is stopped.
     fn copy(&self) -> Vec<u8> {
         self.lend().to_vec()
     }
@@ -60,7 +60,7 @@ fn send(gateway: &mut Gateway, (port, frame): &(PortId, Vec<u8>)) -> Out {
     gateway.send(*port, frame)
 }
 
-/// A connection of the web service, established; what its pod sees of a request.
+/// Opens a connection to the web service: the request as the pod sees it.
 fn establish(gateway: &mut Gateway, request: &Packet, ack: &Packet) -> Packet {
     let out = send(gateway, &from_client(request));
     let inner = Packet::read(&tunnelled(&out.bytes).inner);
@@ -80,8 +80,8 @@ fn established_connections_go_on_in_the_next_process() {
     let web = establish(&mut first, &Packet::web(7, SYN, b""), &Packet::web(7, ACK, b""));
     let web_v6 = establish(&mut first, &Packet::web_v6(7, SYN, b""), &Packet::web_v6(7, ACK, b""));
 
-    // Another process numbers its snapshots, its services and the ways to nodes anew, and may not
-    // know its neighbours yet.
+    // Another process has other snapshot, service and next hop indices, and may not know its
+    // neighbours yet.
     world.peers.reverse();
     world.frontends[0].0 = WEB + 10;
     world.neighbours.clear();
@@ -91,7 +91,7 @@ fn established_connections_go_on_in_the_next_process() {
         let out = second.send(UNDERLAY, &from_pod(0, &seen.answer(ACK, b"data").bytes()));
         assert_eq!(out.verdict, Verdict::Transmit(UPLINK));
         let (link, ip) = unframed(&out.bytes);
-        assert_eq!(link, weirgate_fixture::frames::TO_CLIENT, "the station that the client was seen at");
+        assert_eq!(link, weirgate_fixture::frames::TO_CLIENT, "the neighbour that the client was seen at");
         assert_eq!(Packet::read(&ip).source, request.destination);
         let out = send(&mut second, &from_client(&request));
         let inner = Packet::read(&tunnelled(&out.bytes).inner);
@@ -108,7 +108,7 @@ fn established_connections_go_on_in_the_next_process() {
 }
 
 #[test]
-fn a_service_that_is_gone_no_longer_counts_and_its_connections_go_on() {
+fn a_removed_service_is_not_counted_and_its_connections_continue() {
     let mut world = World::new();
     let config = config(&world, 64);
     let memory = Shared::new(Worker::memory_bytes(&config));
@@ -123,7 +123,7 @@ fn a_service_that_is_gone_no_longer_counts_and_its_connections_go_on() {
 }
 
 #[test]
-fn another_number_of_workers_begins_without_flows_and_says_why() {
+fn another_number_of_workers_starts_without_flows_and_says_why() {
     let world = World::new();
     let config = config(&world, 64);
     let memory = Shared::new(Worker::memory_bytes(&config));
@@ -159,7 +159,7 @@ fn fork_stopped(work: impl FnOnce()) -> libc::pid_t {
     child
 }
 
-/// Waits until the child stands still; `false` when it has ended.
+/// Waits until the child stops; `false` when it has ended.
 fn stands_still(child: libc::pid_t) -> bool {
     let mut status = 0;
     // SAFETY: `status` is where the kernel may write.
@@ -211,7 +211,7 @@ fn a_process_that_dies_at_any_instruction_leaves_a_table_that_is_whole() {
     for client in 1..=5 {
         establish(&mut gateway, &Packet::web(client, SYN, b""), &Packet::web(client, ACK, b""));
     }
-    // A connection that ended, so that a SYN begins another in its place.
+    // A connection that ended, so that a SYN reopens it.
     let seen = establish(&mut gateway, &Packet::web(6, SYN, b""), &Packet::web(6, ACK, b""));
     send(&mut gateway, &from_client(&Packet::web(6, FIN | ACK, b"")));
     gateway.send(UNDERLAY, &from_pod(0, &seen.answer(FIN | ACK, b"").bytes()));
@@ -245,12 +245,12 @@ fn a_process_that_dies_at_any_instruction_leaves_a_table_that_is_whole() {
             before = now;
         }
         steps += 1;
-        // SAFETY: the child stands still and is ours.
+        // SAFETY: the child is stopped and is ours.
         let stepped = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, child, 0, 0) };
         assert_eq!(stepped, 0, "{}", std::io::Error::last_os_error());
     }
     assert!(steps > 1000 && tables > 20, "{steps} instructions left {tables} different tables");
-    assert_eq!(seen[..4], [vec![6], vec![6, 8], vec![8], vec![6, 8]], "one flow made, one replaced");
+    assert_eq!(seen[..4], [vec![6], vec![6, 8], vec![8], vec![6, 8]], "one flow created, one replaced");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn processes_that_are_killed_at_random_lose_no_established_flow() {
     let steady: Vec<Packet> = (1..=STEADY)
         .map(|client| establish(&mut gateway, &Packet::web(client, SYN, b""), &Packet::web(client, ACK, b"")))
         .collect();
-    // Others come, end and come again, over and over, beside packets of those that stay.
+    // Other flows open, end and reopen over and over, among packets of those that stay.
     let frames = (0..400_u16)
         .flat_map(|n| {
             let client = 1000 + n * 37 % 250;
@@ -298,7 +298,7 @@ fn processes_that_are_killed_at_random_lose_no_established_flow() {
         for client in 1..=STEADY {
             assert!(alive.contains(&(client, State::TcpEstablished)), "client {client} after round {round}");
         }
-        // Both ways, for some of them.
+        // Both directions, for some of them.
         for (client, seen) in (1..).zip(&steady).skip(round as usize % 20).step_by(20) {
             let out = gateway.send(UNDERLAY, &from_pod(0, &seen.answer(ACK, b"data").bytes()));
             assert_eq!(out.verdict, Verdict::Transmit(UPLINK));
@@ -309,7 +309,7 @@ fn processes_that_are_killed_at_random_lose_no_established_flow() {
             break;
         }
     }
-    // The others were there to be cut in two.
+    // The other flows only gave the kills something to interrupt.
     assert!(flows(&gateway).len() > usize::from(STEADY));
     let unknown = send(&mut gateway, &from_client(&Packet::web(999, ACK, b"")));
     assert_eq!(unknown.verdict, Verdict::Drop(DropReason::NotSyn));

@@ -23,12 +23,12 @@ thread_local! {
 /// The system's allocator, but it ends the process where this thread has forbidden allocation.
 struct Guarded;
 
-// SAFETY: every call goes to the system's allocator as it came, or does not return.
+// SAFETY: every call is passed to the system's allocator unchanged, or does not return.
 unsafe impl GlobalAlloc for Guarded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if FORBIDDEN.get() {
             FORBIDDEN.set(false);
-            eprintln!("{} bytes were allocated where nothing may be", layout.size());
+            eprintln!("{} bytes were allocated where allocation is forbidden", layout.size());
             std::process::abort();
         }
         // SAFETY: the caller's own promise.

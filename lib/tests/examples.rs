@@ -15,22 +15,22 @@ mod vxlan_roundtrip;
 
 use std::error::Error;
 
-fn told(tell: impl FnOnce(&mut Vec<u8>) -> Result<(), Box<dyn Error>>) -> String {
+fn output(example: impl FnOnce(&mut Vec<u8>) -> Result<(), Box<dyn Error>>) -> String {
     let mut out = Vec::new();
-    tell(&mut out).unwrap_or_else(|error| panic!("{error}"));
+    example(&mut out).unwrap_or_else(|error| panic!("{error}"));
     String::from_utf8(out).unwrap()
 }
 
 fn assert_lines(text: &str, lines: &[&str]) {
     let mut rest = text.lines();
     for line in lines {
-        assert!(rest.any(|told| told.contains(line)), "no line with {line:?} in its place in:\n{text}");
+        assert!(rest.any(|it| it.contains(line)), "no line with {line:?} in this order in:\n{text}");
     }
 }
 
 #[test]
 fn vxlan_roundtrip() {
-    let text = told(vxlan_roundtrip::tell);
+    let text = output(vxlan_roundtrip::tell);
     assert_lines(
         &text,
         &[
@@ -46,7 +46,7 @@ fn vxlan_roundtrip() {
 
 #[test]
 fn nat_two_hosts() {
-    let text = told(nat_two_hosts::tell);
+    let text = output(nat_two_hosts::tell);
     assert_lines(
         &text,
         &[
@@ -63,7 +63,7 @@ fn nat_two_hosts() {
 
 #[test]
 fn maglev_failover() {
-    let text = told(maglev_failover::tell);
+    let text = output(maglev_failover::tell);
     assert_lines(
         &text,
         &["five backends", "20.00 %", "fails", "25.00 %", "moved", "the one from before: true", "75.00 %"],
@@ -75,7 +75,7 @@ fn maglev_failover() {
 #[test]
 fn pipeline_pcap() {
     let capture = pipeline_pcap::written(&pipeline_pcap::frames());
-    let text = told(|out| pipeline_pcap::tell(out, &capture, ([192, 0, 2, 1], 80).into()));
+    let text = output(|out| pipeline_pcap::tell(out, &capture, ([192, 0, 2, 1], 80).into()));
     assert_lines(
         &text,
         &[

@@ -29,7 +29,7 @@ fn every_request_is_answered_and_every_pod_gets_its_share() {
     for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"] {
         // A connection for each request, so each request is one draw from the lookup table. The table gives every one
         // of four equal backends its quarter to within a slot in 65537, so the count is binomial. Five standard
-        // deviations either way are passed by chance once in two million runs.
+        // deviations in either direction are exceeded by chance once in two million runs.
         let counts = count(&world, "-Z --parallel-max 40 -H 'Connection: close'", host);
         assert_eq!(counts.get("200"), Some(&REQUESTS), "{host}: {counts:?}");
         let spread = 5.0 * (REQUESTS as f64 * 0.25 * 0.75).sqrt();
@@ -40,7 +40,7 @@ fn every_request_is_answered_and_every_pod_gets_its_share() {
         }
     }
     for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080"] {
-        // One connection for all requests stays where it is.
+        // One connection for all requests stays with its backend.
         let counts = count(&world, "", host);
         assert_eq!((counts.get("200"), counts.len()), (Some(&REQUESTS), 2), "{host}: {counts:?}");
         // Several connections at once, each with many requests.
@@ -91,7 +91,7 @@ fn a_client_learns_the_mtu_of_the_overlay() {
 fn rfc1191_a_senders_segments_that_do_not_fit_the_overlay_get_smaller_and_arrive() {
     let world = world(Options::default());
     let _gateway = start(&world);
-    // Pods that promise to take what their own link cannot: the client sends whole frames of its link.
+    // Pods that announce more than their own link takes: the client sends full frames of its link.
     for host in Host::pods() {
         world.shell(
             host,
@@ -111,10 +111,10 @@ fn rfc1191_a_senders_segments_that_do_not_fit_the_overlay_get_smaller_and_arrive
 #[test]
 fn a_client_that_the_host_cannot_resolve_is_answered_at_once() {
     if crate::common::kernel_chosen() {
-        return; // It has to ask first.
+        return; // The kernel has to resolve the client first.
     }
     let world = world(Options::default());
-    // The client knows the gateway, so that it need not ask, and answers nobody who asks for it.
+    // The client has a static entry for the gateway, and answers no ARP or neighbour solicitation.
     let mac = world.shell(Host::Gateway, "cat /sys/class/net/up0/address");
     world.shell(
         Host::Client,
@@ -165,7 +165,7 @@ fn two_workers_share_two_queues() {
 }
 
 #[test]
-fn all_queues_of_a_driver_that_does_not_tell_them_are_served() {
+fn all_queues_of_a_driver_that_does_not_report_them_are_served() {
     let world = world(Options { queues: 4, ..Options::default() });
     world.shell(
         Host::Gateway,
@@ -223,14 +223,14 @@ fn echo_in_the_end(world: &World, bind: &str, to: &str, lengths: &[usize]) {
 fn rfc4787_req13_and_req14_datagrams_larger_than_any_link_are_echoed() {
     let world = world(Options::default());
     let _gateway = start(&world);
-    // 1473 bytes and more come in parts of the client's MTU without DF, which are cut again for the overlay.
+    // 1473 bytes and more come as fragments of the client's MTU without DF, which are fragmented again for the overlay.
     echo(&world, "0.0.0.0:0", "192.0.2.1:30007", [1473, 4000, 9000, 30_000, 60_000].into_iter());
-    // Over IPv6 nobody cuts on the way: the first datagrams of both sides teach their senders.
+    // Over IPv6 no router fragments: the first datagrams of both sides get errors with the MTU.
     echo_in_the_end(&world, "[::]:0", "[2001:db8:1::1]:30007", &[1382, 1383, 4000, 9000, 30_000, 60_000]);
 }
 
 #[test]
-fn rfc4787_req14_parts_that_come_before_their_first_arrive_at_services_and_the_host() {
+fn rfc4787_req14_fragments_that_come_before_their_first_arrive_at_services_and_the_host() {
     if crate::common::kernel_chosen() {
         return;
     }
@@ -244,7 +244,7 @@ fn rfc4787_req14_parts_that_come_before_their_first_arrive_at_services_and_the_h
             let _ = host.send_to(&buffer[..length], client);
         }
     });
-    // Backwards, as a network with several paths delivers them, and each after one of another receiver's.
+    // In reverse, as over several paths, and each after a fragment for another receiver.
     let script = r#"
 import socket, struct
 source, destination = "192.0.2.10", "192.0.2.1"

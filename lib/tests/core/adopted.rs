@@ -1,4 +1,4 @@
-//! Which flows of an earlier process go on under a configuration in which other workers give their ports.
+//! Flows that a later process adopts, under a configuration that gives their ports to other workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +13,7 @@ use weirgate_fixture::{Gateway, leak_aligned, worker_config};
 const FLOWS: u32 = 256;
 const OUT_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 
-/// All workers of a gateway, and where their memory lies.
+/// All workers of a gateway, and their memory.
 struct Process {
     workers: Vec<Gateway>,
     memory: Vec<(WorkerConfig, *mut u8, usize)>,
@@ -33,12 +33,12 @@ impl Process {
         process
     }
 
-    /// The next process, and what came of this one's flows.
+    /// The next process, and how many of this one's flows it adopted.
     fn next(self, world: &World) -> (Self, Adopted) {
         drop(self.workers);
         let (mut workers, mut sum) = (vec![], Adopted::default());
         for (config, start, len) in &self.memory {
-            // SAFETY: leaked in `start`, and the only one who had it, the earlier worker, is gone.
+            // SAFETY: leaked in `start`; its only user, the earlier worker, is gone.
             let memory = unsafe { std::slice::from_raw_parts_mut(*start, *len) };
             let (worker, adopted) = world.describe(|it| Gateway::adopt(it, config, memory));
             workers.push(worker);
@@ -49,7 +49,7 @@ impl Process {
         (Self { workers, memory: self.memory }, sum)
     }
 
-    /// Flows of each kind, some at each worker: of clients that are translated, of clients that are not, of pods
+    /// Flows of each kind, some at each worker: of clients behind SNAT, of clients whose source is preserved, of pods
     /// to the outside, and of pods to a service.
     fn fill(&mut self, ports: std::ops::Range<u16>) {
         let as_pod = |packet: Packet, port: u16| {
@@ -70,13 +70,13 @@ impl Process {
         }
     }
 
-    /// How many flows there are whose replies come to an address that is `among` these.
+    /// How many flows have a reply address that is `among` these.
     fn count(&self, among: impl Fn(IpAddr) -> bool) -> u32 {
         let replies = self.workers.iter().flat_map(|worker| replies(&worker.worker));
         replies.filter(|(_, (address, _), _)| among(*address)).count() as u32
     }
 
-    /// Every reply tuple, which is one flow's alone.
+    /// Every reply tuple; no two flows share one.
     fn assert_unique(&self) {
         let mut seen = BTreeMap::new();
         for (id, worker) in self.workers.iter().enumerate() {
@@ -103,7 +103,7 @@ fn replies(worker: &Worker<'_>) -> Vec<Reply> {
 }
 
 fn world(workers: u8) -> World {
-    World { workers, masquerade: vec![OUT_V4], ..World::new() }.keeping(DNS)
+    World { workers, masquerade: vec![OUT_V4], ..World::new() }.preserving(DNS)
 }
 
 fn is_in(world: &World) -> impl Fn(IpAddr) -> bool {
@@ -112,7 +112,7 @@ fn is_in(world: &World) -> impl Fn(IpAddr) -> bool {
 }
 
 #[test]
-fn a_flow_goes_on_where_its_replies_still_lead_and_strays_where_they_lead_elsewhere() {
+fn a_flow_is_adopted_where_its_replies_still_reach_its_worker_and_strays_otherwise() {
     let before = world(2);
     let process = || {
         let mut process = Process::start(&before);
@@ -121,43 +121,43 @@ fn a_flow_goes_on_where_its_replies_still_lead_and_strays_where_they_lead_elsewh
     };
     let (all, translated) = (process().count(|_| true), process().count(is_in(&before)));
     let masqueraded = process().count(|address| address == OUT_V4);
-    let kept = all - translated - masqueraded;
-    assert!(translated > 40 && masqueraded > 10 && kept > 10, "{all}: {translated}, {masqueraded}, {kept}");
+    let preserved = all - translated - masqueraded;
+    assert!(translated > 40 && masqueraded > 10 && preserved > 10, "{all}: {translated}, {masqueraded}, {preserved}");
 
-    let went_on = |flows, strayed| Adopted { flows, damaged: 0, strayed };
+    let adopted_as = |flows, strayed| Adopted { flows, damaged: 0, strayed };
     for (after, strayed) in [
         (before.clone(), 0),
-        // Shares are counted from the first port; how far they go is of no matter to flows that live.
+        // Shares are counted from the first port, so a later last port moves no open flow.
         (World { pool_ports: (1026, 65_535), masquerade_ports: (1024, 1100), ..before.clone() }, 0),
         (World { pool_ports: (1025, 65_535), ..before.clone() }, translated),
         (World { masquerade_ports: (1025, 65_535), ..before.clone() }, masqueraded),
         (World { masquerade: vec![[198, 51, 100, 99].into()], ..before.clone() }, masqueraded),
-        // What comes from the overlay to an own address is the gateway's in any case.
+        // Any worker takes what comes from the overlay to a pool address.
         (World { pool: before.pool[1..].to_vec(), ..before.clone() }, 0),
     ] {
         let (next, adopted) = process().next(&after);
-        assert_eq!(adopted, went_on(all - strayed, strayed), "{after:?}");
+        assert_eq!(adopted, adopted_as(all - strayed, strayed), "{after:?}");
         assert_eq!(next.count(|_| true), adopted.flows);
     }
-    // Where clients' endpoints name the worker, another seed gives about half of them to the other one.
+    // Where the client's endpoint names the worker, another seed moves about half of the flows to the other one.
     let (next, adopted) = process().next(&World { selector_seed: 43, ..before.clone() });
     assert_eq!((adopted.flows + adopted.strayed, adopted.damaged), (all, 0));
-    assert!(adopted.strayed > 0 && adopted.strayed < kept, "{adopted:?} of {kept} kept");
+    assert!(adopted.strayed > 0 && adopted.strayed < preserved, "{adopted:?} of {preserved} with a preserved source");
     assert_eq!(next.count(is_in(&before)), translated);
 
-    // One worker has all ports, whichever they are.
+    // A single worker has all ports, whichever they are.
     let before = world(1);
     let mut process = Process::start(&before);
     process.fill(100..120);
     let all = process.count(|_| true);
     let after = World { pool_ports: (1025, 65_535), masquerade_ports: (999, 65_535), selector_seed: 7, ..before };
-    assert_eq!(process.next(&after).1, went_on(all, 0));
+    assert_eq!(process.next(&after).1, adopted_as(all, 0));
 }
 
 #[test]
-fn no_two_workers_have_flows_with_one_reply_tuple_whatever_ports_the_earlier_process_had() {
+fn no_two_workers_adopt_flows_with_the_same_reply_tuple() {
     for shift in 0..3 {
-        // So few ports that the same ones come up again.
+        // So few ports that the same ones are drawn again.
         let before = World { pool_ports: (2000, 2063), masquerade_ports: (3000, 3063), ..world(2) };
         let after = World {
             pool_ports: (2000 + shift, 2063 + shift),

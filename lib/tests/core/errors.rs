@@ -12,7 +12,7 @@ const fn is_error<E: Error + Send + Sync + Copy + 'static>(_: Option<E>) -> &'st
     ""
 }
 
-/// Each error by its name, which occurs once for each type: what is not `Display` and `Error` does not compile here.
+/// Each error type with its name. A type without `Display` or `Error` does not compile here.
 const ERRORS: &[(&str, &str)] = &[
     ("flow::AttachError", is_error::<flow::AttachError>(None)),
     ("flow::InsertError", is_error::<flow::InsertError>(None)),
@@ -30,7 +30,7 @@ const ERRORS: &[(&str, &str)] = &[
     ("wire::ParseError", is_error::<wire::ParseError>(None)),
 ];
 
-/// The public errors of a folder's files: by their name, or as what a public function answers.
+/// The public types of a folder's files whose name ends in `Error`.
 fn errors_of(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
@@ -59,7 +59,7 @@ fn every_error_is_listed() {
 }
 
 #[test]
-fn an_error_tells_the_offending_value_and_where_it_comes_from() {
+fn an_error_names_the_offending_value_and_its_source() {
     let table = flow::TableError::Capacity { asked: 3, min: 16, max: 99 };
     let error = pipeline::InitError::FlowsV6(table);
     assert_eq!(error.to_string(), "table of IPv6 flows: a table has 16 to 99 flows, not 3");

@@ -12,7 +12,7 @@ use weirgate_fixture::frames::{
 use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
-/// What the first pod of the first node asks of a service.
+/// Requests of the first node's first pod to a service.
 fn requests(port: u16) -> [Packet; 3] {
     let as_pod = |packet: Packet| {
         let pod: IpAddr = if packet.source.is_ipv4() { world::pod(0, 10).into() } else { world::pod_v6(0, 10).into() };
@@ -21,7 +21,7 @@ fn requests(port: u16) -> [Packet; 3] {
     [Packet::web(0, SYN, b""), Packet::web_v6(0, SYN, b""), Packet::dns(0, b"query")].map(as_pod)
 }
 
-/// How packets of pods reach the gateway, and its own reach them.
+/// How packets travel between pods and the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Route {
     Tunnel,
@@ -36,7 +36,7 @@ impl Route {
         }
     }
 
-    /// The node that a frame goes to, and the packet that comes out there.
+    /// The node that a frame goes to, and the packet inside it.
     fn arrived(self, out: &Out) -> (usize, Packet) {
         assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY));
         let (link, ip) = match self {
@@ -76,28 +76,28 @@ fn asked(gateway: &mut Gateway, (from, to): (Route, Route), request: &Packet) ->
     inner
 }
 
-/// What the backend answers, as the pod sees it.
+/// The backend's reply, as the pod sees it.
 fn answered(gateway: &mut Gateway, (from, to): (Route, Route), request: &Packet, inner: &Packet, flags: u8) {
     let answer = inner.answer(flags, b"answer");
     let out = gateway.send(UNDERLAY, &to.frame(node_of(answer.source.ip()), &answer));
     let (node, back) = from.arrived(&out);
     assert_eq!(node, 0);
     let expected = Packet { source: request.destination, destination: request.source, ..answer.after_a_hop() };
-    assert_eq!(back, expected, "the pod hears whom it has asked");
+    assert_eq!(back, expected, "the reply comes from the address that the pod asked");
 }
 
 #[test]
 fn rfc4787_req9_hairpin_presents_the_external_source() {
-    // By plain route out of an overlay of VXLAN: a node whose route to the service does not lead
-    // through the overlay. It has to hear from where it has asked (RFC 3704).
+    // A node of a VXLAN overlay whose route to the service bypasses the overlay. The reply has to come
+    // the same path as the request left by (RFC 3704).
     let worlds = [
         (World::new(), (Route::Tunnel, Route::Tunnel)),
         (World::new(), (Route::Plain, Route::Tunnel)),
         (World::new().direct(), (Route::Plain, Route::Plain)),
     ];
     for (world, routes) in worlds {
-        for keeping in [false, true] {
-            let world = if keeping { world.clone().keeping(WEB).keeping(DNS) } else { world.clone() };
+        for preserve in [false, true] {
+            let world = if preserve { world.clone().preserving(WEB).preserving(DNS) } else { world.clone() };
             for request in requests(40_000) {
                 let mut gateway = world.gateway();
                 let inner = asked(&mut gateway, routes, &request);
@@ -128,7 +128,7 @@ fn rfc4787_req9_hairpin_presents_the_external_source() {
 }
 
 #[test]
-fn rfc6040_s4_1_a_congestion_mark_that_was_taken_in_stands_outside_again() {
+fn rfc6040_s4_1_a_hairpin_copies_the_decapsulated_congestion_mark_to_its_outer_header() {
     for request in requests(40_000) {
         for ecn in [1, 2, 3] {
             let mut gateway = World::new().gateway();
@@ -147,7 +147,7 @@ fn rfc6040_s4_1_a_congestion_mark_that_was_taken_in_stands_outside_again() {
 }
 
 #[test]
-fn rfc5382_req8_a_pod_that_is_given_itself_is_answered_through_the_gateway() {
+fn rfc5382_req8_a_pod_that_is_its_own_backend_is_answered_through_the_gateway() {
     let mut gateway = World::new().gateway();
     let mut given = BTreeSet::new();
     for port in 1..100 {
@@ -165,8 +165,8 @@ fn rfc5382_req8_a_pod_that_is_given_itself_is_answered_through_the_gateway() {
 
 #[test]
 fn rfc5508_req7_errors_between_a_pod_and_its_backend_are_about_their_own_packets() {
-    for keeping in [false, true] {
-        let world = if keeping { World::new().keeping(WEB).keeping(DNS) } else { World::new() };
+    for preserve in [false, true] {
+        let world = if preserve { World::new().preserving(WEB).preserving(DNS) } else { World::new() };
         for routes in [(Route::Tunnel, Route::Tunnel), (Route::Plain, Route::Tunnel)] {
             for request in requests(40_000) {
                 let mut gateway = world.gateway();
@@ -174,28 +174,28 @@ fn rfc5508_req7_errors_between_a_pod_and_its_backend_are_about_their_own_packets
                 answered(&mut gateway, routes, &request, &inner, SYN | ACK);
                 let v4 = request.source.is_ipv4();
                 let (kind, code) = if v4 { (3, 1) } else { (1, 0) };
-                let told = |about: &Packet| Body::Icmp(kind, code, [0; 4], about.bytes());
-                // A router of the backend's node, about the request.
+                let error_body = |about: &Packet| Body::Icmp(kind, code, [0; 4], about.bytes());
+                // From a router of the backend's node, about the request.
                 let router: IpAddr = if v4 { [10, 77, 4, 1].into() } else { "fd77:0:0:4::1".parse().unwrap() };
-                let error = Packet::new((router, 0).into(), (inner.source.ip(), 0).into(), told(&inner));
+                let error = Packet::new((router, 0).into(), (inner.source.ip(), 0).into(), error_body(&inner));
                 let out = gateway.send(UNDERLAY, &routes.1.frame(1, &error));
                 let (node, seen) = routes.0.arrived(&out);
                 assert_eq!(node, 0);
                 let at = |address: SocketAddr| SocketAddr::from((address.ip(), 0));
                 assert_eq!((seen.source, seen.destination), (at(request.destination), at(request.source)));
-                assert_eq!(seen.body, told(&request.clone().after_a_hop()));
-                // A router of the pod's node, about the answer.
+                assert_eq!(seen.body, error_body(&request.clone().after_a_hop()));
+                // From a router of the pod's node, about the reply.
                 let answer = inner.answer(ACK, b"too late");
                 let out = gateway.send(UNDERLAY, &routes.1.frame(node_of(answer.source.ip()), &answer));
                 let (_, back) = routes.0.arrived(&out);
                 let router: IpAddr = if v4 { [10, 77, 74, 1].into() } else { "fd77:0:0:74::1".parse().unwrap() };
-                let error = Packet::new((router, 0).into(), at(back.source), told(&back));
+                let error = Packet::new((router, 0).into(), at(back.source), error_body(&back));
                 let out = gateway.send(UNDERLAY, &routes.0.frame(0, &error));
                 let (node, seen) = routes.1.arrived(&out);
                 assert_eq!(node, node_of(inner.destination.ip()));
                 assert_eq!((seen.source, seen.destination), (at(inner.source), at(inner.destination)));
-                assert_eq!(seen.body, told(&answer.after_a_hop()));
-                // From the uplink nobody can know of either.
+                assert_eq!(seen.body, error_body(&answer.after_a_hop()));
+                // Nobody at the uplink has seen either packet.
                 let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &error.bytes()));
                 assert_eq!(dropped(&out), DropReason::IcmpUnmatched);
             }
@@ -207,7 +207,7 @@ fn rfc5508_req7_errors_between_a_pod_and_its_backend_are_about_their_own_packets
 fn any_worker_names_the_owner_of_a_hairpin_of_its_answers_and_of_errors_about_them() {
     for (world, routes) in [
         (World::new(), (Route::Tunnel, Route::Tunnel)),
-        (World::new().keeping(WEB).keeping(DNS), (Route::Tunnel, Route::Tunnel)),
+        (World::new().preserving(WEB).preserving(DNS), (Route::Tunnel, Route::Tunnel)),
         (World::new(), (Route::Plain, Route::Tunnel)),
     ] {
         let world = World { workers: 4, ..world };
@@ -215,7 +215,7 @@ fn any_worker_names_the_owner_of_a_hairpin_of_its_answers_and_of_errors_about_th
             .map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256)))
             .collect();
         let mut owners = BTreeSet::new();
-        // Port 80 is where the pod itself answers clients that it sees.
+        // At port 80 the pod itself is a backend that answers clients by their own address.
         for port in (40_000..40_010).chain([80]) {
             for request in requests(port) {
                 let mut all = |frame: &[u8]| -> (usize, Out) {
@@ -233,8 +233,8 @@ fn any_worker_names_the_owner_of_a_hairpin_of_its_answers_and_of_errors_about_th
                 let (_, back) = routes.0.arrived(&out);
                 let (kind, code) = if request.source.is_ipv4() { (3, 1) } else { (1, 0) };
                 let error = |about: &Packet| {
-                    let told = Body::Icmp(kind, code, [0; 4], about.bytes());
-                    Packet::new((about.destination.ip(), 0).into(), (about.source.ip(), 0).into(), told)
+                    let body = Body::Icmp(kind, code, [0; 4], about.bytes());
+                    Packet::new((about.destination.ip(), 0).into(), (about.source.ip(), 0).into(), body)
                 };
                 let (inside, _) = all(&routes.1.frame(1, &error(&inner)));
                 let (outside, _) = all(&routes.0.frame(0, &error(&back)));
@@ -242,36 +242,36 @@ fn any_worker_names_the_owner_of_a_hairpin_of_its_answers_and_of_errors_about_th
                 owners.insert(owner);
             }
         }
-        assert_eq!(owners.len(), 4, "all workers have their part");
+        assert_eq!(owners.len(), 4, "every worker owns some");
     }
 }
 
 #[test]
-fn who_pretends_to_be_a_pod_reaches_no_service() {
+fn a_spoofed_pod_address_reaches_no_service() {
     for request in requests(40_000) {
         let mut gateway = World::new().gateway();
-        // From the uplink, whether there is such a flow or not.
+        // From the uplink, with and without such a flow.
         let forged = framed(FROM_CLIENT, &request.bytes());
         assert_eq!(dropped(&gateway.send(UPLINK, &forged)), DropReason::SpoofedSource);
         let inner = asked(&mut gateway, (Route::Tunnel, Route::Tunnel), &request);
         assert_eq!(dropped(&gateway.send(UPLINK, &forged)), DropReason::SpoofedSource);
-        // By another way than the pod's own, and an answer that does not come out of the overlay.
+        // By another path than the pod's own, and a reply that does not come from the overlay.
         assert_eq!(dropped(&gateway.send(UNDERLAY, &Route::Plain.frame(0, &request))), DropReason::SpoofedSource);
         let answer = framed(FROM_CLIENT, &inner.answer(SYN | ACK, b"").bytes());
         assert_eq!(dropped(&gateway.send(UPLINK, &answer)), DropReason::SpoofedSource);
-        // Out of the overlay, from nobody there.
-        let stranger: IpAddr = if request.source.is_ipv4() { world::CLIENT.into() } else { world::CLIENT_V6.into() };
-        let forged = Packet { source: (stranger, 7).into(), ..request.clone() };
+        // From the overlay, with an address that is not in it.
+        let outsider: IpAddr = if request.source.is_ipv4() { world::CLIENT.into() } else { world::CLIENT_V6.into() };
+        let forged = Packet { source: (outsider, 7).into(), ..request.clone() };
         assert_eq!(dropped(&gateway.send(UNDERLAY, &from_pod(0, &forged.bytes()))), DropReason::SpoofedSource);
         answered(&mut gateway, (Route::Tunnel, Route::Tunnel), &request, &inner, SYN | ACK);
     }
 }
 
 #[test]
-fn a_pod_is_told_what_a_client_is_told_and_by_whom() {
+fn a_pod_gets_the_same_errors_as_a_client_from_the_same_address() {
     let mut gateway = World::new().gateway();
     let [request, ..] = requests(40_000);
-    let mut told = |packet: &Packet| {
+    let mut error = |packet: &Packet| {
         let out = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes()));
         let (node, error) = Route::Tunnel.arrived(&out);
         assert_eq!((node, error.destination.ip()), (0, packet.source.ip()));
@@ -279,14 +279,14 @@ fn a_pod_is_told_what_a_client_is_told_and_by_whom() {
         assert_eq!(quoted, packet.bytes());
         (error.source.ip(), kind, code)
     };
-    // Nobody answers there: as a host with no such port.
+    // No backend: the same error as from a host with a closed port.
     let refused = Packet { destination: (world::NODE_PORT_ADDRESS, 30_099).into(), ..request.clone() };
-    assert_eq!(told(&refused), (world::NODE_PORT_ADDRESS.into(), 3, 3));
-    assert_eq!(told(&Packet { ttl: 1, ..request }), (world::NODE_PORT_ADDRESS.into(), 11, 0));
+    assert_eq!(error(&refused), (world::NODE_PORT_ADDRESS.into(), 3, 3));
+    assert_eq!(error(&Packet { ttl: 1, ..request }), (world::NODE_PORT_ADDRESS.into(), 11, 0));
 }
 
 #[test]
-fn a_hairpin_goes_on_in_another_snapshot_and_in_another_process() {
+fn a_hairpin_survives_a_change_of_snapshot_and_of_process() {
     let world = World::new();
     let routes = (Route::Tunnel, Route::Tunnel);
     for request in requests(40_000) {
@@ -294,11 +294,11 @@ fn a_hairpin_goes_on_in_another_snapshot_and_in_another_process() {
             let config = worker_config(description, WorkerId(0), 64);
             (config, leak_aligned(Worker::memory_bytes(&config)))
         });
-        // The second process has the memory when the first is over.
+        // The second process takes the memory over once the first has ended.
         let (start, len) = (memory.as_mut_ptr(), memory.len());
         let mut first = world.describe(|description| Gateway::with_memory(description, &config, memory));
         let inner = asked(&mut first, routes, &request);
-        // Services are numbered anew, and the service goes away and comes back.
+        // Service indices change; the service is removed and added again.
         let mut renumbered = world.clone();
         renumbered.generation = 2;
         renumbered.frontends.iter_mut().for_each(|(id, ..)| *id += 10);
@@ -317,8 +317,8 @@ fn a_hairpin_goes_on_in_another_snapshot_and_in_another_process() {
 }
 
 #[test]
-fn the_tracer_tells_that_the_client_is_inside() {
-    let mut gateway = World::new().keeping(WEB).gateway();
+fn the_tracer_reports_that_the_client_is_inside() {
+    let mut gateway = World::new().preserving(WEB).gateway();
     let [request, ..] = requests(40_000);
     let seen = gateway.steps(UNDERLAY, &from_pod(0, &request.bytes()));
     let [Step::Service(WEB), Step::Hairpin, Step::Selected(_), Step::Bound(Endpoint { address, .. }), ..] = seen[..]

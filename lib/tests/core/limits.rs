@@ -1,4 +1,4 @@
-//! Floods of what the gateway does only so often: each limit holds at one instant, and again a while later.
+//! Floods of everything that is rate limited: each limit holds at one instant, and again a while later.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -10,12 +10,12 @@ use weirgate_fixture::Gateway;
 use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_pod, to_node, tunnelled};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
-/// What became of these packets from outside, all at one instant.
+/// The verdicts of these packets from outside, all at one instant.
 fn flood(gateway: &mut Gateway, packets: impl IntoIterator<Item = Packet>) -> Vec<Verdict> {
     packets.into_iter().map(|it| gateway.send(UPLINK, &framed(FROM_CLIENT, &it.bytes())).verdict).collect()
 }
 
-/// That the first `allowed` of a flood pass as `pass`, and the others are dropped for `reason`.
+/// Asserts that the first `allowed` of a flood get `pass`, and the others are dropped for `reason`.
 fn assert_limited(verdicts: &[Verdict], allowed: usize, pass: Verdict, reason: DropReason) {
     assert!(allowed < verdicts.len(), "not a flood");
     let (passed, refused) = verdicts.split_at(allowed);
@@ -41,9 +41,9 @@ fn errors_of_the_gateways_own() {
     }
 }
 
-/// Linux never limits path MTU discovery (`icmpv4_mask_allow`, `icmp/ratemask`): who is not told hangs.
+/// Linux never limits path MTU discovery (`icmpv4_mask_allow`, `icmp/ratemask`): a sender without the error hangs.
 #[test]
-fn too_big_is_told_to_either_side_whatever_other_errors_there_are() {
+fn too_big_reaches_either_side_in_a_flood_of_other_errors() {
     for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
         let mut world = World::new();
         world.ports[0].mtu = 1400;
@@ -57,14 +57,14 @@ fn too_big_is_told_to_either_side_whatever_other_errors_there_are() {
         let large = |packet: &Packet| Packet { body: Body::Tcp(ACK, vec![0; 1425]), ..packet.clone() };
         let verdicts = flood(&mut gateway, vec![large(&request); 500]);
         assert_eq!(allowed_of(&verdicts, Verdict::Transmit(UPLINK)), 500);
-        // What those outside use up is not the pods'.
+        // Outside senders do not use up the pods' limit.
         flood(&mut gateway, vec![large(&request); 2000]);
         let told = || from_pod(node, &large(&answer).bytes());
         let mut from_pods = |count| {
             (0..count).filter(|_| gateway.send(UNDERLAY, &told()).verdict == Verdict::Transmit(UNDERLAY)).count()
         };
         assert_eq!(from_pods(500), 500);
-        assert_eq!(from_pods(2000), 500, "and has a limit of its own");
+        assert_eq!(from_pods(2000), 500, "pods have a limit of their own");
         gateway.advance(Span::from_millis(10));
         assert_eq!(allowed_of(&flood(&mut gateway, vec![large(&request); 2000]), Verdict::Transmit(UPLINK)), 100);
     }
@@ -95,7 +95,7 @@ fn new_flows() {
     assert_eq!(gateway.counters.flows_created.get(), 27);
 }
 
-/// Each search costs thousands of look-ups, so a client who finds all ports in use must not have one for each SYN.
+/// A search costs thousands of lookups: a client that finds all ports in use must not start one with each SYN.
 #[test]
 fn searches_for_the_last_free_ports() {
     const PORTS: u16 = 4096;
@@ -118,7 +118,7 @@ fn searches_for_the_last_free_ports() {
         gateway.advance(Span::from_millis(pause));
         let mut found = 0;
         for _ in 0..50 {
-            // One port becomes free, or the one that nobody has found still is.
+            // One port becomes free, or the one that no search has found still is.
             if gateway.worker.flows_v4().len() == u32::from(PORTS) {
                 let index = (0..8192)
                     .find(|index| gateway.worker.flows_v4().get(*index).is_some_and(|it| it.state().is_some()));
@@ -131,7 +131,7 @@ fn searches_for_the_last_free_ports() {
                 ref other => panic!("{other:?}"),
             }
         }
-        // A port drawn at random is the free one once in 32 SYNs.
+        // One SYN in 32 draws the free port at random.
         assert!((4..=10).contains(&found), "{found} of 50 found the one free port of {PORTS}");
     }
 }
@@ -152,7 +152,7 @@ fn errors_that_look_for_their_flows_worker() {
             gateway.advance(Span::from_millis(pause));
             let verdicts = flood(&mut gateway, vec![other.clone(); 200]);
             assert_limited(&verdicts, allowed, Verdict::Handover(WorkerId(1)), DropReason::IcmpUnmatched);
-            // What tells of an MTU has a limit of its own.
+            // Errors that report an MTU have a limit of their own.
             let verdicts = flood(&mut gateway, vec![too_big.clone(); 2000]);
             assert_limited(&verdicts, of_too_big, Verdict::Handover(WorkerId(1)), DropReason::IcmpUnmatched);
         }

@@ -1,22 +1,22 @@
-//! The core, asked as its users ask it: frames in, frames out. One binary, since each costs a link.
+//! The core as its users call it: frames in, frames out. One binary, since each one costs a link.
 
 mod adopted;
+mod blind;
 mod conformance;
 mod errors;
 mod fragments;
 mod hairpin;
-mod kept;
 mod limits;
 mod masquerade;
 mod mtu;
-mod outlived;
 mod pipeline;
-mod placed;
 mod policy;
 mod ports;
+mod preserve_source;
 mod pressure;
 mod refused;
 mod reopened;
 mod sctp;
-mod strangers;
+mod stale;
+mod stateless;
 mod workers;

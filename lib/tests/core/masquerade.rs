@@ -21,7 +21,7 @@ fn masquerading() -> World {
     World { masquerade: vec![OUT_V4.into(), address("2001:db8:7::7")], ..World::new() }
 }
 
-/// What a pod sends to the client: TCP, UDP and an echo request over either family.
+/// A pod's packets to the client: TCP, UDP and an echo request over either family.
 fn requests() -> Vec<Packet> {
     let [v4, v6]: [(IpAddr, IpAddr); 2] =
         [(world::pod(0, 10).into(), world::CLIENT.into()), (world::pod_v6(0, 10).into(), world::CLIENT_V6.into())];
@@ -67,7 +67,7 @@ fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
 }
 
 #[test]
-fn a_pod_reaches_the_outside_from_an_address_that_stands_for_it() {
+fn a_pod_reaches_the_outside_from_a_masquerade_address() {
     for request in requests() {
         let mut gateway = masquerading().gateway();
         let seen = sent(&mut gateway, &request);
@@ -83,14 +83,14 @@ fn a_pod_reaches_the_outside_from_an_address_that_stands_for_it() {
         let back = returned(&mut gateway, &answer);
         let expected = if is_echo { with_identifier(&answer, identifier(&request)) } else { answer };
         assert_eq!(back, Packet { destination: request.source, ..expected.after_a_hop() });
-        // The next one keeps its port, or identifier.
+        // The next packet has the same port or identifier.
         assert_eq!(sent(&mut gateway, &request), seen);
         assert_eq!(gateway.counters.flows_created.get(), 1);
         assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
     }
 }
 
-/// Nodes that are reached without encapsulation (host-gw, DirectRouting) send as they are sent to.
+/// Nodes without encapsulation (host-gw, DirectRouting) send and receive plain packets.
 #[test]
 fn a_pod_that_is_reached_by_a_plain_route_reaches_the_outside_too() {
     let world = World { ..masquerading().direct() };
@@ -110,7 +110,7 @@ fn a_pod_that_is_reached_by_a_plain_route_reaches_the_outside_too() {
         let out = send(&mut gateway, &request);
         assert_eq!(Packet::read(&unframed(&out.bytes).1), seen, "the flow goes on");
         assert_eq!(gateway.counters.flows_created.get(), 1);
-        // What the kernel routes between pods, and what is the host's own, stays with it.
+        // The host keeps what the kernel routes between pods, and what is for itself.
         let to =
             |text: &str| Packet { destination: (address(text), request.destination.port()).into(), ..request.clone() };
         if let Body::Tcp(..) | Body::Udp(..) = request.body {
@@ -119,11 +119,11 @@ fn a_pod_that_is_reached_by_a_plain_route_reaches_the_outside_too() {
             assert_eq!(send(&mut gateway, &to(pod)).verdict, Verdict::Host);
             assert_eq!(send(&mut gateway, &to(own)).verdict, Verdict::Host);
         }
-        // Without an address for it the kernel routes it.
+        // Without a masquerade address the kernel routes it.
         if let Body::Tcp(..) = request.body {
             assert_eq!(send(&mut World::new().direct().gateway(), &request).verdict, Verdict::Host);
         }
-        // A pod behind a tunnel does not come this way, nor does anybody from the uplink.
+        // A pod behind a tunnel does not use this path, nor does anybody at the uplink.
         let mut tunnelling = masquerading().gateway();
         assert!(!matches!(send(&mut tunnelling, &request).verdict, Verdict::Transmit(_)));
         let out = world.gateway().send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
@@ -132,7 +132,7 @@ fn a_pod_that_is_reached_by_a_plain_route_reaches_the_outside_too() {
 }
 
 #[test]
-fn without_an_address_for_it_or_to_where_it_may_not_no_pods_packet_leaves() {
+fn no_pods_packet_egresses_without_a_masquerade_address_or_to_a_forbidden_destination() {
     let request = &requests()[0];
     let verdict =
         |gateway: &mut Gateway, packet: &Packet| gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict;
@@ -156,7 +156,7 @@ fn without_an_address_for_it_or_to_where_it_may_not_no_pods_packet_leaves() {
     assert!(gateway.worker.flows_v4().is_empty());
 }
 
-/// What a pod's packets to these addresses, at a port of no service, become.
+/// The verdicts of a pod's packets to these addresses, at a port without a service.
 fn to_own(world: &World, destinations: [&str; 2], source: Option<&str>) -> Vec<Out> {
     let mut gateway = world.gateway();
     let mut outs = vec![];
@@ -171,7 +171,7 @@ fn to_own(world: &World, destinations: [&str; 2], source: Option<&str>) -> Vec<O
         }
         let frame = from_pod(0, &packet.bytes());
         let out = gateway.send(UNDERLAY, &frame);
-        assert!(out.verdict != Verdict::Host || out.bytes == frame, "the host gets what came");
+        assert!(out.verdict != Verdict::Host || out.bytes == frame, "the host gets the frame unchanged");
         outs.push(out);
     }
     assert!(gateway.worker.flows_v4().is_empty() && gateway.worker.flows_v6().is_empty());
@@ -179,23 +179,23 @@ fn to_own(world: &World, destinations: [&str; 2], source: Option<&str>) -> Vec<O
 }
 
 #[test]
-fn a_pods_packet_to_an_address_of_the_gateways_own_is_the_hosts() {
+fn a_pods_packet_to_an_address_of_the_gateway_itself_goes_to_the_host() {
     let routed = |world: World| {
-        let way = |prefix: &str| Route {
+        let by_default = |prefix: &str| Route {
             prefix: prefix.parse().expect("a prefix"),
             target: RouteTarget::Link(UPLINK),
             mtu: None,
         };
-        let routes = world.routes.iter().copied().chain([way("0.0.0.0/0"), way("::/0")]).collect();
+        let routes = world.routes.iter().copied().chain([by_default("0.0.0.0/0"), by_default("::/0")]).collect();
         World { routes, echo: Echo { services: false, ..Echo::default() }, ..world.with_external() }
     };
     let own = [
         ["10.99.0.50", "fd99::50"],
-        // Where services listen, at another port of theirs.
+        // An address of services, at a port that none of them has.
         ["192.0.2.1", "2001:db8:1::1"],
         ["203.0.113.10", "2001:db8:113::10"],
     ];
-    // Whether pods reach the outside or not, and wherever a route would lead.
+    // With and without masquerade, and whatever the routes.
     for world in [routed(World::new()), routed(masquerading()), World { local: vec![], ..routed(masquerading()) }] {
         for destinations in own {
             let outs = to_own(&world, destinations, None);
@@ -211,7 +211,7 @@ fn a_pods_packet_to_an_address_of_the_gateways_own_is_the_hosts() {
 }
 
 #[test]
-fn rfc4787_req8_only_who_was_asked_may_answer() {
+fn rfc4787_req8_only_the_addressed_endpoint_may_reply() {
     let mut gateway = masquerading().gateway();
     for request in requests() {
         let answer = sent(&mut gateway, &request).answer(SYN | ACK, b"");
@@ -219,11 +219,11 @@ fn rfc4787_req8_only_who_was_asked_may_answer() {
         let forged = Packet { source: with_port((address(other), 0).into(), answer.source.port()), ..answer.clone() };
         let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &forged.bytes()));
         assert!(matches!(out.verdict, Verdict::Drop(DropReason::NoFlow | DropReason::IcmpUnmatched)), "{forged:?}");
-        // Nor does it come out of the overlay.
+        // Nor is a reply taken from the overlay.
         let out = gateway.send(UNDERLAY, &from_pod(1, &answer.bytes()));
         assert!(matches!(out.verdict, Verdict::Drop(_)), "{answer:?}");
     }
-    // A request is no answer.
+    // An echo request is no reply.
     let ping = sent(&mut gateway, &requests()[2]);
     let Body::Icmp(_, _, rest, _) = ping.body else { panic!("an echo") };
     let asked = Packet { body: Body::Icmp(8, 0, rest, vec![]), ..ping.answer(0, b"") };
@@ -233,18 +233,18 @@ fn rfc4787_req8_only_who_was_asked_may_answer() {
 }
 
 #[test]
-fn rfc4787_req9_another_pods_mapping_is_closed_to_a_pod_as_to_a_stranger() {
+fn rfc4787_req9_another_pods_mapping_is_closed_to_a_pod_as_to_any_outsider() {
     let mut gateway = masquerading().gateway();
     for request in requests() {
         let mapping = sent(&mut gateway, &request).source;
-        let (pod, stranger): (IpAddr, IpAddr) = if mapping.is_ipv4() {
+        let (pod, outsider): (IpAddr, IpAddr) = if mapping.is_ipv4() {
             (world::pod(1, 11).into(), address("192.0.2.11"))
         } else {
             (world::pod_v6(1, 11).into(), address("2001:db8:1::11"))
         };
         let knock = |from: IpAddr| Packet::new((from, 9).into(), mapping, Body::Udp(b"knock".into()));
         let inside = gateway.send(UNDERLAY, &from_pod(1, &knock(pod).bytes())).verdict;
-        let outside = gateway.send(UPLINK, &framed(FROM_CLIENT, &knock(stranger).bytes())).verdict;
+        let outside = gateway.send(UPLINK, &framed(FROM_CLIENT, &knock(outsider).bytes())).verdict;
         assert_eq!([inside, outside], [Verdict::Drop(DropReason::NoFlow); 2]);
     }
 }
@@ -265,8 +265,8 @@ fn any_worker_names_the_owner_of_a_pods_flow_and_of_its_answers() {
             let seen = Packet::read(&unframed(&outs[owner].bytes).1);
             let answer = framed(FROM_CLIENT, &seen.answer(SYN | ACK, b"").bytes());
             let kind = if seen.source.is_ipv4() { 11 } else { 3 };
-            let told = Body::Icmp(kind, 0, [0; 4], seen.bytes());
-            let error = Packet::new((seen.destination.ip(), 0).into(), (seen.source.ip(), 0).into(), told);
+            let body = Body::Icmp(kind, 0, [0; 4], seen.bytes());
+            let error = Packet::new((seen.destination.ip(), 0).into(), (seen.source.ip(), 0).into(), body);
             for frame in [answer, framed(FROM_CLIENT, &error.bytes())] {
                 for (id, worker) in workers.iter_mut().enumerate() {
                     let expected = if id == owner { Verdict::Transmit(UNDERLAY) } else { handed };
@@ -278,12 +278,12 @@ fn any_worker_names_the_owner_of_a_pods_flow_and_of_its_answers() {
 }
 
 #[test]
-fn a_pod_traces_its_way_through_the_gateway_and_the_routers_behind_it() {
+fn a_pod_traces_its_path_through_the_gateway_and_the_routers_behind_it() {
     for request in requests() {
         let mut gateway = masquerading().gateway();
         let v4 = request.source.is_ipv4();
         let kind = if v4 { 11 } else { 3 };
-        // The first hop of the gateway's own.
+        // The gateway itself is the first hop.
         let dying = Packet { ttl: 1, ..request.clone() };
         let out = gateway.send(UNDERLAY, &from_pod(0, &dying.bytes()));
         assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY));
@@ -293,19 +293,19 @@ fn a_pod_traces_its_way_through_the_gateway_and_the_routers_behind_it() {
             (error.destination.ip(), error.body),
             (request.source.ip(), Body::Icmp(kind, 0, [0; 4], dying.bytes()))
         );
-        // A router behind it names itself, and quotes what the pod has sent.
+        // A router behind it reports with its own address, and quotes the pod's packet.
         let seen = sent(&mut gateway, &request);
         let router = address(if v4 { "192.0.2.254" } else { "2001:db8:1::254" });
-        let told = |about: &Packet| Body::Icmp(kind, 0, [0; 4], about.bytes());
-        let error = Packet::new((router, 0).into(), (seen.source.ip(), 0).into(), told(&seen));
+        let error_body = |about: &Packet| Body::Icmp(kind, 0, [0; 4], about.bytes());
+        let error = Packet::new((router, 0).into(), (seen.source.ip(), 0).into(), error_body(&seen));
         let back = returned(&mut gateway, &error);
         assert_eq!((back.source.ip(), back.destination.ip()), (router, request.source.ip()));
-        assert_eq!(back.body, told(&request.after_a_hop()));
+        assert_eq!(back.body, error_body(&request.after_a_hop()));
     }
 }
 
 #[test]
-fn who_answers_a_pod_learns_of_the_overlays_mtu_and_of_errors_inside() {
+fn a_pods_peer_gets_the_overlays_mtu_and_errors_from_inside() {
     for request in requests() {
         let mut gateway = masquerading().gateway();
         let v4 = request.source.is_ipv4();
@@ -319,17 +319,17 @@ fn who_answers_a_pod_learns_of_the_overlays_mtu_and_of_errors_inside() {
         let error = Packet::read(&unframed(&out.bytes).1);
         assert_eq!((error.source.ip(), error.destination.ip()), (seen.source.ip(), answer.source.ip()));
         let (kind, code, mtu) = if v4 { (3, 4, 1450) } else { (2, 0, 1430_u32) };
-        let Body::Icmp(told_kind, told_code, rest, _) = error.body else { panic!("{error:?}") };
-        assert_eq!((told_kind, told_code, u32::from_be_bytes(rest)), (kind, code, mtu));
+        let Body::Icmp(got_kind, got_code, rest, _) = error.body else { panic!("{error:?}") };
+        assert_eq!((got_kind, got_code, u32::from_be_bytes(rest)), (kind, code, mtu));
 
         let back = returned(&mut gateway, &seen.answer(ACK, b""));
         let (kind, code) = if v4 { (3, 1) } else { (1, 0) };
-        let told = |about: &Packet| Body::Icmp(kind, code, [0; 4], about.bytes());
+        let error_body = |about: &Packet| Body::Icmp(kind, code, [0; 4], about.bytes());
         let node = address(if v4 { "10.77.74.1" } else { "fd77:0:0:74::1" });
-        let error = Packet::new((node, 0).into(), (back.source.ip(), 0).into(), told(&back));
+        let error = Packet::new((node, 0).into(), (back.source.ip(), 0).into(), error_body(&back));
         let outside = sent(&mut gateway, &error);
         assert_eq!((outside.source.ip(), outside.destination.ip()), (seen.source.ip(), seen.destination.ip()));
-        assert_eq!(outside.body, told(&seen.answer(ACK, b"").after_a_hop()));
+        assert_eq!(outside.body, error_body(&seen.answer(ACK, b"").after_a_hop()));
     }
 }
 
@@ -346,9 +346,9 @@ fn identifiers_of_echoes_run_out_as_ports_do() {
     assert_eq!(out.verdict, Verdict::Drop(DropReason::PortsExhausted));
 }
 
-/// An error has no identifier; where one is quoted, it is not taken for a ping whose identifier is 0.
+/// An error has no identifier: a quoted error does not match a ping with identifier 0.
 #[test]
-fn an_error_about_an_error_is_none_about_a_ping() {
+fn an_error_that_quotes_an_error_matches_no_ping() {
     for request in requests().into_iter().filter(|request| matches!(request.body, Body::Icmp(..))) {
         let mut gateway = masquerading().gateway();
         let ping = with_identifier(&request, 0);
@@ -364,7 +364,7 @@ fn an_error_about_an_error_is_none_about_a_ping() {
 }
 
 #[test]
-fn nothing_leaves_to_what_is_exempt_whatever_routes_lead_there() {
+fn nothing_egresses_to_an_exempt_range_whatever_routes_lead_there() {
     for request in requests() {
         let mut world = masquerading();
         world.exempt = if request.source.is_ipv4() {
@@ -380,7 +380,7 @@ fn nothing_leaves_to_what_is_exempt_whatever_routes_lead_there() {
             gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict
         };
         assert_eq!(verdict(outside), Verdict::Drop(DropReason::NotMasqueraded), "{request:?}");
-        // What follows the range is not exempt: only its link address is not known.
+        // The address after the range is not exempt; only its link address is unknown.
         assert_eq!(verdict(address(next)), Verdict::Drop(DropReason::NeighbourUnresolved), "{request:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A route may take less than its link: errors, fragments and segment sizes go by that.
+//! A route's MTU may be below its link's: errors, fragments and segment sizes follow it.
 
 use weirgate::snapshot::{CompileError, MssLimit, bytes_required, compile};
 use weirgate::verdict::Verdict;
@@ -6,7 +6,7 @@ use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from
 use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, leak_aligned};
 
-/// Routes to clients and to peers that take these many bytes.
+/// Routes to clients and to peers with these MTUs, in bytes.
 fn with_mtus(to_clients: Option<u16>, to_peers: Option<u16>) -> World {
     let mut world = World::new();
     world.routes.iter_mut().for_each(|route| route.mtu = to_clients);
@@ -14,8 +14,8 @@ fn with_mtus(to_clients: Option<u16>, to_peers: Option<u16>) -> World {
     world
 }
 
-/// A connection in either family: the node, the client's packet, and the answer to it.
-fn begun(gateway: &mut Gateway, v4: bool) -> (usize, Packet, Packet) {
+/// Opens a connection in either family: its node, the client's packet, and the reply to it.
+fn opened(gateway: &mut Gateway, v4: bool) -> (usize, Packet, Packet) {
     let request = if v4 { Packet::web(7, SYN, b"") } else { Packet::web_v6(7, SYN, b"") };
     let seen = tunnelled(&gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes())).bytes);
     let node = usize::from(seen.link == to_node(1));
@@ -24,14 +24,14 @@ fn begun(gateway: &mut Gateway, v4: bool) -> (usize, Packet, Packet) {
     (node, request, answer)
 }
 
-/// The packet with as much data as makes it `len` bytes.
+/// The packet, filled with data up to `len` bytes.
 fn of_len(packet: &Packet, len: usize) -> Packet {
     let headers = if packet.source.is_ipv4() { 40 } else { 60 };
     Packet { body: Body::Tcp(ACK, vec![0x55; len - headers]), ..packet.clone() }
 }
 
-/// The MTU that an error tells of.
-fn told(ip: &[u8]) -> u16 {
+/// The MTU that an error reports.
+fn reported(ip: &[u8]) -> u16 {
     match Packet::read(ip).body {
         Body::Icmp(3, 4, [0, 0, high, low], _) | Body::Icmp(2, 0, [0, 0, high, low], _) => {
             u16::from_be_bytes([high, low])
@@ -40,31 +40,31 @@ fn told(ip: &[u8]) -> u16 {
     }
 }
 
-/// That packets to a pod pass up to this size, and larger ones get an error.
+/// Asserts that packets to a pod pass up to this size, and larger ones get an error.
 fn assert_to_pods(gateway: &mut Gateway, request: &Packet, most: u16) {
     let mut send = |len| gateway.send(UPLINK, &framed(FROM_CLIENT, &of_len(request, len).bytes()));
     for _ in 0..2 {
         assert_eq!(send(usize::from(most)).verdict, Verdict::Transmit(UNDERLAY));
         let out = send(usize::from(most) + 1);
-        assert_eq!((out.verdict, told(&unframed(&out.bytes).1)), (Verdict::Transmit(UPLINK), most));
+        assert_eq!((out.verdict, reported(&unframed(&out.bytes).1)), (Verdict::Transmit(UPLINK), most));
     }
 }
 
-/// As [`assert_to_pods`], to the client.
+/// As [`assert_to_pods`], but to the client.
 fn assert_to_clients(gateway: &mut Gateway, (node, answer): (usize, &Packet), most: u16) {
     let mut send = |len| gateway.send(UNDERLAY, &from_pod(node, &of_len(answer, len).bytes()));
     for _ in 0..2 {
         assert_eq!(send(usize::from(most)).verdict, Verdict::Transmit(UPLINK));
         let out = send(usize::from(most) + 1);
-        assert_eq!((out.verdict, told(&tunnelled(&out.bytes).inner)), (Verdict::Transmit(UNDERLAY), most));
+        assert_eq!((out.verdict, reported(&tunnelled(&out.bytes).inner)), (Verdict::Transmit(UNDERLAY), most));
     }
 }
 
 #[test]
-fn rfc1191_s4_a_routes_mtu_is_told_of_in_both_directions() {
+fn rfc1191_s4_a_routes_mtu_is_reported_in_both_directions() {
     for v4 in [true, false] {
         let overhead = if v4 { 50 } else { 70 };
-        // Less than the family takes at the least is not believed; more than the link takes does not count.
+        // A value below the family's minimum is ignored, and so is one above the link's MTU.
         let least = if v4 { 576 } else { 1280 };
         for (route, to_pods, to_clients) in [
             (1400, 1400 - overhead, 1400),
@@ -73,25 +73,25 @@ fn rfc1191_s4_a_routes_mtu_is_told_of_in_both_directions() {
             (60, least, least),
         ] {
             let mut gateway = with_mtus(Some(route), Some(route)).gateway();
-            let (node, request, answer) = begun(&mut gateway, v4);
+            let (node, request, answer) = opened(&mut gateway, v4);
             assert_to_pods(&mut gateway, &request, to_pods);
-            // Less comes out of the tunnel than clients' routes take, unless those take very little.
+            // The tunnel's MTU is the smaller one, unless the clients' routes have a very small one.
             let largest = 1500 - overhead;
             if to_clients < largest {
                 assert_to_clients(&mut gateway, (node, &answer), to_clients);
             }
         }
         let mut gateway = with_mtus(Some(9000), Some(9000)).gateway();
-        let (_, request, _) = begun(&mut gateway, v4);
+        let (_, request, _) = opened(&mut gateway, v4);
         assert_to_pods(&mut gateway, &request, 1500 - overhead);
     }
 }
 
-/// A flow remembers where its packets go, and yet follows a route that changes.
+/// A flow remembers its next hop, and still follows a route that changes.
 #[test]
 fn a_routes_mtu_is_followed_while_a_flow_lasts() {
     let mut gateway = with_mtus(None, None).gateway();
-    let (node, request, answer) = begun(&mut gateway, true);
+    let (node, request, answer) = opened(&mut gateway, true);
     for (generation, mtu) in [(2, Some(1400)), (3, None), (4, Some(1300))] {
         gateway.apply(&World { generation, ..with_mtus(mtu, mtu) });
         assert_to_pods(&mut gateway, &request, mtu.unwrap_or(1500) - 50);
@@ -106,13 +106,13 @@ fn a_routes_mtu_is_followed_while_a_flow_lasts() {
 }
 
 #[test]
-fn what_may_be_cut_is_cut_to_a_routes_mtu() {
+fn packets_that_may_be_fragmented_are_fragmented_to_a_routes_mtu() {
     let mut gateway = with_mtus(Some(700), Some(800)).gateway();
     let query = Packet { dont_fragment: false, ..Packet::dns(5000, &[1; 1400]) };
     let outs = gateway.send_burst(&[(UPLINK, framed(FROM_CLIENT, &query.bytes()))]);
     let lens: Vec<usize> = outs.iter().map(|out| tunnelled(&out.bytes).inner.len()).collect();
     assert_eq!(lens, [748, 700]);
-    // To a client whose link address is not known too.
+    // Also to a client whose link address is unknown.
     let mut world = with_mtus(Some(700), None);
     world.neighbours.clear();
     for world in [with_mtus(Some(700), None), world] {
@@ -154,18 +154,18 @@ fn segment_sizes_are_lowered_to_what_routes_take() {
         let mut gateway = world.gateway();
         let request = Packet::web(7, SYN, b"");
         let seen = tunnelled(&gateway.send(UPLINK, &framed(FROM_CLIENT, &with_mss(&request))).bytes);
-        assert_eq!(mss(&seen.inner), Some(least - 40), "of the client");
+        assert_eq!(mss(&seen.inner), Some(least - 40), "announced by the client");
         let node = usize::from(seen.link == to_node(1));
         let (source, destination) = (seen.inner[16..20].to_vec(), u16::from_be_bytes([seen.inner[20], seen.inner[21]]));
         let source: [u8; 4] = source.try_into().unwrap();
         let pool: [u8; 4] = seen.inner[12..16].try_into().unwrap();
         let answer = Packet::new((source, 80).into(), (pool, destination).into(), Body::Tcp(SYN | ACK, vec![]));
         let out = gateway.send(UNDERLAY, &from_pod(node, &with_mss(&answer)));
-        assert_eq!(mss(&unframed(&out.bytes).1), Some(least - 40), "of the pod");
+        assert_eq!(mss(&unframed(&out.bytes).1), Some(least - 40), "announced by the pod");
     }
 }
 
-/// The link's own size is the operator's to mend; a route's is no reason to forward nothing.
+/// A link's own MTU is the operator's to correct; a small route must not stop all forwarding.
 #[test]
 fn a_small_route_refuses_no_snapshot_and_a_small_link_does() {
     let error = |world: &World| {
@@ -175,7 +175,7 @@ fn a_small_route_refuses_no_snapshot_and_a_small_link_does() {
     let mut world = World::new();
     world.ports[1].mtu = 1300;
     assert_eq!(error(&world), Some(CompileError::MtuTooSmall { mtu: 1300 }));
-    // Over IPv4, 50 bytes are the encapsulation's; over IPv6 70.
+    // The encapsulation takes 50 bytes over IPv4, 70 over IPv6.
     for (mtu, expected) in [(1350, None), (1349, Some(CompileError::MtuTooSmall { mtu: 1349 }))] {
         world.ports[1].mtu = mtu;
         assert_eq!(error(&world), expected);
@@ -183,7 +183,7 @@ fn a_small_route_refuses_no_snapshot_and_a_small_link_does() {
 }
 
 #[test]
-fn the_overlays_own_mtu_holds_inside_encapsulation_alone() {
+fn the_overlays_mtu_applies_only_to_encapsulated_packets() {
     for (world, carried) in [(World::new(), false), (World::new().direct(), true)] {
         let mut gateway = World { overlay_mtu: Some(1400), ..world }.gateway();
         let request = Packet { dont_fragment: true, ..Packet::web(7, SYN, &[0; 1441 - 40]) };

@@ -1,5 +1,4 @@
-//! What is done to packets beyond translating them: maximum segment sizes, codepoints; and what is not
-//! forwarded at all.
+//! What changes in packets beyond their translation, segment sizes and codepoints, and what is not forwarded.
 
 use std::net::IpAddr;
 
@@ -21,7 +20,7 @@ fn usual(mss: u16) -> Vec<u8> {
     vec![2, 4, high, low, 1, 3, 3, 7, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0]
 }
 
-/// Puts options into a segment that has none, and the checksum right.
+/// Puts options into a segment that has none, and corrects its checksum.
 fn with_options(packet: &Packet, options: &[u8]) -> Vec<u8> {
     let padded = options.len().next_multiple_of(4);
     let mut ip = packet.bytes();
@@ -44,7 +43,7 @@ fn with_options(packet: &Packet, options: &[u8]) -> Vec<u8> {
     ip
 }
 
-/// What the TCP checksum has to be, summed up from the bytes.
+/// The right TCP checksum, computed from the bytes.
 fn checksum(ip: &[u8]) -> u16 {
     let (at, addresses) = if ip[0] >> 4 == 4 { (20, &ip[12..20]) } else { (40, &ip[8..40]) };
     let mut segment = ip[at..].to_vec();
@@ -58,7 +57,7 @@ fn checksum(ip: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// The options that a segment came out with; its checksum has to be right.
+/// The options of a forwarded segment; its checksum has to be right.
 fn options(ip: &[u8]) -> Vec<u8> {
     let at = if ip[0] >> 4 == 4 { 20 } else { 40 };
     assert_eq!(ip[at + 16..at + 18], checksum(ip).to_be_bytes(), "checksum");
@@ -85,7 +84,7 @@ fn node_of(gateway_out: &Out) -> usize {
 }
 
 #[test]
-fn rfc9293_s3_7_1_the_segment_size_of_either_end_is_lowered_to_what_both_ways_take() {
+fn rfc9293_s3_7_1_the_segment_size_of_either_end_is_lowered_to_what_both_paths_take() {
     for (request, overlay, most) in
         [(Packet::web(7, SYN, b""), 1450, 1410), (Packet::web_v6(7, SYN, b""), 1430, 1370_u16)]
     {
@@ -95,7 +94,7 @@ fn rfc9293_s3_7_1_the_segment_size_of_either_end_is_lowered_to_what_both_ways_ta
             let mut gateway = limited(MssLimit::Path).gateway();
             let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &with_options(&request, &usual(announced))));
             assert_eq!(options(&inside(&out)), usual(announced.min(most)));
-            // A SYN that is sent again, and the answer to it.
+            // A retransmitted SYN, and the answer to it.
             let again = gateway.send(UPLINK, &framed(FROM_CLIENT, &with_options(&request, &usual(announced))));
             assert_eq!(options(&inside(&again)), usual(announced.min(most)));
             let inner = Packet::read(&inside(&out));
@@ -104,7 +103,7 @@ fn rfc9293_s3_7_1_the_segment_size_of_either_end_is_lowered_to_what_both_ways_ta
                 let back = gateway.send(UNDERLAY, &from_pod(node_of(&out), &answer));
                 assert_eq!(options(&outside(&back)), usual(announced.min(most)));
             }
-            // What opens nothing is none of the gateway's business.
+            // A segment without SYN is not changed.
             let later = Packet { body: Body::Tcp(ACK, b"data".into()), ..request.clone() };
             let later = gateway.send(UPLINK, &framed(FROM_CLIENT, &with_options(&later, &usual(announced))));
             assert_eq!(options(&inside(&later)), usual(announced));
@@ -136,24 +135,24 @@ fn a_narrower_link_to_the_client_counts_as_well_and_a_number_counts_alone() {
 }
 
 #[test]
-fn lists_of_options_that_break_off_are_left_alone_and_odd_places_are_summed_right() {
+fn truncated_option_lists_are_unchanged_and_odd_offsets_are_summed_right() {
     let mss = [2, 4, 0x05, 0xb4];
     let lowered = [2, 4, 0x05, 0x82];
     let with = |before: &[u8], option: &[u8], after: &[u8]| [before, option, after].concat();
     let cases: &[(Vec<u8>, Vec<u8>)] = &[
-        // At every place, even and odd.
+        // At every offset, even and odd.
         (with(&[1], &mss, &[]), with(&[1], &lowered, &[])),
         (with(&[1, 1], &mss, &[]), with(&[1, 1], &lowered, &[])),
         (with(&[3, 3, 7], &mss, &[0]), with(&[3, 3, 7], &lowered, &[0])),
-        // Twice: whichever counts for its receiver.
+        // The option twice: the receiver may use either.
         (with(&mss, &[1], &mss), with(&lowered, &[1], &lowered)),
-        // Behind the end nothing is an option.
+        // Bytes behind the end of the list are no option.
         (with(&[1, 0], &mss, &[]), with(&[1, 0], &mss, &[])),
-        // None, and what is none.
+        // No option, and malformed ones.
         (vec![], vec![]),
         (vec![4, 2], vec![4, 2]),
         (vec![2, 3, 9], vec![2, 3, 9]),
-        // A length of zero, of one, and past the header, before it and behind it.
+        // Lengths of zero, of one, and past the header, before the option and behind it.
         (with(&[8, 0], &mss, &[]), with(&[8, 0], &mss, &[])),
         (with(&[8, 1], &mss, &[]), with(&[8, 1], &mss, &[])),
         (with(&mss, &[8, 0], &[1, 1]), with(&mss, &[8, 0], &[1, 1])),
@@ -196,7 +195,7 @@ fn a_wrong_checksum_stays_wrong_when_a_segment_size_is_lowered() {
 }
 
 #[test]
-fn pods_own_handshakes_are_limited_too_and_what_is_told_of_is_quoted_as_it_came() {
+fn pods_own_handshakes_are_lowered_too_and_errors_quote_packets_as_they_came() {
     let mut world = limited(MssLimit::Path);
     world.masquerade = vec![[198, 51, 100, 7].into()];
     let mut gateway = world.gateway();
@@ -205,7 +204,7 @@ fn pods_own_handshakes_are_limited_too_and_what_is_told_of_is_quoted_as_it_came(
     assert_eq!(options(&sent), usual(1410));
     let answer = with_options(&Packet::read(&sent).answer(SYN | ACK, b""), &usual(1460));
     assert_eq!(options(&inside(&gateway.send(UPLINK, &framed(FROM_CLIENT, &answer)))), usual(1410));
-    // A pod that reaches a service through the gateway, over the overlay and past it.
+    // A pod's request to a service, over the overlay and by a plain route.
     let hairpin = Packet { source: (world::pod(0, 10), 7).into(), ..Packet::web(7, SYN, b"") };
     let syn = with_options(&hairpin, &usual(1460));
     let out = gateway.send(UNDERLAY, &from_pod(0, &syn));
@@ -254,11 +253,11 @@ fn a_services_codepoint_is_set_towards_its_pods_and_nothing_else_of_the_byte() {
                 let inner = Packet::read(&inside(&out));
                 assert_eq!(inner.tos, expected | ecn);
                 assert_eq!(tunnelled(&out.bytes).outer.tos, ecn, "the outer one is its own");
-                // The answer keeps what the pod has put there.
+                // The reply has the codepoint that the pod has set.
                 let answer = Packet { tos: 0b1000_0000 | ecn, ..inner.answer(SYN | ACK, b"") };
                 let back = gateway.send(UNDERLAY, &from_pod(node_of(&out), &answer.bytes()));
                 assert_eq!(Packet::read(&outside(&back)).tos, 0b1000_0000 | ecn);
-                // So it is with every packet of the flow.
+                // The same holds for every packet of the flow.
                 let again = gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
                 assert_eq!(Packet::read(&inside(&again)).tos, expected | ecn);
             }
@@ -304,7 +303,7 @@ fn a_syn_that_is_too_big_is_quoted_with_the_segment_size_that_it_came_with() {
             let Body::Icmp(kind, _, _, quoted) = error.body else { panic!("{error:?}") };
             assert!([3, 2].contains(&kind));
             assert_eq!(quoted, sent[..quoted.len()], "{mss:?}");
-            // Of the same flow, as it comes again.
+            // The same SYN, retransmitted.
             let error = Packet::read(&outside(&gateway.send(UPLINK, &framed(FROM_CLIENT, &sent))));
             assert!(matches!(error.body, Body::Icmp(_, _, _, again) if again == quoted));
         }
@@ -339,7 +338,7 @@ fn rfc2983_the_outer_codepoint_is_one_of_its_own_or_the_inner_ones_and_ecn_is_no
                 assert_eq!(seen.outer.tos, expected << 2 | ecn, "{outer:?}");
                 let inner = Packet::read(&seen.inner);
                 assert_eq!(inner.tos, 26 << 2 | ecn);
-                // On the way out of VXLAN the inner one stays (pipe model).
+                // Decapsulation does not change the inner codepoint (pipe model).
                 let answer = inner.answer(SYN | ACK, b"");
                 let mut frame = from_pod(node_of(&out), &answer.bytes());
                 set_outer_tos(&mut frame, 0xb8);
@@ -348,7 +347,7 @@ fn rfc2983_the_outer_codepoint_is_one_of_its_own_or_the_inner_ones_and_ecn_is_no
             }
         }
     }
-    // The service's codepoint is what is copied.
+    // The service's codepoint is the one that is copied.
     let world = marking(World { outer_dscp: OuterDscp::Copy, ..World::new() }, WEB, 46);
     let out = world.gateway().send(UPLINK, &framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes()));
     assert_eq!(tunnelled(&out.bytes).outer.tos, 46 << 2);
@@ -372,11 +371,11 @@ fn set_outer_tos(frame: &mut [u8], tos: u8) {
 }
 
 #[test]
-fn nobody_else_sends_from_an_address_of_the_gateways_own() {
+fn a_source_that_is_one_of_the_gateways_own_addresses_is_spoofed() {
     let mut world = World { masquerade: vec!["198.51.100.7".parse().unwrap()], ..World::new() };
     world.frontends[0].2.push(Endpoint { address: "203.0.113.10".parse().unwrap(), port: 80 });
     let mut gateway = world.gateway();
-    // Its links', a service's, one that stands for pods, one that stands for clients, its VTEPs'.
+    // A link's address, a service's, a masquerade address, a SNAT pool address, and VTEPs'.
     for own in ["192.0.2.1", "203.0.113.10", "198.51.100.7", "10.77.200.2", "10.99.0.50", "2001:db8:1::1", "fd99::50"] {
         let own: IpAddr = own.parse().unwrap();
         let packet = if own.is_ipv4() { Packet::web(7, SYN, b"") } else { Packet::web_v6(7, SYN, b"") };
@@ -416,15 +415,15 @@ fn an_ipv4_option_of_a_length_that_cannot_be_is_malformed() {
 }
 
 #[test]
-fn what_goes_on_without_a_flow_is_lowered_and_marked_as_well() {
-    let mut world = marking(limited(MssLimit::Path), WEB, 46).keeping(WEB);
+fn stateless_packets_are_lowered_and_marked_too() {
+    let mut world = marking(limited(MssLimit::Path), WEB, 46).preserving(WEB);
     world.admission = Admission { new_flows_per_second: 1, past_limit: PastLimit::Place, ..world.admission };
     let mut gateway = world.gateway();
     let mut out =
         |port| gateway.send(UPLINK, &framed(FROM_CLIENT, &with_options(&Packet::web(port, SYN, b""), &usual(1460))));
-    let (with_flow, placed) = (out(7), out(8));
+    let (with_flow, stateless) = (out(7), out(8));
     assert_eq!(gateway.counters.placed_without_state.get(), 1);
-    for out in [with_flow, placed] {
+    for out in [with_flow, stateless] {
         assert_eq!(options(&inside(&out)), usual(1410));
         let inner = Packet::read(&inside(&out));
         assert_eq!(inner.tos, 46 << 2);
@@ -435,7 +434,7 @@ fn what_goes_on_without_a_flow_is_lowered_and_marked_as_well() {
 }
 
 #[test]
-fn the_tracer_tells_of_what_was_lowered_and_marked() {
+fn the_tracer_reports_what_was_lowered_and_marked() {
     let world = marking(limited(MssLimit::Path), WEB, 46);
     let mut gateway = world.gateway();
     let seen = gateway.steps(UPLINK, &framed(FROM_CLIENT, &with_options(&Packet::web(7, SYN, b""), &usual(1460))));

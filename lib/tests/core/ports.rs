@@ -1,4 +1,4 @@
-//! Ports of pool addresses: found as long as there is one, never taken from anybody, counted.
+//! Ports of pool addresses: found while one is free, never taken from another flow, counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -17,13 +17,13 @@ fn narrow(ports: (u16, u16)) -> World {
     world.pool.truncate(1);
     world.pool_ports = ports;
     world.backends[0].truncate(1);
-    // Few clients have many flows here.
+    // In these tests few clients have many flows.
     world.admission.half_open_per_client = 0;
     world
 }
 
-/// Who the pod sees when this client begins a connection, or the drop.
-fn begin(gateway: &mut Gateway, client: impl Into<SocketAddr>) -> Result<SocketAddr, DropReason> {
+/// The source that the pod sees when this client opens a connection, or the drop.
+fn open(gateway: &mut Gateway, client: impl Into<SocketAddr>) -> Result<SocketAddr, DropReason> {
     let request = Packet { source: client.into(), ..Packet::web(1, SYN, b"") };
     let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes()));
     match out.verdict {
@@ -33,7 +33,7 @@ fn begin(gateway: &mut Gateway, client: impl Into<SocketAddr>) -> Result<SocketA
     }
 }
 
-/// Others met this by looping over a full range for every packet, or by giving a port that was in use.
+/// Other gateways looped over a full range for every packet, or gave out a port that was in use.
 #[test]
 fn regression_all_ports_used_up_harms_no_old_flow_and_the_last_free_port_is_found() {
     const PORTS: u16 = 4096;
@@ -41,27 +41,27 @@ fn regression_all_ports_used_up_harms_no_old_flow_and_the_last_free_port_is_foun
         narrow((2000, 1999 + PORTS)).describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
     let mut seen = BTreeMap::new();
     for client in 1..=PORTS {
-        // Searching in order is limited, so a client that is refused comes again a moment later.
+        // Sequential searches are rate limited, so a refused client retries a moment later.
         gateway.advance(Span::from_millis(20));
-        let port = begin(&mut gateway, (world::CLIENT, client)).expect("a port is free").port();
+        let port = open(&mut gateway, (world::CLIENT, client)).expect("a port is free").port();
         assert!(seen.insert(port, client).is_none(), "port {port} was in use");
     }
     assert_eq!(seen.len(), usize::from(PORTS), "every port, the last one too");
     for client in 10_000..10_100 {
-        assert_eq!(begin(&mut gateway, (world::CLIENT, client)), Err(DropReason::PortsExhausted));
+        assert_eq!(open(&mut gateway, (world::CLIENT, client)), Err(DropReason::PortsExhausted));
     }
     assert_eq!(gateway.counters.drops(DropReason::PortsExhausted), 100);
     assert_eq!(gateway.worker.flows_v4().len(), u32::from(PORTS));
     for (port, client) in &seen {
-        assert_eq!(begin(&mut gateway, (world::CLIENT, *client)).map(|seen| seen.port()), Ok(*port));
+        assert_eq!(open(&mut gateway, (world::CLIENT, *client)).map(|seen| seen.port()), Ok(*port));
     }
-    // What ends gives its port to the next one.
+    // The port of an ended flow goes to the next one.
     let ended = (0..8192).find(|index| {
         gateway.worker.flows_v4().get(*index).is_some_and(|entry| entry.original.source_port == 77_u16.to_be_bytes())
     });
     gateway.worker.forget_v4(ended.expect("the flow of client port 77"));
     gateway.advance(Span::from_secs(1));
-    let port = begin(&mut gateway, (world::CLIENT, 20_000)).expect("one port is free").port();
+    let port = open(&mut gateway, (world::CLIENT, 20_000)).expect("one port is free").port();
     assert_eq!(seen[&port], 77);
 }
 
@@ -70,18 +70,18 @@ fn rfc7857_s3_one_port_serves_every_backend() {
     let mut world = narrow((2000, 2003));
     world.backends = World::new().backends;
     let mut gateway = world.gateway();
-    let begun = (1..=400).filter(|client| {
+    let opened = (1..=400).filter(|client| {
         gateway.advance(Span::from_millis(20));
-        begin(&mut gateway, (world::CLIENT, *client)).is_ok()
+        open(&mut gateway, (world::CLIENT, *client)).is_ok()
     });
-    assert_eq!(begun.count(), 4 * 4, "four ports towards each of four pods");
+    assert_eq!(opened.count(), 4 * 4, "four ports towards each of four pods");
 }
 
 #[test]
 fn rfc6056_ports_are_not_guessed_from_the_last_one() {
     let mut gateway = World::new().gateway();
     let ports: Vec<u16> =
-        (1..=500).map(|client| begin(&mut gateway, (world::CLIENT, client)).expect("a port is free").port()).collect();
+        (1..=500).map(|client| open(&mut gateway, (world::CLIENT, client)).expect("a port is free").port()).collect();
     let near = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 640).count();
     // Within 640 of 64512 by chance in one of fifty.
     assert!(near < 30, "{near} of 499 ports lie beside the last one");
@@ -89,7 +89,7 @@ fn rfc6056_ports_are_not_guessed_from_the_last_one() {
 }
 
 #[test]
-fn an_address_that_stands_for_pods_and_that_services_listen_at_keeps_their_ports_to_them() {
+fn masquerade_takes_no_port_of_a_service_at_the_same_address() {
     let own: IpAddr = [198, 51, 100, 7].into();
     let mut world = World { masquerade: vec![own], masquerade_ports: (29_950, 30_010), ..World::new() };
     world.frontends[0].2.push(Endpoint { address: own, port: 30_005 });
@@ -106,13 +106,13 @@ fn an_address_that_stands_for_pods_and_that_services_listen_at_keeps_their_ports
             seen.insert(Packet::read(&unframed(&out.bytes).1).source.port());
         }
     }
-    // A TCP service's own port is kept from TCP; a UDP service's is not.
+    // Masquerade over TCP skips the port of a TCP service, and may use that of a UDP service.
     assert_eq!(seen, (29_950..30_000).filter(|port| *port != 29_952).collect());
 }
 
-/// Two that connect all they can, through an address of few ports, leave the third pod its share: RFC 6888 REQ-4.
+/// RFC 6888 REQ-4: two pods that use all the ports they can get do not reduce the share of a third.
 #[test]
-fn pods_that_use_up_their_share_of_ports_leave_others_theirs() {
+fn pods_that_exhaust_their_share_of_ports_do_not_reduce_that_of_others() {
     let mut world = World { masquerade_ports: (2000, 3023), ..narrow((4000, 5023)) };
     world.masquerade = ["198.51.100.7", "2001:db8:7::7"].map(|text| text.parse().unwrap()).into();
     world.pool = ["10.77.200.2", "fd77:0:0:200::2"].map(|text| text.parse().unwrap()).into();
@@ -123,7 +123,7 @@ fn pods_that_use_up_their_share_of_ports_leave_others_theirs() {
         |v4: bool| if v4 { Packet::web(1, SYN, b"").destination } else { Packet::web_v6(1, SYN, b"").destination };
     for (v4, to) in [true, false].into_iter().flat_map(|v4| [(v4, outside(v4)), (v4, service(v4))]) {
         let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
-        let mut begun = |pod: u8| {
+        let mut opened = |pod: u8| {
             let address: IpAddr = if v4 { world::pod(1, pod).into() } else { world::pod_v6(1, pod).into() };
             (1..=1100_u16)
                 .filter(|port| {
@@ -138,13 +138,13 @@ fn pods_that_use_up_their_share_of_ports_leave_others_theirs() {
                 })
                 .count()
         };
-        let [first, second, third] = [20, 21, 22].map(&mut begun);
+        let [first, second, third] = [20, 21, 22].map(&mut opened);
         assert_eq!(first, 256, "a quarter of 1024");
         assert!(second > 128 && third > 80, "{second}, {third}");
     }
 }
 
-/// Where nothing is free nothing is looked for, until a while later.
+/// After a search has found no free port, there is no further search for a while.
 #[test]
 fn used_up_ports_are_remembered_for_a_moment() {
     const PORTS: u16 = 64;
@@ -156,27 +156,27 @@ fn used_up_ports_are_remembered_for_a_moment() {
         world.backends[0].retain(|it| it.endpoint.address.is_ipv4() == v4);
         world.backends[0].truncate(1);
         let mut gateway = world.gateway();
-        let begin = |gateway: &mut Gateway, port: u16| {
+        let open = |gateway: &mut Gateway, port: u16| {
             let request = if v4 { Packet::web(port, SYN, b"") } else { Packet::web_v6(port, SYN, b"") };
             gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes())).verdict
         };
         for port in 1..=PORTS {
             gateway.advance(Span::from_millis(20));
-            assert_eq!(begin(&mut gateway, port), Verdict::Transmit(UNDERLAY));
+            assert_eq!(open(&mut gateway, port), Verdict::Transmit(UNDERLAY));
         }
         gateway.advance(Span::from_secs(1));
-        assert_eq!(begin(&mut gateway, 1000), Verdict::Drop(DropReason::PortsExhausted));
+        assert_eq!(open(&mut gateway, 1000), Verdict::Drop(DropReason::PortsExhausted));
         let forget = if v4 { weirgate::pipeline::Worker::forget_v4 } else { weirgate::pipeline::Worker::forget_v6 };
         (0..1024).for_each(|index| forget(&mut gateway.worker, index));
-        assert_eq!(begin(&mut gateway, 1001), Verdict::Drop(DropReason::PortsExhausted), "not looked for");
+        assert_eq!(open(&mut gateway, 1001), Verdict::Drop(DropReason::PortsExhausted), "no search");
         gateway.advance(Span::from_millis(100));
-        assert_eq!(begin(&mut gateway, 1001), Verdict::Transmit(UNDERLAY));
+        assert_eq!(open(&mut gateway, 1001), Verdict::Transmit(UNDERLAY));
     }
 }
 
-/// A search looks at half of these ports: what one has not found, the next one may.
+/// A search covers half of these ports, so the next one may find what the first did not.
 #[test]
-fn a_search_that_has_not_looked_everywhere_is_not_taken_for_the_last_word() {
+fn an_incomplete_port_search_is_not_remembered_as_exhaustion() {
     let mut world = World { pool: World::new().pool, ..narrow((2000, 10_191)) };
     world.pool.retain(IpAddr::is_ipv4);
     world.pool.push("10.77.200.3".parse().unwrap());
@@ -187,25 +187,25 @@ fn a_search_that_has_not_looked_everywhere_is_not_taken_for_the_last_word() {
     let mut next = 0..;
     while gateway.worker.flows_v4().len() < 16_384 {
         gateway.advance(Span::from_millis(20));
-        let _ = begin(&mut gateway, client(next.next().unwrap()));
+        let _ = open(&mut gateway, client(next.next().unwrap()));
         assert!(next.start < 40_000);
     }
     let found = (0..20_u32).filter(|turn| {
         gateway.worker.forget_v4(turn * 700);
-        // Nobody has looked for a while; now four do at once, as many as may.
+        // After a while without a search, four are allowed at once.
         gateway.advance(Span::from_secs(1));
-        let found = (0..4).any(|_| begin(&mut gateway, client(next.next().unwrap())).is_ok());
+        let found = (0..4).any(|_| open(&mut gateway, client(next.next().unwrap())).is_ok());
         while gateway.worker.flows_v4().len() < 16_384 {
             gateway.advance(Span::from_millis(120));
-            let _ = begin(&mut gateway, client(next.next().unwrap()));
+            let _ = open(&mut gateway, client(next.next().unwrap()));
         }
         found
     });
-    // But for one of sixteen.
+    // All but one of sixteen.
     assert!(found.count() >= 17);
 }
 
-/// What is remembered of a peer holds for a flow that begins in another one's place, unless that has a port there.
+/// Remembered exhaustion holds for a flow that replaces another, unless that one has a port towards the same peer.
 #[test]
 fn used_up_ports_are_remembered_for_a_flow_whose_backend_is_gone() {
     const PORTS: u16 = 64;
@@ -228,7 +228,7 @@ fn used_up_ports_are_remembered_for_a_flow_whose_backend_is_gone() {
         later.backends[1].retain(|it| (it.endpoint.address == gone) != is_gone);
         later.backends[1].truncate(1);
         gateway.apply(&later);
-        // The only backend's ports, all but one of which the first flow may have.
+        // The only backend's ports; all but one are free for the first flow.
         for port in 2..2 + PORTS - u16::from(!is_gone) {
             gateway.advance(Span::from_millis(20));
             assert!(send(&mut gateway, port).is_ok());
@@ -256,7 +256,7 @@ fn workers_never_choose_the_same_port() {
         let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256));
         for client in 1..=40 {
             gateway.advance(Span::from_millis(20));
-            if let Ok(seen) = begin(&mut gateway, (world::CLIENT, client)) {
+            if let Ok(seen) = open(&mut gateway, (world::CLIENT, client)) {
                 assert_eq!(taken.insert(seen.port(), id), None);
             }
         }
@@ -270,7 +270,7 @@ fn flows_of_each_pool_address_are_counted_as_ageing_comes_round() {
     let pool = World::new().pool;
     let mut expected = BTreeMap::<IpAddr, u64>::new();
     for client in 1..=200 {
-        *expected.entry(begin(&mut gateway, (world::CLIENT, client)).expect("a port is free").ip()).or_default() += 1;
+        *expected.entry(open(&mut gateway, (world::CLIENT, client)).expect("a port is free").ip()).or_default() += 1;
     }
     let counted = |gateway: &Gateway| {
         let v4 = &gateway.counters.pool_v4;
@@ -281,7 +281,7 @@ fn flows_of_each_pool_address_are_counted_as_ageing_comes_round() {
         gateway.worker.age(&snapshot, now, budget);
     };
     age(&mut gateway, 1000);
-    assert!(counted(&gateway).values().all(|count| *count == 0), "told once a round");
+    assert!(counted(&gateway).values().all(|count| *count == 0), "reported once a round");
     age(&mut gateway, 24);
     assert_eq!(counted(&gateway), expected);
     gateway.advance(Span::from_secs(1000));
@@ -291,7 +291,7 @@ fn flows_of_each_pool_address_are_counted_as_ageing_comes_round() {
 }
 
 #[test]
-fn pods_flows_are_counted_by_address_and_towards_whom_most_go() {
+fn pods_flows_are_counted_by_masquerade_address_and_busiest_peer() {
     let world = World {
         masquerade: ["198.51.100.7", "198.51.100.8", "2001:db8:7::7"].map(|text| text.parse().unwrap()).into(),
         ..World::new()
@@ -306,7 +306,7 @@ fn pods_flows_are_counted_by_address_and_towards_whom_most_go() {
     for from in 1..=200 {
         ask(from, world::CLIENT.octets(), 53);
     }
-    // Others, each its own.
+    // Each of the others goes to a peer of its own.
     for port in 1000..1100 {
         ask(7, world::CLIENT.octets(), port);
     }
@@ -322,9 +322,9 @@ fn pods_flows_are_counted_by_address_and_towards_whom_most_go() {
     let [first, second] = [c.masquerade_v4.get(0), c.masquerade_v4.get(1)];
     assert_eq!((first + second, c.masquerade_v4.get(2)), (300, 0));
     assert!(first.abs_diff(second) < 100, "drawn evenly: {first} and {second}");
-    // A few of the others may fall to the same count.
+    // A few of the others may share the same count.
     assert!((200..210).contains(&c.busiest_v4.get()), "{}", c.busiest_v4.get());
-    // Echoes of one host to another go to one endpoint, whatever their identifiers.
+    // Echoes between two hosts have one endpoint, whatever their identifiers.
     assert_eq!((c.masquerade_v6.get(0), c.busiest_v6.get()), (40, 40));
     assert_eq!((c.pool_v4.get(0), c.pool_v6.get(0)), (0, 0));
 }

@@ -1,4 +1,4 @@
-//! Full tables: who gives way, who never does, and what is counted.
+//! Full tables: which flows are evicted, which never are, and what is counted.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -22,7 +22,7 @@ fn from_client(gateway: &mut Gateway, packet: &Packet) -> Out {
     gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()))
 }
 
-/// What a client's packet is to a pod, and the pod's node.
+/// A client's packet as the pod sees it, and the pod's node.
 fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     let out = from_client(gateway, packet);
     assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{packet:?}");
@@ -41,7 +41,7 @@ fn with_flags(packet: &Packet, flags: u8) -> Packet {
     Packet { body: Body::Tcp(flags, vec![]), ..packet.clone() }
 }
 
-/// Opens a connection: its pod's node, and what the pod sees of the client.
+/// Opens a connection: its pod's node, and the client's packet as the pod sees it.
 fn open(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
     let (node, inner) = to_pod(gateway, request);
     to_client(gateway, node, &inner.answer(SYN | ACK, b""));
@@ -49,7 +49,7 @@ fn open(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
     (node, inner)
 }
 
-/// A SYN from somewhere, as a flood has them.
+/// A SYN from one of many addresses, as in a flood.
 fn flood(number: u32) -> Packet {
     let source = Ipv4Addr::from_bits(0xc000_0210 + number % 200);
     Packet { source: SocketAddr::from((source, (number / 200) as u16 + 1)), ..Packet::web(1, SYN, b"") }
@@ -77,10 +77,10 @@ fn connections_go_on_while_a_flood_of_syns_fills_the_table() {
     let counters = gateway.counters;
     assert_eq!(gateway.worker.flows_v4().len(), 1024);
     assert_eq!(counters.evicted_half_open.get(), u64::from(flooded) - 224);
-    assert_eq!(counters.flows_ended(), counters.evicted_half_open.get(), "nothing else gave way");
+    assert_eq!(counters.flows_ended(), counters.evicted_half_open.get(), "nothing else was evicted");
     assert_eq!(counters.flows_created.get(), u64::from(flooded) + 800);
 
-    // An honest client gets in between, and its connection is one that nothing ends.
+    // A genuine client connects during the flood, and nothing evicts its connection.
     let honest = Packet::web(60_000, SYN, b"");
     let (node, inner) = open(&mut gateway, &honest);
     (0..2000).for_each(|number| _ = to_pod(&mut gateway, &flood(flooded + number)));
@@ -98,7 +98,7 @@ fn where_every_flow_is_assured_a_new_one_is_refused_by_name_until_one_ends() {
     }
     assert_eq!(gateway.counters.drops(DropReason::FlowTableFull), 20);
     assert_eq!((gateway.counters.flows_ended(), gateway.counters.flows_created.get()), (0, 16));
-    // Half-closed, it is still open the other way.
+    // Half-closed, it is still open in the other direction.
     to_pod(&mut gateway, &Packet::web(3, FIN | ACK, b""));
     let (node, inner) = &opened[2];
     to_client(&mut gateway, *node, &inner.answer(ACK, b"rest"));
@@ -114,13 +114,13 @@ fn where_every_flow_is_assured_a_new_one_is_refused_by_name_until_one_ends() {
 }
 
 #[test]
-fn a_handshake_finishes_in_a_flood_of_datagrams_and_streams_leave_room_for_it() {
+fn a_handshake_completes_in_a_flood_of_datagrams_and_evicts_a_stream() {
     let mut gateway = gateway(1024);
     let query = |number: u32| Packet {
         source: SocketAddr::from((Ipv4Addr::from_bits(0xc000_0210 + number % 200), (number / 200) as u16 + 1)),
         ..Packet::dns(1, b"who?")
     };
-    // Conversations over UDP fill the table, as whoever answers for others' addresses can have them.
+    // UDP streams fill the table; an attacker that can answer for the source addresses can create them.
     for number in 0..1024 {
         let (node, inner) = to_pod(&mut gateway, &query(number));
         to_client(&mut gateway, node, &inner.answer(0, b"he"));
@@ -137,7 +137,7 @@ fn a_handshake_finishes_in_a_flood_of_datagrams_and_streams_leave_room_for_it() 
 }
 
 #[test]
-fn queries_that_nobody_answered_give_way_before_those_that_were() {
+fn unanswered_queries_are_evicted_before_answered_ones() {
     let mut gateway = gateway(16);
     for port in 1..=16 {
         let (node, inner) = to_pod(&mut gateway, &Packet::dns(port, b"query"));
@@ -154,7 +154,7 @@ fn queries_that_nobody_answered_give_way_before_those_that_were() {
 }
 
 #[test]
-fn a_flow_for_which_there_is_no_port_drives_nobody_out() {
+fn a_flow_without_a_free_port_evicts_nothing() {
     let mut world = World::new();
     world.pool.truncate(1);
     world.pool_ports = (2000, 2015);
@@ -174,15 +174,15 @@ fn a_flow_for_which_there_is_no_port_drives_nobody_out() {
 fn how_each_flow_ended_is_counted() {
     let mut gateway = gateway(64);
     let request = Packet::web(7, SYN, b"");
-    // Refused before any answer.
+    // Refused before any reply.
     let (node, inner) = to_pod(&mut gateway, &request);
     to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
-    // Closed by both sides, and opened again.
+    // Closed by both sides, and reopened.
     let (node, inner) = open(&mut gateway, &request);
     to_pod(&mut gateway, &with_flags(&request, FIN | ACK));
     to_client(&mut gateway, node, &inner.answer(FIN | ACK, b""));
     to_pod(&mut gateway, &request);
-    // Idle for too long, and noticed by a packet before ageing comes by.
+    // Past its idle timeout, and found by a packet before ageing.
     gateway.advance(Span::from_secs(121));
     to_pod(&mut gateway, &request);
     let counters = gateway.counters;
@@ -192,7 +192,7 @@ fn how_each_flow_ended_is_counted() {
 }
 
 #[test]
-fn a_flow_that_has_idled_too_long_is_none_for_an_error_about_it_either() {
+fn an_error_matches_no_flow_past_its_idle_timeout() {
     let mut gateway = gateway(64);
     let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b"query"));
     let body = Body::Icmp(3, 3, [0; 4], inner.bytes());
@@ -216,17 +216,17 @@ fn syn_of(host: u8, port: u16) -> Packet {
     Packet { source: SocketAddr::from(([192, 0, 2, host], port)), ..Packet::web(1, SYN, b"") }
 }
 
-/// Fills three quarters of a gateway's 1024 flows: a handshake that nobody answers, then connections.
+/// Fills three quarters of a gateway's 1024 flows: an unanswered handshake, then connections.
 fn fill(gateway: &mut Gateway) {
     to_pod(gateway, &syn_of(68, 1));
     (2..=768).for_each(|port| _ = open(gateway, &syn_of(68, port)));
 }
 
 #[test]
-fn whoever_forges_a_clients_address_does_not_keep_it_out_while_there_is_room() {
+fn a_spoofed_client_address_does_not_block_its_owner_while_there_is_room() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
     let connections: Vec<_> = (1..=300).map(|port| open(&mut gateway, &syn_of(67, port))).collect();
-    // As many as stay below a quarter of the table, ten times what one client may have.
+    // Ten times one client's limit, but less than a quarter of the table.
     for number in 0..200 {
         to_pod(&mut gateway, &syn_of(66, 1000 + number));
         let (node, inner) = open(&mut gateway, &syn_of(66, 2000 + number));
@@ -239,7 +239,7 @@ fn whoever_forges_a_clients_address_does_not_keep_it_out_while_there_is_room() {
 }
 
 #[test]
-fn a_forged_address_in_a_table_that_fills_costs_its_owner_none_but_its_oldest_handshakes() {
+fn a_spoofed_address_in_a_filling_table_evicts_only_its_owners_oldest_handshakes() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
     (2..=768).for_each(|port| _ = open(&mut gateway, &syn_of(68, port)));
     let mut forged = 1_u16..;
@@ -262,21 +262,21 @@ fn a_forged_address_in_a_table_that_fills_costs_its_owner_none_but_its_oldest_ha
 #[test]
 fn one_client_cannot_fill_a_table_with_handshakes() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
-    let (silent, begun) = (syn_of(67, 1), syn_of(67, 2));
+    let (silent, answered) = (syn_of(67, 1), syn_of(67, 2));
     to_pod(&mut gateway, &silent);
-    let (node, inner) = to_pod(&mut gateway, &begun);
+    let (node, inner) = to_pod(&mut gateway, &answered);
     let refused = (1..=20_000).filter(|port| {
         let out = from_client(&mut gateway, &syn_of(66, *port));
         out.verdict == Verdict::Drop(DropReason::HalfOpenLimit)
     });
-    // The oldest of all is another's, and stays; so do the others' that come after it.
+    // The oldest flow belongs to another client, and stays; so do later flows of others.
     assert_eq!(refused.count(), 20_000 - 254);
     assert_eq!((gateway.worker.flows_v4().half_open(), gateway.counters.flows_ended()), (256, 0));
     to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
-    to_pod(&mut gateway, &with_flags(&begun, ACK));
+    to_pod(&mut gateway, &with_flags(&answered, ACK));
     let (node, inner) = to_pod(&mut gateway, &silent);
     to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
-    // Now the oldest is its own.
+    // Now the client's own flow is the oldest.
     (20_001..=40_000).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
     assert_eq!((gateway.worker.flows_v4().half_open(), gateway.worker.flows_v4().len()), (255, 256));
     (1..=500).for_each(|port| _ = open(&mut gateway, &syn_of(69, port)));
@@ -284,7 +284,7 @@ fn one_client_cannot_fill_a_table_with_handshakes() {
 }
 
 #[test]
-fn one_client_may_have_so_many_half_open_flows_and_others_are_not_held_for_it() {
+fn half_open_flows_are_limited_per_client() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 20, ..Admission::default() });
     fill(&mut gateway);
     let opened: Vec<_> = (1..=20).map(|port| to_pod(&mut gateway, &syn_of(66, port))).collect();
@@ -294,13 +294,13 @@ fn one_client_may_have_so_many_half_open_flows_and_others_are_not_held_for_it() 
     }
     assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 980);
     assert_eq!((gateway.worker.flows_v4().len(), gateway.worker.flows_v4().half_open()), (768 + 20, 21));
-    // What it has begun goes on, and so do others, and its queries.
+    // Its open handshakes continue, and so do other clients and its queries.
     to_pod(&mut gateway, &syn_of(66, 7));
     (1..=20).for_each(|port| _ = open(&mut gateway, &syn_of(67, port)));
     let query = Packet { source: SocketAddr::from(([192, 0, 2, 66], 9)), ..Packet::dns(9, b"query") };
     to_pod(&mut gateway, &query);
-    // Each flow that is no longer half-open makes room for one: by being opened, by a reset, by its
-    // time.
+    // A flow that is no longer half-open makes room for one: it was established, reset, or reached its
+    // idle timeout.
     let (node, inner) = &opened[0];
     to_client(&mut gateway, *node, &inner.answer(SYN | ACK, b""));
     assert_eq!(from_client(&mut gateway, &syn_of(66, 500)).verdict, Verdict::Drop(DropReason::HalfOpenLimit));
@@ -326,13 +326,13 @@ fn without_a_limit_one_client_may_have_as_many_as_there_is_room_for() {
 }
 
 #[test]
-fn what_gives_way_is_not_held_against_its_client_any_more() {
+fn an_evicted_flow_no_longer_counts_against_its_client() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 300, ..Admission::default() });
     (1..=300).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
     for host in 100..104 {
         (1..=256).for_each(|port| _ = to_pod(&mut gateway, &syn_of(host, port)));
     }
-    // The others' flows are as many as the table has room for.
+    // Flows of other clients fill the table.
     assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 0);
     (1..=300).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
 }
@@ -363,7 +363,7 @@ fn a_later_process_counts_the_half_open_flows_that_it_finds() {
 fn new_flows_past_the_limit_are_dropped_by_name_and_old_ones_are_not() {
     let (_, mut gateway) = limited(Admission { new_flows_per_second: 1000, ..Admission::default() });
     let opened = open(&mut gateway, &Packet::web(1, SYN, b""));
-    // A tenth of a second's flows at once.
+    // A burst of a tenth of a second's flows is allowed.
     (2..=101).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
     for port in 102..=200 {
         let out = from_client(&mut gateway, &Packet::web(port, SYN, b""));
@@ -380,19 +380,19 @@ fn new_flows_past_the_limit_are_dropped_by_name_and_old_ones_are_not() {
         let out = from_client(&mut gateway, &Packet::dns(port, b"query"));
         assert_eq!(out.verdict, Verdict::Drop(DropReason::NewFlowLimit));
     }
-    // Another snapshot may have another limit, or none.
+    // A later snapshot may have another limit, or none.
     gateway.apply(&World { generation: 2, ..World::new() });
     (300..=900).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
 }
 
-/// Of the service without backends.
+/// To the service without backends.
 fn empty(port: u16) -> Packet {
     let request = Packet::web(port, SYN, b"");
     Packet { destination: SocketAddr::new(request.destination.ip(), 30_099), ..request }
 }
 
 #[test]
-fn what_cannot_begin_uses_nothing_of_what_may_begin_in_a_second() {
+fn a_refused_flow_uses_none_of_the_new_flow_limit() {
     let mut world = World::new();
     world.admission = Admission { new_flows_per_second: 2000, ..Admission::default() };
     world.pool.truncate(1);
@@ -400,20 +400,20 @@ fn what_cannot_begin_uses_nothing_of_what_may_begin_in_a_second() {
     world.backends[0].truncate(1);
     let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 1024));
     (1..=100).for_each(|port| _ = open(&mut gateway, &Packet::web(port, SYN, b"")));
-    // No port towards the one backend, no backend at all.
+    // No free port towards the only backend; no backend at all.
     for port in 200..500 {
         let out = from_client(&mut gateway, &Packet::web(port, SYN, b""));
         assert_eq!(out.verdict, Verdict::Drop(DropReason::PortsExhausted));
         let answered = from_client(&mut gateway, &empty(port)).verdict;
         assert!([Verdict::Transmit(UPLINK), Verdict::Drop(DropReason::ErrorRateLimited)].contains(&answered));
     }
-    // What is left of a tenth of a second's flows begins at once.
+    // The rest of the burst is still allowed.
     (1..=100).for_each(|port| _ = to_pod(&mut gateway, &Packet::dns(port, b"query")));
     assert_eq!((gateway.counters.drops(DropReason::NewFlowLimit), gateway.worker.flows_v4().len()), (0, 200));
 }
 
 #[test]
-fn past_the_limit_on_new_flows_nothing_is_looked_for_that_they_would_need() {
+fn past_the_new_flow_limit_no_backend_or_port_is_looked_for() {
     let (_, mut gateway) = limited(Admission { new_flows_per_second: 10, ..Admission::default() });
     (1..=2).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, SYN, b"")));
     for port in 1..=1000 {
@@ -449,7 +449,7 @@ fn counts_that_a_damaged_table_has_do_not_stop_its_flows() {
 }
 
 #[test]
-fn a_connection_that_was_reset_gives_way_until_both_ends_speak_again() {
+fn a_reset_connection_may_be_evicted_until_both_ends_speak_again() {
     let mut gateway = gateway(16);
     let opened: Vec<_> = (1..=16).map(|port| open(&mut gateway, &Packet::web(port, SYN, b""))).collect();
     (1..=2).for_each(|port| _ = to_pod(&mut gateway, &Packet::web(port, RST, b"")));

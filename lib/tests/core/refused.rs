@@ -19,7 +19,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The gateway takes what is for its own subnets for answers of backends.
+/// The gateway takes packets to its own subnets for backends' replies.
 #[test]
 fn a_service_in_the_gateways_own_subnets() {
     for own in ["10.77.200.2", "10.77.200.0", "10.77.200.255", "fd77:0:0:200::2"].map(address) {
@@ -46,7 +46,7 @@ fn a_table_of_no_slots() {
     });
 }
 
-/// They are IPv4 to one half of the gateway and IPv6 to the other.
+/// One half of the gateway would treat them as IPv4, the other as IPv6.
 #[test]
 fn ipv4_mapped_endpoints() {
     let mapped = IpAddr::from(Ipv4Addr::new(203, 0, 113, 10).to_ipv6_mapped());
@@ -67,7 +67,7 @@ fn ipv4_mapped_endpoints() {
 }
 
 #[test]
-fn as_many_as_there_may_be_and_no_more() {
+fn each_maximum_compiles_and_one_more_is_refused() {
     let of = |change: fn(&mut World)| {
         let mut world = World::new();
         change(&mut world);
@@ -77,7 +77,7 @@ fn as_many_as_there_may_be_and_no_more() {
     assert_eq!(of(|world| world.workers = WORKERS_MAX as u8), None);
     assert_eq!(of(|world| world.workers = WORKERS_MAX as u8 + 1), Some(CompileError::Workers(WORKERS_MAX as u8 + 1)));
 
-    // Each worker has one at least, of either range, and port 0 is none.
+    // Each worker needs at least one port of either range; port 0 is invalid.
     assert_eq!(of(|world| (world.workers, world.pool_ports) = (4, (5000, 5003))), None);
     let few = of(|world| (world.workers, world.pool_ports) = (4, (5000, 5002)));
     assert_eq!(few, Some(CompileError::PoolPorts(5000, 5002)));
@@ -91,9 +91,9 @@ fn as_many_as_there_may_be_and_no_more() {
         assert_eq!(World { ports, ..World::new() }.describe(error), expected);
     }
 
-    let v4 = |count: usize| (0..count).map(|place| IpAddr::from([10, 77, 200, 2 + place as u8]));
-    let v6 = |count: usize| (0..count).map(|place| address(&format!("fd77:0:0:200::{:x}", 2 + place)));
-    let masquerade = |count: usize| (0..count).map(|place| IpAddr::from([198, 51, 100, 2 + place as u8]));
+    let v4 = |count: usize| (0..count).map(|index| IpAddr::from([10, 77, 200, 2 + index as u8]));
+    let v6 = |count: usize| (0..count).map(|index| address(&format!("fd77:0:0:200::{:x}", 2 + index)));
+    let masquerade = |count: usize| (0..count).map(|index| IpAddr::from([198, 51, 100, 2 + index as u8]));
     let too_many = Some(CompileError::TooManyPoolAddresses(POOL_MAX + 1));
     let pool: Vec<IpAddr> = v4(POOL_MAX).chain(v6(POOL_MAX)).collect();
     assert_eq!(World { pool, ..World::new() }.describe(error), None);
@@ -107,9 +107,9 @@ fn as_many_as_there_may_be_and_no_more() {
     }
 }
 
-/// Its backends' flows go on where there are any, and nobody gets another.
+/// Flows to its backends continue, and no new one is opened.
 #[test]
-fn a_service_of_which_no_backend_takes_new_flows_is_none_too_few() {
+fn a_service_whose_backends_all_drain_compiles() {
     let mut world = World::new();
     world.backends[0].iter_mut().for_each(|backend| backend.weight = 0);
     let mut gateway = world.gateway();

@@ -1,4 +1,4 @@
-//! A connection that has ended, and another that would take its place: it does, or all stays as it was.
+//! Reopening an ended connection: the new one replaces it, or nothing changes.
 
 use weirgate::flow::Entry;
 use weirgate::net::WorkerId;
@@ -18,7 +18,7 @@ fn from_client(gateway: &mut Gateway, packet: &Packet) -> Verdict {
     gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes())).verdict
 }
 
-/// What a client's packet is to a pod, and the pod's node.
+/// A client's packet as the pod sees it, and the pod's node.
 fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()));
     assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{packet:?}");
@@ -37,7 +37,7 @@ fn with_flags(packet: &Packet, flags: u8) -> Packet {
     Packet { body: Body::Tcp(flags, vec![]), ..packet.clone() }
 }
 
-/// Opens a connection and ends it as far as both FINs: its pod's node, and what the pod sees of the client.
+/// Opens a connection and ends it with both FINs: its pod's node, and the client's packet as the pod sees it.
 fn used(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
     let (node, inner) = to_pod(gateway, request);
     to_client(gateway, node, &inner.answer(SYN | ACK, b""));
@@ -47,7 +47,7 @@ fn used(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
     (node, inner)
 }
 
-/// All that the tables hold.
+/// All flows of both tables.
 fn flows(gateway: &Gateway) -> String {
     format!(
         "{:?}",
@@ -55,7 +55,7 @@ fn flows(gateway: &Gateway) -> String {
     )
 }
 
-/// The client's SYN is refused, and the connection before it ends as if there had been none.
+/// Asserts that the client's SYN is refused, and the ended connection does not change.
 fn assert_untouched(gateway: &mut Gateway, request: &Packet, (node, inner): &(usize, Packet), refused: Verdict) {
     let before = flows(gateway);
     for _ in 0..3 {
@@ -63,23 +63,23 @@ fn assert_untouched(gateway: &mut Gateway, request: &Packet, (node, inner): &(us
         assert_eq!(flows(gateway), before);
     }
     assert_eq!((gateway.counters.flows_reopened.get(), gateway.counters.flows_ended()), (0, 0));
-    // Its last acknowledgement, and the FIN that came again because that was late.
+    // The last acknowledgement, and the FIN that was retransmitted because it was late.
     to_client(gateway, *node, &inner.answer(FIN | ACK, b""));
     let (again, seen) = to_pod(gateway, &with_flags(request, ACK));
     assert_eq!((again, seen.source, seen.destination), (*node, inner.source, inner.destination));
 }
 
 #[test]
-fn a_connection_that_may_not_begin_leaves_the_one_before_it_as_it_was() {
+fn a_refused_reopening_does_not_change_the_ended_connection() {
     for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
-        for world in [World::new(), World::new().keeping(WEB)] {
+        for world in [World::new(), World::new().preserving(WEB)] {
             let mut gateway = World { admission: ONE, ..world.clone() }.gateway();
             let used = used(&mut gateway, &request);
             assert_untouched(&mut gateway, &request, &used, Verdict::Drop(DropReason::NewFlowLimit));
-            // When it may, it takes its place: with its own address kept, at the same backend.
+            // Once allowed, it replaces the ended one; with a preserved source, at the same backend.
             gateway.advance(Span::from_secs(1));
             let (node, inner) = to_pod(&mut gateway, &request);
-            if world.keeps_clients() {
+            if world.preserves_sources() {
                 assert_eq!((node, &inner), (used.0, &used.1));
             }
             let counters = gateway.counters;
@@ -92,20 +92,20 @@ fn a_connection_that_may_not_begin_leaves_the_one_before_it_as_it_was() {
 }
 
 #[test]
-fn a_connection_for_which_there_is_no_backend_any_more_leaves_the_one_before_it() {
+fn a_reopening_without_a_backend_does_not_change_the_ended_connection() {
     let mut gateway = World::new().gateway();
     let request = Packet::web(7, SYN, b"");
     let used = used(&mut gateway, &request);
     let mut world = World { generation: 2, ..World::new() };
     world.backends[0].clear();
     gateway.apply(&world);
-    // An error takes the SYN's place.
+    // The client gets an error instead.
     assert_untouched(&mut gateway, &request, &used, Verdict::Transmit(UPLINK));
     assert_eq!(gateway.counters.errors_sent.get(), 3);
 }
 
 #[test]
-fn the_only_port_of_a_connection_that_has_ended_is_the_next_ones() {
+fn the_only_port_of_an_ended_connection_goes_to_the_next_one() {
     let mut world = World::new();
     world.pool.truncate(1);
     world.pool_ports = (2000, 2000);
@@ -119,9 +119,9 @@ fn the_only_port_of_a_connection_that_has_ended_is_the_next_ones() {
 }
 
 #[test]
-fn a_connection_that_is_placed_without_a_flow_ends_the_one_before_it() {
+fn a_connection_that_is_forwarded_statelessly_ends_the_one_before_it() {
     let admission = Admission { past_limit: PastLimit::Place, ..ONE };
-    let mut gateway = World { admission, ..World::new().keeping(WEB) }.gateway();
+    let mut gateway = World { admission, ..World::new().preserving(WEB) }.gateway();
     let request = Packet::web(7, SYN, b"");
     let (node, inner) = used(&mut gateway, &request);
     assert_eq!(to_pod(&mut gateway, &request), (node, inner.clone()));
@@ -132,7 +132,7 @@ fn a_connection_that_is_placed_without_a_flow_ends_the_one_before_it() {
 }
 
 #[test]
-fn in_a_full_table_the_one_that_has_ended_gives_way_to_its_own_successor() {
+fn in_a_full_table_an_ended_connection_is_evicted_for_its_own_successor() {
     let mut gateway = World::new().describe(|description| Gateway::with_worker(description, WorkerId(0), 16));
     (1..=16).for_each(|port| _ = used(&mut gateway, &Packet::web(port, SYN, b"")));
     for port in 1..=16 {
@@ -145,10 +145,10 @@ fn in_a_full_table_the_one_that_has_ended_gives_way_to_its_own_successor() {
 }
 
 #[test]
-fn an_association_that_may_not_begin_leaves_the_one_before_it_as_it_was() {
+fn a_refused_reopening_does_not_change_the_ended_association() {
     const TAGS: [[u8; 4]; 2] = [[0xc1, 0, 0, 1], [0xac, 0, 0, 1]];
     const ABORT: u8 = 6;
-    for world in [World::new().with_sctp(), World::new().with_sctp().keeping(SIGNAL)] {
+    for world in [World::new().with_sctp(), World::new().with_sctp().preserving(SIGNAL)] {
         let mut gateway = World { admission: ONE, ..world }.gateway();
         let init = Packet::init(40_000, TAGS[0]);
         let (node, inner) = to_pod(&mut gateway, &init);

@@ -14,7 +14,7 @@ use weirgate_fixture::{Gateway, Out};
 
 const CLIENT_TAG: [u8; 4] = [0xc1, 0, 0, 1];
 const POD_TAG: [u8; 4] = [0xac, 0, 0, 1];
-const STRANGER: [u8; 4] = [6, 6, 6, 6];
+const WRONG_TAG: [u8; 4] = [6, 6, 6, 6];
 
 const DATA: u8 = 0;
 const SACK: u8 = 3;
@@ -27,7 +27,7 @@ const COOKIE_ECHO: u8 = 10;
 const COOKIE_ACK: u8 = 11;
 const SHUTDOWN_COMPLETE: u8 = 14;
 
-/// One association: the INIT as its client sent it and as the pod saw it.
+/// One association: the INIT as the client sent it and as the pod sees it.
 struct Association {
     gateway: Gateway,
     outside: Packet,
@@ -62,7 +62,7 @@ impl Association {
         Self { gateway, outside: init.clone(), inside, node }
     }
 
-    /// As far as COOKIE ACK.
+    /// Opens it, up to COOKIE ACK.
     fn open(world: &World, init: &Packet) -> Self {
         let mut new = Self::begin(world, init);
         new.set_up();
@@ -97,7 +97,7 @@ impl Association {
         self.state()
     }
 
-    /// What becomes of these chunks from the client.
+    /// The verdict of these chunks from the client.
     fn verdict(&mut self, tag: [u8; 4], chunks: &[u8]) -> Verdict {
         let packet = Packet { body: Body::Sctp(tag, chunks.to_vec()), ..self.outside.clone() };
         self.gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes())).verdict
@@ -115,7 +115,7 @@ impl Association {
 }
 
 fn worlds() -> [World; 2] {
-    [World::new().with_sctp(), World::new().with_sctp().keeping(SIGNAL)]
+    [World::new().with_sctp(), World::new().with_sctp().preserving(SIGNAL)]
 }
 
 #[test]
@@ -123,10 +123,10 @@ fn rfc9260_s5_an_association_is_set_up_used_and_shut_down() {
     for (world, init) in worlds().iter().flat_map(|world| inits().map(|init| (world, init))) {
         let mut association = Association::begin(world, &init);
         let inside = &association.inside;
-        let keeps = world.policies.contains_key(&SIGNAL);
-        let source = if keeps { init.source } else { inside.source };
+        let preserves = world.policies.contains_key(&SIGNAL);
+        let source = if preserves { init.source } else { inside.source };
         assert_eq!(*inside, Packet { source, destination: inside.destination, ..init.clone().after_a_hop() });
-        assert_eq!(keeps, inside.source == init.source);
+        assert_eq!(preserves, inside.source == init.source);
         assert_eq!(inside.destination.port(), 38_412);
         assert_eq!(association.state(), State::SctpCookieWait);
 
@@ -140,7 +140,7 @@ fn rfc9260_s5_an_association_is_set_up_used_and_shut_down() {
         );
         assert_eq!(association.pods(CLIENT_TAG, &chunk(DATA, 3, &[1; 1001])), State::SctpEstablished);
         assert_eq!(association.clients(POD_TAG, &chunk(HEARTBEAT, 0, b"?")), State::SctpEstablished);
-        // The one that ends it may come behind others.
+        // The chunk that ends it may follow others.
         let last = [chunk(SACK, 0, &[0; 12]), chunk(SHUTDOWN, 0, &[0; 4])].concat();
         assert_eq!(association.clients(POD_TAG, &last), State::SctpShutdownSent);
         assert_eq!(association.pods(CLIENT_TAG, &chunk(SHUTDOWN_ACK, 0, b"")), State::SctpShutdownAckSent);
@@ -178,17 +178,17 @@ fn the_pods_own_shutdown_and_an_abort_end_it_too() {
 }
 
 #[test]
-fn a_pod_that_refuses_ends_what_has_hardly_begun() {
+fn a_pods_abort_ends_an_association_in_setup() {
     let mut association = Association::begin(&World::new().with_sctp(), &inits()[0]);
-    assert_eq!(association.pods(STRANGER, &chunk(ABORT, 0, b"")), State::SctpCookieWait);
+    assert_eq!(association.pods(WRONG_TAG, &chunk(ABORT, 0, b"")), State::SctpCookieWait);
     assert_eq!(association.pods(CLIENT_TAG, &chunk(ABORT, 0, b"")), State::SctpClosed);
-    // RFC 9260 §8.4: without an association it sends back the tag that it was sent.
+    // RFC 9260 §8.4: without an association the pod reflects the tag that it received.
     let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
     assert_eq!(association.pods(POD_TAG, &chunk(ABORT, 1, b"")), State::SctpClosed);
 }
 
 #[test]
-fn a_cookie_that_is_too_old_ends_the_attempt_and_the_next_one_begins() {
+fn a_stale_cookie_ends_the_attempt_and_the_next_one_starts() {
     let mut association = Association::begin(&World::new().with_sctp(), &inits()[0]);
     association.pods(CLIENT_TAG, &init_chunk(2, POD_TAG, &chunk(7, 0, b"cookie")));
     association.clients(POD_TAG, &chunk(COOKIE_ECHO, 0, b"cookie"));
@@ -201,7 +201,7 @@ fn a_cookie_that_is_too_old_ends_the_attempt_and_the_next_one_begins() {
 }
 
 #[test]
-fn rfc9260_s8_5_a_strangers_tag_moves_no_state() {
+fn rfc9260_s8_5_a_wrong_tag_changes_no_state() {
     for init in inits() {
         let mut association = Association::open(&World::new().with_sctp(), &init);
         for chunks in [
@@ -210,19 +210,19 @@ fn rfc9260_s8_5_a_strangers_tag_moves_no_state() {
             chunk(SHUTDOWN_ACK, 0, b""),
             chunk(SHUTDOWN_COMPLETE, 0, b""),
             chunk(ERROR, 0, b""),
-            // A tag of its own that is sent back would be the other side's (RFC 9260 §8.5.1 B, C).
+            // With the T bit the tag has to be the other side's (RFC 9260 §8.5.1 B, C).
             chunk(ABORT, 1, b""),
             chunk(SHUTDOWN_COMPLETE, 1, b""),
             [chunk(COOKIE_ECHO, 0, b"?"), chunk(ABORT, 0, b"")].concat(),
         ] {
-            assert_eq!(association.clients(STRANGER, &chunks), State::SctpEstablished, "{chunks:x?}");
-            assert_eq!(association.pods(STRANGER, &chunks), State::SctpEstablished, "{chunks:x?}");
+            assert_eq!(association.clients(WRONG_TAG, &chunks), State::SctpEstablished, "{chunks:x?}");
+            assert_eq!(association.pods(WRONG_TAG, &chunks), State::SctpEstablished, "{chunks:x?}");
         }
-        // The other side's tag is not the own one.
+        // The wrong side's tag changes nothing, without and with the T bit.
         assert_eq!(association.clients(CLIENT_TAG, &chunk(ABORT, 0, b"")), State::SctpEstablished);
         assert_eq!(association.clients(POD_TAG, &chunk(ABORT, 1, b"")), State::SctpEstablished);
-        // An INIT that a stranger sends is answered by the pod, and has no effect here.
-        let forged = Packet::init(40_000, STRANGER).body;
+        // The pod answers an off-path INIT, and the flow does not change.
+        let forged = Packet::init(40_000, WRONG_TAG).body;
         let Body::Sctp(tag, chunks) = forged else { unreachable!() };
         assert_eq!(association.clients(tag, &chunks), State::SctpEstablished);
         assert_eq!(association.clients(POD_TAG, &chunk(SHUTDOWN, 0, &[0; 4])), State::SctpShutdownSent);
@@ -230,7 +230,7 @@ fn rfc9260_s8_5_a_strangers_tag_moves_no_state() {
 }
 
 #[test]
-fn rfc9260_s5_2_2_an_association_that_begins_anew_goes_on() {
+fn rfc9260_s5_2_2_an_association_that_restarts_continues() {
     let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
     let [new, pods] = [[0xc1, 0, 0, 2], [0xac, 0, 0, 2]];
     let Body::Sctp(tag, init) = Packet::init(40_000, new).body else { unreachable!() };
@@ -245,7 +245,7 @@ fn rfc9260_s5_2_2_an_association_that_begins_anew_goes_on() {
 }
 
 #[test]
-fn rfc9260_s5_2_4_the_tags_of_an_association_that_begins_anew_are_its_flows() {
+fn rfc9260_s5_2_4_the_tags_of_a_restarted_association_become_its_flows() {
     let [new, pods] = [[0xc1, 0, 0, 2], [0xac, 0, 0, 2]];
     let shutdown = chunk(SHUTDOWN, 0, &[0; 4]);
     for (world, init) in worlds().iter().flat_map(|world| inits().map(|init| (world, init))) {
@@ -274,7 +274,7 @@ fn rfc9260_s5_2_4_the_tags_of_an_association_that_begins_anew_are_its_flows() {
                 true => association.pods(new, chunks),
                 false => association.clients(pods, chunks),
             };
-            // The old tags hold until the new ones are proved.
+            // The old tags hold until the new ones are confirmed.
             assert_eq!(say(&mut association, by_pod, &echo), State::SctpEstablished);
             assert_eq!(say(&mut association, false, &shutdown), State::SctpEstablished);
             assert_eq!(say(&mut association, !by_pod, &chunk(COOKIE_ACK, 0, b"")), State::SctpEstablished);
@@ -284,31 +284,31 @@ fn rfc9260_s5_2_4_the_tags_of_an_association_that_begins_anew_are_its_flows() {
             assert_eq!(association.clients(pods, &shutdown), State::SctpShutdownSent);
             assert_eq!(association.pods(new, &chunk(SHUTDOWN_ACK, 0, b"")), State::SctpShutdownAckSent);
 
-            // Not by who did not hear the answer, nor by an end alone.
+            // Not confirmed by a sender that did not see the answer, nor by one end alone.
             let mut association = begin(by_pod);
             for chunks in [&echo, &chunk(COOKIE_ACK, 0, b""), &echo] {
-                association.clients(STRANGER, chunks);
+                association.clients(WRONG_TAG, chunks);
                 say(&mut association, !by_pod, chunks);
             }
-            association.pods(STRANGER, &chunk(COOKIE_ACK, 0, b""));
-            assert_eq!(association.clients(STRANGER, &chunk(ABORT, 0, b"")), State::SctpEstablished);
+            association.pods(WRONG_TAG, &chunk(COOKIE_ACK, 0, b""));
+            assert_eq!(association.clients(WRONG_TAG, &chunk(ABORT, 0, b"")), State::SctpEstablished);
             assert_eq!(association.clients(pods, &chunk(ABORT, 0, b"")), State::SctpEstablished);
             assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpShutdownSent);
         }
-        // What a stranger's INIT is answered is not the association's.
+        // The answer to an off-path INIT does not belong to the association.
         let mut association = Association::open(world, &init);
-        let Body::Sctp(tag, forged) = Packet::init(40_000, STRANGER).body else { unreachable!() };
+        let Body::Sctp(tag, forged) = Packet::init(40_000, WRONG_TAG).body else { unreachable!() };
         association.clients(tag, &forged);
-        association.pods(STRANGER, &another);
+        association.pods(WRONG_TAG, &another);
         for chunks in [chunk(COOKIE_ECHO, 0, b"guessed"), chunk(ABORT, 1, b""), chunk(ABORT, 0, b"")] {
-            assert_eq!(association.clients(STRANGER, &chunks), State::SctpEstablished);
+            assert_eq!(association.clients(WRONG_TAG, &chunks), State::SctpEstablished);
         }
         assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpShutdownSent);
     }
 }
 
 #[test]
-fn an_association_that_has_ended_gives_way_to_the_next() {
+fn an_ended_association_is_replaced_by_the_next() {
     let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
     association.clients(POD_TAG, &chunk(ABORT, 0, b""));
     let next = Packet::init(40_000, [0xc1, 0, 0, 9]);
@@ -321,7 +321,7 @@ fn an_association_that_has_ended_gives_way_to_the_next() {
 }
 
 #[test]
-fn rfc9260_s6_10_chunks_that_cannot_stand_together_are_refused() {
+fn rfc9260_s6_10_chunks_that_may_not_be_bundled_are_refused() {
     let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
     let init = init_chunk(1, CLIENT_TAG, b"");
     let data = chunk(DATA, 3, b"data");
@@ -352,7 +352,7 @@ fn rfc9260_s6_10_chunks_that_cannot_stand_together_are_refused() {
 }
 
 #[test]
-fn only_an_init_begins_a_flow() {
+fn only_an_init_creates_a_flow() {
     let mut gateway = World::new().with_sctp().gateway();
     for kind in (0..=255).filter(|kind| *kind != 1) {
         let body =
@@ -365,7 +365,7 @@ fn only_an_init_begins_a_flow() {
 }
 
 #[test]
-fn a_wrong_checksum_stays_as_wrong() {
+fn a_wrong_checksum_stays_wrong_by_the_same_amount() {
     for (world, init) in worlds().iter().flat_map(|world| inits().map(|init| (world, init))) {
         let mut gateway = world.gateway();
         let mut bytes = init.bytes();
@@ -393,7 +393,7 @@ fn rfc9260_s9_states_have_their_own_time() {
 }
 
 #[test]
-fn a_pods_own_association_leaves_from_an_address_that_stands_for_it() {
+fn a_pods_own_association_is_masqueraded() {
     let own: [IpAddr; 2] = [[198, 51, 100, 7].into(), "2001:db8:7::7".parse().unwrap()];
     let world = World { masquerade: own.into(), ..World::new() };
     let [v4, v6]: [(IpAddr, IpAddr); 2] =
@@ -490,7 +490,7 @@ fn head(source: u16, destination: u16, tag: [u8; 4]) -> [u8; 8] {
 }
 
 #[test]
-fn without_backends_the_client_is_told_as_of_any_closed_port() {
+fn without_backends_the_client_gets_the_error_of_a_closed_port() {
     let mut world = World::new().with_sctp();
     world.backends[3].clear();
     for init in inits() {
@@ -503,10 +503,10 @@ fn without_backends_the_client_is_told_as_of_any_closed_port() {
 }
 
 #[test]
-fn every_chunk_goes_its_way_or_is_refused_by_name() {
+fn every_chunk_is_forwarded_or_refused_by_name() {
     for kind in 0..=255 {
         let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
-        for tag in [POD_TAG, STRANGER, [0; 4]] {
+        for tag in [POD_TAG, WRONG_TAG, [0; 4]] {
             for flags in [0, 1] {
                 for chunks in
                     [chunk(kind, flags, &[1; 20]), [chunk(SACK, 0, &[0; 12]), chunk(kind, flags, b"")].concat()]
@@ -522,7 +522,7 @@ fn every_chunk_goes_its_way_or_is_refused_by_name() {
 }
 
 #[test]
-fn ports_of_services_over_other_protocols_are_others() {
+fn the_same_port_over_another_protocol_is_another_service() {
     let mut gateway = World::new().with_sctp().gateway();
     let elsewhere = Packet { destination: Packet::web(1, 0, b"").destination, ..inits()[0].clone() };
     assert_eq!(gateway.send(UPLINK, &framed(FROM_CLIENT, &elsewhere.bytes())).verdict, Verdict::Host);

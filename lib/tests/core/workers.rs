@@ -1,4 +1,4 @@
-//! Several workers: what reaches one that does not own its flow finds the one that does.
+//! Several workers: a packet that reaches another worker than its flow's owner is handed to the owner.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from
 use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
-/// All workers of a gateway, each frame at the one whose queue it comes to.
+/// All workers of a gateway; each frame comes to one worker's queue.
 struct Cluster {
     workers: Vec<Gateway>,
     /// Hand-overs so far.
@@ -23,7 +23,7 @@ impl Cluster {
         Self { workers: (0..world.workers).map(worker).collect(), handed: 0 }
     }
 
-    /// What comes of a frame in the end.
+    /// The final outcome of a frame.
     fn send(&mut self, worker: usize, port: PortId, frame: &[u8]) -> Out {
         let mut outs = self.send_all(worker, port, frame);
         assert_eq!(outs.len(), 1, "one frame in, one out");
@@ -42,7 +42,7 @@ impl Cluster {
                 match out.verdict {
                     Verdict::Handover(next) => {
                         self.handed += 1;
-                        assert!(handovers < 16, "handed round for ever");
+                        assert!(handovers < 16, "handed over for ever");
                         waiting.push_back((usize::from(next.0), port, out.bytes, handovers + 1));
                     }
                     _ => outs.push(out),
@@ -84,7 +84,7 @@ fn error_about(about: &Packet) -> Packet {
     Packet::new((router, 0).into(), (about.source.ip(), 0).into(), body)
 }
 
-/// RFC 1191 §3 and RFC 8201 §4 hang on it: the error's own headers lead it to any worker.
+/// RFC 1191 §3 and RFC 8201 §4 need it: receive-side scaling may give the error to any worker.
 #[test]
 fn regression_an_error_from_outside_finds_its_flow_at_whichever_worker() {
     for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
@@ -111,7 +111,7 @@ fn regression_an_error_from_outside_finds_its_flow_at_whichever_worker() {
 }
 
 #[test]
-fn an_error_about_nobodys_flow_goes_round_once_and_not_often() {
+fn an_error_about_no_flow_goes_round_once_at_a_limited_rate() {
     let mut cluster = Cluster::new(&World { workers: 4, ..World::new() });
     let request = Packet::web(7, SYN, b"");
     let nobodys = error_about(&Packet::new(request.destination, request.source, Body::Tcp(ACK, vec![])));
@@ -121,18 +121,18 @@ fn an_error_about_nobodys_flow_goes_round_once_and_not_often() {
         assert_eq!(out, Out { verdict: Verdict::Drop(DropReason::IcmpUnmatched), bytes: frame.clone() });
     });
     assert_eq!(handovers, 3, "to each of the others");
-    // About what no frontend sent it does not even begin to.
-    let stranger = error_about(&Packet::web(9, ACK, b"").answer(ACK, b""));
-    let stranger = Packet { destination: (world::NODE_PORT_ADDRESS, 0).into(), ..stranger };
-    let Body::Icmp(kind, code, rest, mut quote) = stranger.body.clone() else { unreachable!("made so") };
+    // An error about a packet that no frontend sent is not handed over at all.
+    let unrelated = error_about(&Packet::web(9, ACK, b"").answer(ACK, b""));
+    let unrelated = Packet { destination: (world::NODE_PORT_ADDRESS, 0).into(), ..unrelated };
+    let Body::Icmp(kind, code, rest, mut quote) = unrelated.body.clone() else { unreachable!("made so") };
     quote[21] ^= 1;
-    let stranger = Packet { body: Body::Icmp(kind, code, rest, quote), ..stranger };
+    let unrelated = Packet { body: Body::Icmp(kind, code, rest, quote), ..unrelated };
     let none = cluster.handovers(|cluster| {
-        let out = cluster.send(2, UPLINK, &framed(FROM_CLIENT, &stranger.bytes()));
+        let out = cluster.send(2, UPLINK, &framed(FROM_CLIENT, &unrelated.bytes()));
         assert_eq!(out.verdict, Verdict::Drop(DropReason::IcmpUnmatched));
     });
     assert_eq!(none, 0);
-    // A flood of them keeps to one worker.
+    // A flood of them stays at one worker.
     let flood = cluster.handovers(|cluster| (0..5000).for_each(|_| drop(cluster.send(2, UPLINK, &frame))));
     assert!(flood < 3 * 1100, "{flood} hand-overs for five thousand errors at once");
     cluster.workers.iter_mut().for_each(|worker| worker.advance(Span::from_secs(1)));
@@ -143,7 +143,7 @@ fn an_error_about_nobodys_flow_goes_round_once_and_not_often() {
 /// Cuts an IPv4 packet in two.
 fn halves(ip: &[u8], id: u16) -> [Vec<u8>; 2] {
     let middle = 20 + (ip.len() - 20) / 2 / 8 * 8;
-    let part = |data: &[u8], offset: usize, more: bool| {
+    let fragment = |data: &[u8], offset: usize, more: bool| {
         let mut head = ip[..20].to_vec();
         head[2..4].copy_from_slice(&((20 + data.len()) as u16).to_be_bytes());
         head[4..6].copy_from_slice(&id.to_be_bytes());
@@ -156,44 +156,44 @@ fn halves(ip: &[u8], id: u16) -> [Vec<u8>; 2] {
         head[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
         [&head, data].concat()
     };
-    [part(&ip[20..middle], 0, true), part(&ip[middle..], middle - 20, false)]
+    [fragment(&ip[20..middle], 0, true), fragment(&ip[middle..], middle - 20, false)]
 }
 
-/// They went round among the workers, came back to where they began, and were refused there.
+/// They were handed from worker to worker, came back to the first one, and were refused there.
 #[test]
-fn regression_parts_from_a_client_whose_address_is_kept_reach_its_owner_at_once() {
+fn regression_fragments_from_a_client_whose_source_is_preserved_reach_their_owner_at_once() {
     for workers in [2, 3, 8] {
-        let world = World { workers, ..World::new() }.keeping(DNS);
+        let world = World { workers, ..World::new() }.preserving(DNS);
         for port in 1..20 {
             for at in 0..usize::from(workers) {
                 for reversed in [false, true] {
                     let mut cluster = Cluster::new(&world);
-                    let mut parts = halves(&Packet::dns(port, &[5; 1200]).bytes(), 77);
+                    let mut fragments = halves(&Packet::dns(port, &[5; 1200]).bytes(), 77);
                     if reversed {
-                        parts.reverse();
+                        fragments.reverse();
                     }
-                    let outs: Vec<Out> = parts
+                    let outs: Vec<Out> = fragments
                         .iter()
-                        .flat_map(|part| cluster.send_all(at, UPLINK, &framed(FROM_CLIENT, part)))
+                        .flat_map(|fragment| cluster.send_all(at, UPLINK, &framed(FROM_CLIENT, fragment)))
                         .filter(|out| out.verdict != Verdict::Held)
                         .collect();
                     assert_eq!(outs.len(), 2);
                     assert!(outs.iter().all(|out| out.verdict == Verdict::Transmit(UNDERLAY)), "{outs:?}");
-                    assert!(cluster.handed <= 2, "{} hand-overs for two parts", cluster.handed);
+                    assert!(cluster.handed <= 2, "{} hand-overs for two fragments", cluster.handed);
                 }
             }
         }
     }
 }
 
-/// Its answers went to the pod's worker, which knew nothing of the client, and left masqueraded.
+/// The replies went to the pod's worker, which did not know the client, and were masqueraded.
 #[test]
-fn regression_answers_of_a_backend_that_is_one_no_more_reach_a_client_whose_address_is_kept() {
+fn regression_replies_of_a_removed_backend_reach_a_client_whose_source_is_preserved() {
     for masquerade in [vec![], vec![address("203.0.113.200"), address("2001:db8:113::200")]] {
-        let world = World { workers: 4, masquerade, ..World::new() }.keeping(WEB).keeping(DNS);
+        let world = World { workers: 4, masquerade, ..World::new() }.preserving(WEB).preserving(DNS);
         let mut later = world.clone();
         later.generation += 1;
-        // Of one service all backends are gone, of the other two are left.
+        // One service has lost all backends, the other has two left.
         later.backends[0].clear();
         later.backends[1].truncate(4);
         for port in 1..20 {
@@ -213,9 +213,9 @@ fn regression_answers_of_a_backend_that_is_one_no_more_reach_a_client_whose_addr
 }
 
 #[test]
-fn a_pod_begins_its_own_flow_though_others_see_their_clients() {
+fn a_backend_opens_its_own_flow_though_services_preserve_sources() {
     let masquerade = vec![address("203.0.113.200")];
-    let world = World { workers: 4, masquerade, ..World::new() }.keeping(WEB);
+    let world = World { workers: 4, masquerade, ..World::new() }.preserving(WEB);
     let mut cluster = Cluster::new(&world);
     let requests = (1..40).flat_map(|port| {
         let between = |body| Packet::new((world::pod(0, 10), port).into(), (world::CLIENT, 443).into(), body);
@@ -233,9 +233,9 @@ fn a_pod_begins_its_own_flow_though_others_see_their_clients() {
     }
 }
 
-/// RFC 6864 §5.3.1: receivers may still have parts of what the process before numbered.
+/// RFC 6864 §5.3.1: receivers may still hold fragments that the earlier process numbered.
 #[test]
-fn rfc6864_s5_3_1_a_later_process_does_not_number_parts_as_the_one_before() {
+fn rfc6864_s5_3_1_a_later_process_does_not_number_fragments_as_the_one_before() {
     let world = World::new();
     let numbers: Vec<u16> = (0..8)
         .map(|secret| {

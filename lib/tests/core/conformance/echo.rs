@@ -31,7 +31,7 @@ fn at_client(out: &Out) -> Packet {
     Packet::read(&ip)
 }
 
-/// `ttl`: the last hop is for the gateway, so that a trace of the way ends at the service.
+/// Asserts that a ping is answered whatever its `ttl`, so that a trace of the path ends at the service.
 fn is_answered(v4: bool) {
     let mut gateway = World::new().with_external().gateway();
     for ttl in [64, 2, 1] {
@@ -66,7 +66,7 @@ fn rfc792_a_damaged_ping_is_answered_damaged() {
 }
 
 #[test]
-fn pods_pings_of_a_services_address_are_answered_by_the_way_that_they_came() {
+fn pods_pings_of_a_services_address_are_answered_on_the_path_that_they_came() {
     let masquerade = ["198.51.100.7", "2001:db8:7::7"].map(|text| text.parse().unwrap()).into();
     for (world, tunnel) in [
         (World { masquerade, ..World::new() }, true),
@@ -91,7 +91,7 @@ fn pods_pings_of_a_services_address_are_answered_by_the_way_that_they_came() {
 }
 
 #[test]
-fn the_tracer_tells_what_became_of_a_ping() {
+fn the_tracer_reports_what_became_of_a_ping() {
     let mut gateway =
         World { echo: Echo { per_second: 1, ..Echo::default() }, ..World::new() }.with_external().gateway();
     let ping = framed(FROM_CLIENT, &ping(true).bytes());
@@ -109,7 +109,7 @@ fn every_worker_answers_what_its_queue_brings() {
 }
 
 #[test]
-fn pings_of_the_hosts_own_addresses_and_of_nobodys_are_left_alone() {
+fn pings_of_the_hosts_own_addresses_and_of_unknown_ones_are_not_answered() {
     let silent = World { echo: Echo { services: false, ..Echo::default() }, ..World::new() };
     let own: World = {
         let mut own = World::new().with_external();
@@ -128,7 +128,7 @@ fn pings_of_the_hosts_own_addresses_and_of_nobodys_are_left_alone() {
         let ping = Packet { destination: (address, 0).into(), ..ping(true) };
         assert_eq!(dropped(&from_client(&mut gateway, &ping.bytes())), DropReason::IcmpUnmatched, "{address}");
     }
-    // Answers, and whatever else ICMP has to ask (RFC 6918).
+    // Echo replies, and the other ICMP queries (RFC 6918).
     for kind in [0, 13, 15, 17] {
         let packet = Packet { body: Body::Icmp(kind, 0, [0; 4], vec![0; 12]), ..ping(true) };
         assert_eq!(dropped(&from_client(&mut gateway, &packet.bytes())), DropReason::IcmpUnmatched, "{kind}");
@@ -138,11 +138,11 @@ fn pings_of_the_hosts_own_addresses_and_of_nobodys_are_left_alone() {
 }
 
 #[test]
-fn rfc1122_s3_2_1_3_pings_from_where_nobody_is_are_not_answered() {
+fn rfc1122_s3_2_1_3_pings_from_invalid_sources_are_not_answered() {
     let mut gateway = World::new().with_external().gateway();
     let martians = ["255.255.255.255", "224.0.0.1", "0.0.0.0", "127.0.0.1", "::", "::1", "ff02::1", "fe80::1"];
     let spoofed = [
-        // Of the gateway itself, the service itself among it; of pods.
+        // Sources that are the gateway's own addresses, the service's among them, or pods'.
         "203.0.113.10",
         "192.0.2.1",
         "10.77.200.2",
@@ -185,7 +185,7 @@ fn answers_to_pings_are_rate_limited_and_those_of_nodes_by_themselves() {
     let answered = |gateway: &mut Gateway, times: usize| {
         (0..times).filter(|_| from_client(gateway, &ping(true).bytes()).verdict == Verdict::Transmit(UPLINK)).count()
     };
-    // A tenth of a second's in advance, and the one that is due.
+    // A burst of a tenth of a second's, and one that the refill adds.
     assert_eq!(answered(&mut gateway, 50), 11);
     assert_eq!(gateway.counters.drops(DropReason::EchoLimit), 39);
     let node = Packet::ping(world::pod(0, 0).into(), [10, 77, 200, 0].into(), b"alive?");
@@ -196,9 +196,9 @@ fn answers_to_pings_are_rate_limited_and_those_of_nodes_by_themselves() {
     assert_eq!(answered(&mut unlimited.with_external().gateway(), 5000), 5000);
 }
 
-/// A link may bring more than the way back takes: its MTU binds only what is sent.
+/// A link may receive more than the egress may send: an MTU limits only what is sent.
 #[test]
-fn an_answer_that_is_larger_than_the_way_back_takes_is_not_sent() {
+fn a_reply_that_is_larger_than_its_egress_mtu_is_not_sent() {
     let padded = |ping: &Packet, len: usize| {
         let Body::Icmp(kind, code, rest, _) = ping.body else { panic!("a ping") };
         let bare = Packet { body: Body::Icmp(kind, code, rest, vec![]), ..ping.clone() }.bytes().len();

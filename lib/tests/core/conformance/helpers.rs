@@ -28,7 +28,7 @@ pub(crate) fn from_client(gateway: &mut Gateway, ip: &[u8]) -> Out {
     gateway.send(UPLINK, &framed(FROM_CLIENT, ip))
 }
 
-/// The packet that a client's packet becomes behind the gateway, and the node it went to.
+/// A client's packet as the pod sees it, and the pod's node.
 pub(crate) fn ip_to_pod(gateway: &mut Gateway, ip: &[u8]) -> (usize, Vec<u8>) {
     let out = from_client(gateway, ip);
     let Tunnelled { link, inner, .. } = tunnelled(transmitted(&out, UNDERLAY));
@@ -36,13 +36,13 @@ pub(crate) fn ip_to_pod(gateway: &mut Gateway, ip: &[u8]) -> (usize, Vec<u8>) {
     (node, inner)
 }
 
-/// As [`ip_to_pod`], of packets that tests speak of.
+/// As [`ip_to_pod`], for a [`Packet`].
 pub(crate) fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     let (node, inner) = ip_to_pod(gateway, &packet.bytes());
     (node, Packet::read(&inner))
 }
 
-/// The packet that a pod's answer becomes before the gateway.
+/// A pod's reply as the client sees it.
 pub(crate) fn to_client(gateway: &mut Gateway, node: usize, answer: &Packet) -> Packet {
     let out = gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
     let (link, ip) = unframed(transmitted(&out, UPLINK));
@@ -50,8 +50,8 @@ pub(crate) fn to_client(gateway: &mut Gateway, node: usize, answer: &Packet) -> 
     Packet::read(&ip)
 }
 
-/// The first packets of a conversation in either direction; the node, and the client's as the pod
-/// has seen it.
+/// Sends the first packets of a conversation in both directions: the node, and the client's packet as
+/// the pod sees it.
 pub(crate) fn converse(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
     let (node, inner) = to_pod(gateway, request);
     to_client(gateway, node, &inner.answer(SYN | ACK, b""));
@@ -77,7 +77,7 @@ pub(crate) fn error_quoting(
     Packet::new((reporter, 0).into(), (destination, 0).into(), Body::Icmp(kind, code, rest, quote.to_vec()))
 }
 
-/// Computes the header checksum of an IPv4 packet anew.
+/// Computes the header checksum of an IPv4 packet again.
 pub(crate) fn seal_v4(ip: &mut [u8]) {
     ip[10..12].fill(0);
     let header_len = usize::from(ip[0] & 0x0f) * 4;

@@ -1,4 +1,4 @@
-//! RFC 792, 1812 §4.3, 4443 and 5508: errors, of the gateway's own and of others.
+//! RFC 792, 1812 §4.3, 4443 and 5508: the gateway's own errors, and errors from others.
 
 use std::net::IpAddr;
 
@@ -33,7 +33,7 @@ fn rfc1812_s4_3_2_7_no_error_is_sent_about_an_error() {
 }
 
 #[test]
-fn rfc1812_s4_3_2_7_no_error_is_sent_to_a_group_or_about_what_a_group_of_stations_sent() {
+fn rfc1812_s4_3_2_7_no_error_is_sent_to_a_multicast_source_of_either_layer() {
     let mut gateway = World::new().gateway();
     let dead = |packet: Packet| Packet { ttl: 1, ..packet }.bytes();
     let from_group = Link { source: Mac([1, 0, 0x5e, 0, 0, 1]), ..FROM_CLIENT };
@@ -103,17 +103,17 @@ fn rfc5508_req3b_options_of_the_quoted_packet_are_stepped_over() {
     let quote = with_options(&inner.bytes(), &[1, 0x9e, 6, 1, 2, 3, 4, 0]);
     let error = error_quoting(&quote, (inner.source.ip(), router(true)), (3, 1), [0; 4]);
     let seen = to_client(&mut gateway, node, &error);
-    let Body::Icmp(3, 1, _, told) = seen.body else { panic!("{seen:?}") };
+    let Body::Icmp(3, 1, _, quoted) = seen.body else { panic!("{seen:?}") };
     let at = 28;
-    assert_eq!(told[at..at + 2], request.source.port().to_be_bytes());
-    assert_eq!(told[at + 2..at + 4], request.destination.port().to_be_bytes());
-    let mut sealed = told.clone();
+    assert_eq!(quoted[at..at + 2], request.source.port().to_be_bytes());
+    assert_eq!(quoted[at + 2..at + 4], request.destination.port().to_be_bytes());
+    let mut sealed = quoted.clone();
     seal_v4(&mut sealed);
-    assert_eq!(sealed, told, "the quoted header sums up");
+    assert_eq!(sealed, quoted, "the quoted header's checksum is right");
 }
 
 #[test]
-fn rfc5508_req3c_a_wrong_transport_checksum_in_the_quote_is_none_of_the_gateways_business() {
+fn rfc5508_req3c_a_wrong_transport_checksum_in_the_quote_is_ignored() {
     let mut gateway = World::new().gateway();
     let request = Packet::web(7, SYN, b"data");
     let (node, inner) = converse(&mut gateway, &request);
@@ -154,13 +154,13 @@ fn rfc5508_req6_an_error_neither_refreshes_nor_ends_a_flow() {
         for (kind, code) in [(3, 1), (3, 3), (3, 13), (11, 0)] {
             to_client(&mut gateway, node, &error_about(&inner, router(true), (kind, code), [0; 4]));
         }
-        // Not ended: the answer still passes, and so would the client's next packet.
+        // Not ended: the reply still passes, and so would the client's next packet.
         let mut same = World::new().gateway();
         let (same_node, same_inner) = to_pod(&mut same, &request);
         to_client(&mut same, same_node, &error_about(&same_inner, router(true), (3, 3), [0; 4]));
         to_client(&mut same, same_node, &same_inner.answer(SYN | ACK, b""));
         assert_eq!(to_pod(&mut same, &request).1.source, same_inner.source);
-        // Not refreshed: its time counts from the last packet of its own.
+        // Not refreshed: the idle timeout counts from the flow's own last packet.
         gateway.advance(Span::from_secs(11));
         let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()));
         assert_eq!(dropped(&out), DropReason::NoFlow);
@@ -179,7 +179,7 @@ fn rfc1812_s4_3_2_1_messages_of_unknown_types_are_dropped_silently() {
     assert_eq!((gateway.counters.errors_sent.get(), gateway.counters.errors_translated.get()), (0, 0));
 }
 
-/// Timestamp, information and address mask, with which RFC 6918 has done away, and router discovery.
+/// Timestamp, information and address mask, which RFC 6918 deprecates, and router discovery.
 #[test]
 fn rfc5508_req11_queries_but_echo_are_dropped_by_name() {
     let mut gateway = World { masquerade: vec![[198, 51, 100, 7].into()], ..World::new() }.gateway();

@@ -1,4 +1,4 @@
-//! RFC 791, 1812 and 8200: what a forwarder owes.
+//! RFC 791, 1812 and 8200: duties of a forwarder.
 
 use std::net::SocketAddr;
 
@@ -14,18 +14,18 @@ use super::helpers::{
 #[test]
 fn rfc791_s3_1_options_go_along_unchanged() {
     let mut gateway = World::new().gateway();
-    // No-operation, an option nobody knows, end of the list.
+    // No-operation, an unknown option, end of the list.
     let options = [1, 0x9e, 6, 1, 2, 3, 4, 0];
     let (_, inner) = ip_to_pod(&mut gateway, &with_options(&Packet::web(7, SYN, b"data").bytes(), &options));
     assert_eq!(inner[20..28], options);
     let mut sealed = inner.clone();
     seal_v4(&mut sealed);
-    assert_eq!(sealed, inner, "the header sums up with its options");
+    assert_eq!(sealed, inner, "the header checksum covers its options");
     assert_eq!(&inner[inner.len() - 4..], b"data");
 }
 
 #[test]
-fn rfc791_s3_2_a_datagram_of_68_bytes_passes_uncut() {
+fn rfc791_s3_2_a_datagram_of_68_bytes_passes_unfragmented() {
     let mut gateway = World::new().gateway();
     for dont_fragment in [false, true] {
         let request = Packet { dont_fragment, ..Packet::dns(7, &[0x55; 40]) };
@@ -35,7 +35,7 @@ fn rfc791_s3_2_a_datagram_of_68_bytes_passes_uncut() {
 }
 
 #[test]
-fn rfc1812_s5_2_2_headers_that_cannot_be_are_dropped() {
+fn rfc1812_s5_2_2_invalid_headers_are_dropped() {
     let mut gateway = World::new().gateway();
     let good = Packet::web(7, SYN, b"").bytes();
     let spoiled = |at: usize, value: u8, sealed: bool| {
@@ -49,7 +49,7 @@ fn rfc1812_s5_2_2_headers_that_cannot_be_are_dropped() {
     let cases = [
         ("a checksum", spoiled(10, good[10] ^ 1, false), DropReason::BadIpChecksum),
         ("a version", spoiled(0, 0x55, true), DropReason::Malformed),
-        ("a header length", spoiled(0, 0x44, false), DropReason::Malformed),
+        ("an invalid header length", spoiled(0, 0x44, false), DropReason::Malformed),
         ("a total length below the header's", spoiled(3, 19, true), DropReason::Malformed),
         ("a frame too short", good[..19].to_vec(), DropReason::Truncated),
     ];
@@ -63,7 +63,7 @@ fn rfc1812_s5_2_2_headers_that_cannot_be_are_dropped() {
 }
 
 #[test]
-fn rfc1812_s5_3_1_the_time_to_live_goes_down_by_one_both_ways() {
+fn rfc1812_s5_3_1_the_time_to_live_goes_down_by_one_in_both_directions() {
     let mut gateway = World::new().gateway();
     for ttl in [2, 64, 255] {
         let request = Packet { ttl, ..Packet::web(7, SYN, b"") };
@@ -74,7 +74,7 @@ fn rfc1812_s5_3_1_the_time_to_live_goes_down_by_one_both_ways() {
 }
 
 #[test]
-fn rfc1812_s5_3_4_what_is_for_every_station_goes_no_further() {
+fn rfc1812_s5_3_4_frames_for_other_link_addresses_are_not_forwarded() {
     let mut gateway = World::new().gateway();
     for to in [Mac([0xff; 6]), Mac([1, 0, 0x5e, 0, 0, 1]), Mac([2, 9, 9, 9, 9, 9])] {
         let link = Link { destination: to, ..FROM_CLIENT };
@@ -101,12 +101,12 @@ fn rfc8200_s3_the_hop_limit_goes_down_by_one_and_label_and_class_stay() {
 #[test]
 fn rfc8200_s4_extension_headers_go_along_unchanged() {
     let mut gateway = World::new().gateway();
-    // Destination options of a kind that nobody knows, and a routing header that has come to its end.
+    // Destination options of an unknown kind, and a routing header with no segments left.
     let extensions = [43, 0, 0x1e, 4, 1, 2, 3, 4, 6, 0, 4, 0, 0, 0, 0, 0];
     let request = Packet::web_v6(7, SYN, b"data").bytes();
     let (node, inner) = ip_to_pod(&mut gateway, &with_extensions(&request, 60, &extensions));
     assert_eq!((inner[6], &inner[40..56]), (60, &extensions[..]));
-    // Without them it is a packet with the right checksum.
+    // Without these headers the packet's checksum is right.
     let mut plain = [&inner[..40], &inner[56..]].concat();
     plain[6] = 6;
     plain[4..6].copy_from_slice(&24_u16.to_be_bytes());
@@ -137,7 +137,7 @@ fn rfc8200_s5_packets_of_1280_bytes_cross_the_overlay_whole() {
 fn rfc9293_s3_1_reserved_bits_urgent_data_and_options_go_along_unchanged() {
     let mut gateway = World::new().gateway();
     let (node, inner) = converse(&mut gateway, &Packet::web(7, SYN, b""));
-    // Eight bytes of options: one that nobody knows, padding.
+    // Eight bytes of options: an unknown one, then padding.
     let mut ip = Packet::web(7, ACK, &[0x4c, 6, 1, 2, 3, 4, 1, 1, b'h', b'i']).bytes();
     ip[32] = 0x7e;
     ip[33] |= 0x20;
@@ -151,7 +151,7 @@ fn rfc9293_s3_1_reserved_bits_urgent_data_and_options_go_along_unchanged() {
     to_client(&mut gateway, node, &inner.answer(ACK, b""));
 }
 
-/// The checksum over pseudo-header and transport, with what stands in its field.
+/// The checksum over pseudo-header and transport, the checksum field included.
 fn transport_sum_v4(ip: &[u8]) -> u16 {
     let len = (ip.len() - 20) as u16;
     let pseudo = [&ip[12..20], &[0, ip[9]], &len.to_be_bytes(), &ip[20..]].concat();
@@ -173,7 +173,7 @@ fn rfc9293_s3_1_a_wrong_checksum_stays_wrong() {
     let before = transport_sum_v4(&ip);
     assert_ne!(before, 0);
     let (_, inner) = ip_to_pod(&mut gateway, &ip);
-    assert_eq!(transport_sum_v4(&inner), before, "the receiver sees exactly the damage that was done");
+    assert_eq!(transport_sum_v4(&inner), before, "the receiver sees the same damage");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn rfc768_a_length_past_the_packet_is_refused_and_data_behind_it_is_carried() {
     let mut ip = Packet::dns(7, b"query").bytes();
     ip[25] += 1;
     assert_eq!(from_client(&mut gateway, &ip).verdict, Verdict::Drop(DropReason::Truncated));
-    // A length short of the packet leaves bytes that no checksum covers; they are the receiver's matter.
+    // With a length short of the packet no checksum covers the rest; the receiver decides about that.
     let mut ip = Packet::dns(7, b"query").bytes();
     ip.extend([0xaa; 3]);
     ip[3] += 3;
@@ -217,7 +217,7 @@ fn rfc768_a_source_port_of_zero_is_carried_and_answered() {
 }
 
 #[test]
-fn rfc791_s3_1_the_type_of_service_and_the_reserved_flag_stay_both_ways() {
+fn rfc791_s3_1_the_type_of_service_and_the_reserved_flag_stay_in_both_directions() {
     let mut gateway = World::new().gateway();
     for tos in [0, 0x10, 0xb8, 0xfc] {
         let (node, inner) = to_pod(&mut gateway, &Packet { tos, ..Packet::dns(7, b"query") });
@@ -239,7 +239,7 @@ fn rfc1812_s5_3_5_1_a_limited_broadcast_goes_no_further() {
     let mut gateway = world.gateway();
     for to in [[255, 255, 255, 255], [224, 0, 0, 251], [127, 0, 0, 1]] {
         let sent = |from: SocketAddr| Packet::new(from, (to, 30_053).into(), Body::Udp(b"query".to_vec())).bytes();
-        // What is for no frontend is the host's business, whose kernel does not forward it either.
+        // A packet for no frontend goes to the host, whose kernel does not forward it either.
         assert_eq!(from_client(&mut gateway, &sent((world::CLIENT, 7).into())).verdict, Verdict::Host);
         let out = gateway.send(UNDERLAY, &from_pod(0, &sent((world::pod(0, 10), 7).into())));
         assert_eq!(dropped(&out), DropReason::MartianAddress, "{to:?}");

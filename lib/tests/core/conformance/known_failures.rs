@@ -17,8 +17,8 @@ const GRE: u8 = 47;
 const IPIP: u8 = 4;
 const IP6_IN_IP: u8 = 41;
 
-/// GRE's and IPIP's first bytes stand where TCP has its ports: whoever reads them without looking at
-/// the protocol takes the error for one about the flow.
+/// The first bytes of GRE and IPIP lie where TCP has its ports. A gateway that does not check the
+/// protocol takes the error for one about the flow.
 #[test]
 fn an_icmp_error_that_quotes_gre_or_ipip_is_dropped() {
     for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
@@ -71,7 +71,7 @@ fn all_ports_used_up_drops_new_flows_by_name_and_harms_no_old_one() {
         assert_eq!(back.destination.port(), port);
         assert_eq!(to_pod(&mut gateway, &Packet::dns(port, b"query")).1.source, inner.source);
     }
-    // One port comes free: the next new flow has it.
+    // One port becomes free: the next new flow gets it.
     gateway.advance(Span::from_secs(life.0 / 1_000_000_000 / 2 + 1));
     for port in 2..=4 {
         to_pod(&mut gateway, &Packet::dns(port, b"query"));
@@ -109,7 +109,7 @@ fn a_jumbo_frame_is_answered_with_the_size_that_fits() {
         assert!(matches!(error.body, Body::Icmp(seen, ..) if seen == kind), "{error:?}");
         assert_eq!((error.source.ip(), error.destination.ip()), (answer.destination.ip(), answer.source.ip()));
     }
-    // A frame is as long as its packet says, whatever lies behind it.
+    // The packet's length decides, whatever lies behind it in the frame.
     let mut frame = framed(FROM_CLIENT, &Packet::web(7, ACK, b"small").bytes());
     frame.resize(9014, 0xee);
     let out = send_large(&mut gateway, UPLINK, &frame);
@@ -124,11 +124,11 @@ fn a_zero_length_udp_datagram_over_ipv6_is_carried_and_one_of_length_zero_is_not
     let (node, inner) = to_pod(&mut gateway, &empty);
     assert_eq!(inner.body, Body::Udp(vec![]));
     assert_eq!(to_client(&mut gateway, node, &inner.answer(0, b"")).body, Body::Udp(vec![]));
-    // RFC 2675 §4: length zero speaks of a jumbogram, which this is not.
+    // RFC 2675 §4: length zero announces a jumbogram, and this is none.
     let mut ip = empty.bytes();
     ip[44..46].fill(0);
     assert_eq!(dropped(&from_client(&mut gateway, &ip)), DropReason::Malformed);
-    // No header at all behind the IPv6 header.
+    // Nothing behind the IPv6 header.
     let mut ip = empty.bytes();
     ip[4..6].fill(0);
     assert_eq!(dropped(&from_client(&mut gateway, &ip)), DropReason::Truncated);
@@ -160,11 +160,11 @@ fn ipv6_hop_by_hop_chains_are_walked_once_and_to_a_limit() {
     {
         assert_eq!(dropped(&from_client(&mut gateway, &chain(kinds))), DropReason::ExtensionHeader, "{kinds:?}");
     }
-    // A header that says to end behind the packet.
+    // A header whose length goes past the packet.
     let mut ip = chain(&[hop_by_hop]);
     ip[41] = 255;
     assert_eq!(dropped(&from_client(&mut gateway, &ip)), DropReason::Truncated);
-    // A chain that ends in nothing.
+    // A chain without an upper layer.
     let mut ip = chain(&[hop_by_hop]);
     ip.truncate(48);
     ip[4..6].copy_from_slice(&8_u16.to_be_bytes());
@@ -189,7 +189,7 @@ fn a_total_length_larger_than_the_frame_is_dropped_in_and_out_of_a_tunnel() {
             ip
         };
         for by in [1, 8, 1000, u16::MAX] {
-            // Past what IPv6's total may be, the length contradicts itself before the frame does.
+            // A length above IPv6's maximum is malformed before it is compared with the frame.
             let expected =
                 if by == u16::MAX && request.source.is_ipv6() { DropReason::Malformed } else { DropReason::Truncated };
             let ip = lengthened(request.bytes(), by);

@@ -1,4 +1,4 @@
-//! What RFCs ask of the whole gateway, one test a requirement; docs/rfc.md lists them.
+//! What RFCs require of the whole gateway, one test per requirement; docs/rfc.md lists them.
 
 mod echo;
 mod helpers;

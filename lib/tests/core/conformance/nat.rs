@@ -1,4 +1,4 @@
-//! RFC 4787, 5382, 6056 and 7857: mappings, as far as they bind a gateway towards services.
+//! RFC 4787, 5382, 6056 and 7857: mappings, as far as they apply to a gateway for services.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ fn rfc4787_req5_a_udp_mapping_lives_at_least_two_minutes_and_five_as_a_stream() 
     gateway.advance(Span::from_millis(119_990));
     to_client(&mut gateway, node, &inner.answer(0, b""));
     gateway.advance(Span::from_millis(119_990));
-    // The client answers the answer: more than one question and its reply.
+    // The client answers the reply: this is more than one query and its reply.
     to_pod(&mut gateway, &Packet::dns(7, b""));
     gateway.advance(Span::from_millis(299_990));
     let snapshot = gateway.snapshot();
@@ -46,10 +46,10 @@ fn rfc4787_req8_only_the_backend_of_a_flow_answers_it() {
     let mut gateway = World::new().gateway();
     let (node, inner) = converse(&mut gateway, &Packet::web(7, SYN, b""));
     let answer = inner.answer(ACK, b"");
-    let strangers: [SocketAddr; 3] =
+    let outsiders: [SocketAddr; 3] =
         [(world::pod(node, 99), 80).into(), (world::pod(1 - node, 10), 80).into(), (answer.source.ip(), 81).into()];
-    for stranger in strangers {
-        let forged = Packet { source: stranger, ..answer.clone() };
+    for outsider in outsiders {
+        let forged = Packet { source: outsider, ..answer.clone() };
         assert_eq!(dropped(&gateway.send(UNDERLAY, &from_pod(node, &forged.bytes()))), DropReason::NoFlow);
     }
     to_client(&mut gateway, node, &answer);
@@ -113,7 +113,7 @@ fn rfc6056_s3_3_1_ports_are_not_taken_in_order() {
         .map(|client| i32::from(to_pod(&mut gateway, &Packet::web(client, SYN, b"")).1.source.port()))
         .collect();
     let near = ports.windows(2).filter(|pair| (pair[1] - pair[0]).abs() < 64).count();
-    // Of 199 steps, a random one is this short with a chance of one in five hundred.
+    // A random step is this short with a chance of one in five hundred; there are 199 steps.
     assert!(near < 8, "{near} of 199 steps lead to a port nearby");
     let halves = ports.iter().filter(|port| **port > 33_280).count();
     assert!((50..150).contains(&halves), "{halves} of 200 in the upper half");
@@ -157,7 +157,7 @@ fn rfc7857_s2_2_a_reset_is_translated_and_its_flow_is_known_four_minutes_longer(
         };
         reset(&mut gateway);
         gateway.advance(Span::from_secs(239));
-        // That it comes again, or a SYN after it, keeps nothing longer.
+        // Neither a repeated reset nor a SYN after it extends the flow.
         reset(&mut gateway);
         assert_eq!(to_pod(&mut gateway, &with(SYN)).1.source, inner.source);
         if goes_on {

@@ -31,11 +31,11 @@ fn rfc7348_s5_the_source_port_follows_the_inner_flow() {
     };
     let first: Vec<u16> = (1..=64).map(&mut port_of).collect();
     let second: Vec<u16> = (1..=64).map(&mut port_of).collect();
-    assert_eq!(first, second, "one flow, one way through the fabric");
+    assert_eq!(first, second, "one flow, one path through the fabric");
     assert!(first.iter().collect::<HashSet<_>>().len() > 56, "flows spread: {first:?}");
 }
 
-/// The range that Linux gives its own sockets, and its VXLAN with them: no more and no less of it.
+/// Exactly the range that Linux uses for its own sockets and its VXLAN.
 #[test]
 fn rfc7348_s5_source_ports_fill_the_range_that_linux_takes_them_from() {
     let mut gateway = World::new().describe(|description| Gateway::with_worker(description, WorkerId(0), 8192));
@@ -47,7 +47,7 @@ fn rfc7348_s5_source_ports_fill_the_range_that_linux_takes_them_from() {
             })
             .collect();
         let (first, last) = (ports.iter().min().unwrap(), ports.iter().max().unwrap());
-        // The lowest and highest of 4000 lie within a hundred of the ends, but for once in a million.
+        // The lowest and highest of 4000 ports lie within a hundred of the ends, except once in a million runs.
         assert!((32_768..32_868).contains(first), "{first}");
         assert!((60_900..=60_999).contains(last), "{last}");
     }
@@ -73,7 +73,7 @@ fn rfc7348_s4_1_the_outer_checksum_is_zero_over_ipv4_and_one_from_a_peer_is_take
 
 /// As Linux does, which trims a datagram to its UDP length.
 #[test]
-fn rfc768_what_lies_behind_the_end_of_an_outer_datagram_is_none_of_it() {
+fn rfc768_bytes_behind_the_end_of_an_outer_datagram_are_ignored() {
     for new in [Packet::web as fn(u16, u8, &[u8]) -> Packet, Packet::web_v6] {
         let mut gateway = World::new().gateway();
         let (node, inner) = converse(&mut gateway, &new(7, SYN, b""));
@@ -94,7 +94,7 @@ fn rfc768_what_lies_behind_the_end_of_an_outer_datagram_is_none_of_it() {
             );
         }
         transmitted(&gateway.send(UNDERLAY, &shortened(whole)), UPLINK);
-        // And what is there behind a whole one does no harm.
+        // Bytes behind a complete datagram do no harm.
         let mut longer = [&frame[..], &[0xee; 6]].concat();
         let ip_len = if answer.source.is_ipv4() { 16 } else { 18 };
         let len = u16::from_be_bytes([longer[ip_len], longer[ip_len + 1]]) + 6;
@@ -107,7 +107,7 @@ fn rfc768_what_lies_behind_the_end_of_an_outer_datagram_is_none_of_it() {
     }
 }
 
-/// Writes the checksum of the outer datagram of so many bytes at `udp`; of IPv4 none.
+/// Writes the checksum of the outer datagram, of `len` bytes at `udp`; over IPv4 there is none.
 fn reseal_outer_udp(frame: &mut [u8], udp: usize, len: u16) {
     frame[udp + 6..udp + 8].fill(0);
     if udp == 34 {
@@ -133,7 +133,7 @@ fn rfc8200_s8_1_a_wrong_outer_checksum_over_ipv6_is_refused() {
         wrong[at] ^= bit;
         let expected = if at == 38 { DropReason::IcmpUnmatched } else { DropReason::VxlanChecksum };
         match gateway.send(UNDERLAY, &wrong).verdict {
-            // To another address it is no VXLAN of ours.
+            // A datagram to another address is not the gateway's VXLAN.
             Verdict::Host if at == 38 => {}
             verdict => assert_eq!(verdict, Verdict::Drop(expected), "byte {at}"),
         }

@@ -1,4 +1,4 @@
-//! Datagrams cut into parts, and put together again.
+//! Cuts datagrams into fragments, and reassembles them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -10,24 +10,24 @@ use weirgate_fixture::frames::{FROM_CLIENT, Packet, TO_CLIENT, framed, from_pod,
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, Out};
 
-/// Cuts a packet's bytes into parts of these many bytes of data, all but the last a multiple of eight;
-/// what is left goes into one more.
-pub(crate) fn parts(ip: &[u8], id: u16, lens: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
+/// Cuts a packet into fragments with these many bytes of data, each a multiple of eight; the rest goes into
+/// one more.
+pub(crate) fn fragments(ip: &[u8], id: u16, lens: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
     let header = if ip[0] >> 4 == 4 { 20 } else { 40 };
     let data = &ip[header..];
-    let mut parts = vec![];
+    let mut fragments = vec![];
     let mut at = 0;
     let mut lens = lens.into_iter();
     while at < data.len() {
         let end = lens.next().map_or(data.len(), |len| (at + len).min(data.len()));
-        parts.push(part(ip, id, at, end, end < data.len()));
+        fragments.push(fragment(ip, id, at, end, end < data.len()));
         at = end;
     }
-    parts
+    fragments
 }
 
-/// One part of a packet: its data from `at` up to `end`.
-pub(crate) fn part(ip: &[u8], id: u16, at: usize, end: usize, more: bool) -> Vec<u8> {
+/// One fragment of a packet: its data from `at` up to `end`.
+pub(crate) fn fragment(ip: &[u8], id: u16, at: usize, end: usize, more: bool) -> Vec<u8> {
     assert!(at.is_multiple_of(8));
     if ip[0] >> 4 == 4 {
         let (mut header, data) = Ipv4Header::from_slice(ip).unwrap();
@@ -51,15 +51,15 @@ pub(crate) fn part(ip: &[u8], id: u16, at: usize, end: usize, more: bool) -> Vec
     }
 }
 
-/// Puts parts together, as a host does: every byte once, all that tells one datagram the same.
+/// Reassembles fragments as a host does: every byte once, one identification and one header.
 /// `None` where something is missing.
-pub(crate) fn reassembled(parts: &[Vec<u8>]) -> Option<(Vec<u8>, u32)> {
+pub(crate) fn reassembled(fragments: &[Vec<u8>]) -> Option<(Vec<u8>, u32)> {
     let mut data = BTreeMap::new();
     let mut total = None;
     let mut common = None;
-    for part in parts {
-        let (head, id, offset, more, bytes) = if part[0] >> 4 == 4 {
-            let (header, rest) = Ipv4Header::from_slice(part).expect("an IPv4 header");
+    for fragment in fragments {
+        let (head, id, offset, more, bytes) = if fragment[0] >> 4 == 4 {
+            let (header, rest) = Ipv4Header::from_slice(fragment).expect("an IPv4 header");
             assert_eq!(header.header_checksum, header.calc_header_checksum());
             assert!(!header.dont_fragment);
             let bytes = &rest[..usize::from(header.total_len) - header.header_len()];
@@ -74,7 +74,7 @@ pub(crate) fn reassembled(parts: &[Vec<u8>]) -> Option<(Vec<u8>, u32)> {
             };
             (whole.to_bytes().to_vec(), u32::from(header.identification), offset, header.more_fragments, bytes)
         } else {
-            let (header, rest) = Ipv6Header::from_slice(part).expect("an IPv6 header");
+            let (header, rest) = Ipv6Header::from_slice(fragment).expect("an IPv6 header");
             assert_eq!(header.next_header.0, 44, "a fragment header");
             let bytes = &rest[8..usize::from(header.payload_length)];
             let word = u16::from_be_bytes([rest[2], rest[3]]);
@@ -83,18 +83,18 @@ pub(crate) fn reassembled(parts: &[Vec<u8>]) -> Option<(Vec<u8>, u32)> {
             (whole.to_bytes().to_vec(), id, usize::from(word & !7), word & 1 == 1, bytes)
         };
         let common = common.get_or_insert((head.clone(), id));
-        assert_eq!((&common.0, common.1), (&head, id), "parts of one datagram");
+        assert_eq!((&common.0, common.1), (&head, id), "fragments of one datagram");
         assert!(!more || bytes.len().is_multiple_of(8));
         if !more {
-            assert_eq!(total.replace(offset + bytes.len()), None, "one last part");
+            assert_eq!(total.replace(offset + bytes.len()), None, "one last fragment");
         }
-        assert_eq!(data.insert(offset, bytes.to_vec()), None, "every part once");
+        assert_eq!(data.insert(offset, bytes.to_vec()), None, "every fragment once");
     }
     let (mut ip, id) = common?;
     let mut whole = vec![];
     for (offset, bytes) in data {
         if offset != whole.len() {
-            assert!(offset > whole.len(), "parts overlap");
+            assert!(offset > whole.len(), "fragments overlap");
             return None;
         }
         whole.extend(bytes);
@@ -140,12 +140,12 @@ pub(crate) fn query_v6(client_port: u16, len: usize) -> Packet {
     Packet { dont_fragment: true, source: from, destination: to, ..query(client_port, len) }
 }
 
-/// Sends parts from the client, each in a burst of its own; what reaches the underlay.
-pub(crate) fn from_client(gateway: &mut Gateway, parts: &[Vec<u8>]) -> Vec<Out> {
-    parts.iter().flat_map(|part| gateway.send_burst(&[(UPLINK, framed(FROM_CLIENT, part))])).collect()
+/// Sends fragments from the client, each in a burst of its own. Returns what reaches the underlay.
+pub(crate) fn from_client(gateway: &mut Gateway, fragments: &[Vec<u8>]) -> Vec<Out> {
+    fragments.iter().flat_map(|fragment| gateway.send_burst(&[(UPLINK, framed(FROM_CLIENT, fragment))])).collect()
 }
 
-/// The packet that these parts are for a pod, put together, with the identification it came under.
+/// The packet that a pod reassembles from these, and its identification.
 pub(crate) fn at_pod(outs: &[Out]) -> Option<(Packet, u32)> {
     let mut entropies = vec![];
     let inner: Vec<Vec<u8>> = all_sent(outs, UNDERLAY)
@@ -158,7 +158,7 @@ pub(crate) fn at_pod(outs: &[Out]) -> Option<(Packet, u32)> {
         })
         .collect();
     entropies.dedup();
-    assert!(entropies.len() <= 1, "all of a datagram goes one way: {entropies:?}");
+    assert!(entropies.len() <= 1, "all fragments take one path: {entropies:?}");
     reassembled(&inner).map(|(ip, id)| (Packet::read(&ip), id))
 }
 
@@ -182,17 +182,17 @@ pub(crate) fn node_of(pod: IpAddr) -> usize {
         .expect("a pod")
 }
 
-/// What a pod answers, in parts, through the overlay.
-pub(crate) fn from_pods(gateway: &mut Gateway, answer: &Packet, parts: &[Vec<u8>]) -> Vec<Out> {
+/// Sends a pod's fragmented reply through the overlay.
+pub(crate) fn from_pods(gateway: &mut Gateway, answer: &Packet, fragments: &[Vec<u8>]) -> Vec<Out> {
     let node = node_of(answer.source.ip());
-    parts.iter().flat_map(|part| gateway.send_burst(&[(UNDERLAY, from_pod(node, part))])).collect()
+    fragments.iter().flat_map(|fragment| gateway.send_burst(&[(UNDERLAY, from_pod(node, fragment))])).collect()
 }
 
 pub(crate) fn is_pool(address: IpAddr) -> bool {
     World::new().pool.contains(&address)
 }
 
-/// Several workers, each frame at the one whose queue it comes to, hand-overs carried between them.
+/// Several workers; each frame comes to one worker's queue, and hand-overs are carried between them.
 pub(crate) struct Cluster {
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) handed: u64,
@@ -223,7 +223,7 @@ impl Cluster {
                 match out.verdict {
                     Verdict::Handover(next) => {
                         self.handed += 1;
-                        assert!(handovers < self.gateways.len() as u8, "handed round for ever");
+                        assert!(handovers < self.gateways.len() as u8, "handed over for ever");
                         waiting.push_back((usize::from(next.0), port, out.bytes, handovers + 1));
                     }
                     _ => outs.push(out),

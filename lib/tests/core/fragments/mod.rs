@@ -1,8 +1,8 @@
-//! Datagrams in parts: frames in, frames out, the exact counters.
+//! Fragmented datagrams: frames in, frames out, the exact counters.
 
 mod crossing;
-mod cut;
 mod echo;
+mod fragmentation;
 mod helpers;
 mod property;
 mod refused;

@@ -1,4 +1,4 @@
-//! SCTP in parts: the first waits for the last, since its checksum depends on the length of the whole.
+//! Fragmented SCTP: the first fragment waits for the last, since its checksum depends on the whole length.
 
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
@@ -6,7 +6,7 @@ use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, chunk, framed, from_po
 use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
 
 use super::helpers::{
-    Cluster, all_sent, at_client, at_pod, dropped, from_client, from_pods, node_of, parts, reassembled,
+    Cluster, all_sent, at_client, at_pod, dropped, fragments, from_client, from_pods, node_of, reassembled,
 };
 
 const CLIENT_TAG: [u8; 4] = [0xc1, 0, 0, 1];
@@ -19,7 +19,7 @@ pub(crate) fn long_init(v6: bool, len: usize) -> Packet {
     Packet { body, dont_fragment: v6, ..init }
 }
 
-/// What a pod answers to an INIT: an INIT ACK with a long cookie.
+/// A pod's answer to an INIT: an INIT ACK with a long cookie.
 fn long_init_ack(inner: &Packet) -> Packet {
     let body = Body::Sctp(CLIENT_TAG, init_chunk(2, POD_TAG, &chunk(7, 0, &[0xa5; 3001])));
     Packet { body, dont_fragment: inner.dont_fragment, ..inner.answer(0, b"") }
@@ -28,12 +28,12 @@ fn long_init_ack(inner: &Packet) -> Packet {
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
 #[test]
-fn rfc9260_s6_8_an_association_is_set_up_in_parts_that_come_in_any_order() {
+fn rfc9260_s6_8_an_association_is_set_up_by_fragments_in_any_order() {
     for v6 in [false, true] {
         for order in ORDERS {
             let mut gateway = World::new().with_sctp().gateway();
             let request = long_init(v6, 3000);
-            let cut = parts(&request.bytes(), 77, [1376, 1376]);
+            let cut = fragments(&request.bytes(), 77, [1376, 1376]);
             let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
             let (inner, _) = at_pod(&outs).expect("all of it");
             let expected =
@@ -42,13 +42,13 @@ fn rfc9260_s6_8_an_association_is_set_up_in_parts_that_come_in_any_order() {
             assert_ne!((inner.source.port(), inner.destination.port()), (5000, 30_038));
 
             let answer = long_init_ack(&inner);
-            let cut = parts(&answer.bytes(), 78, [1376, 1376]);
+            let cut = fragments(&answer.bytes(), 78, [1376, 1376]);
             let outs = from_pods(&mut gateway, &answer, &order.map(|index| cut[index].clone()));
             let (back, _) = at_client(&outs).expect("all of it");
             let expected = Packet { source: request.destination, destination: request.source, ..answer.after_a_hop() };
             assert_eq!(back, expected);
-            // What comes with or after the last one, once the first is there, need not wait.
-            let [first, last] = [0, 2].map(|part| order.iter().position(|index| *index == part).unwrap());
+            // Once the first is there, fragments that come with or after the last need not wait.
+            let [first, last] = [0, 2].map(|fragment| order.iter().position(|index| *index == fragment).unwrap());
             let early = if first > last { first } else { last + 1 } as u64;
             assert_eq!(gateway.counters.fragments_held.get(), 2 * early, "{order:?}");
             assert_eq!(gateway.counters.flows_created.get(), 1);
@@ -58,7 +58,7 @@ fn rfc9260_s6_8_an_association_is_set_up_in_parts_that_come_in_any_order() {
 }
 
 #[test]
-fn rfc8200_s4_5_headers_behind_the_fragment_header_are_no_part_of_the_packet() {
+fn rfc8200_s4_5_extension_headers_behind_the_fragment_header_are_not_summed() {
     let mut gateway = World::new().with_sctp().gateway();
     let request = long_init(true, 3000);
     let plain = request.bytes();
@@ -68,7 +68,7 @@ fn rfc8200_s4_5_headers_behind_the_fragment_header_are_no_part_of_the_packet() {
     let len = (ip.len() as u16 - 40).to_be_bytes();
     ip[4..6].copy_from_slice(&len);
     for order in ORDERS {
-        let cut = parts(&ip, 5, [1376, 1376]);
+        let cut = fragments(&ip, 5, [1376, 1376]);
         let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
         let inner: Vec<_> = all_sent(&outs, UNDERLAY).iter().map(|frame| tunnelled(frame).inner).collect();
         let (mut whole, _) = reassembled(&inner).expect("all of it");
@@ -80,9 +80,9 @@ fn rfc8200_s4_5_headers_behind_the_fragment_header_are_no_part_of_the_packet() {
 }
 
 #[test]
-fn without_its_last_part_nothing_of_it_leaves() {
+fn without_its_last_fragment_nothing_egresses() {
     let mut gateway = World::new().with_sctp().gateway();
-    let cut = parts(&long_init(false, 3000).bytes(), 77, [1376, 1376]);
+    let cut = fragments(&long_init(false, 3000).bytes(), 77, [1376, 1376]);
     let outs = from_client(&mut gateway, &[cut[1].clone(), cut[0].clone(), cut[0].clone(), cut[1].clone()]);
     let verdicts: Vec<_> = outs.iter().map(|out| out.verdict).collect();
     let repeated = Verdict::Drop(DropReason::FragmentRepeated);
@@ -98,12 +98,12 @@ fn without_its_last_part_nothing_of_it_leaves() {
 }
 
 #[test]
-fn what_the_first_is_refused_for_ends_all_that_waited() {
+fn a_refused_first_fragment_ends_all_that_waited() {
     let mut gateway = World::new().with_sctp().gateway();
     let request = long_init(false, 3000);
     let data = Packet { body: Body::Sctp(POD_TAG, chunk(0, 3, &[1; 3000])), ..request.clone() };
     for (id, order) in (100..).zip(ORDERS) {
-        let cut = parts(&data.bytes(), id, [1376, 1376]);
+        let cut = fragments(&data.bytes(), id, [1376, 1376]);
         let before = gateway.counters.drops(DropReason::FragmentRefused);
         let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
         let reasons: Vec<_> = outs.iter().filter(|out| out.verdict != Verdict::Held).map(dropped).collect();
@@ -111,11 +111,11 @@ fn what_the_first_is_refused_for_ends_all_that_waited() {
         assert_eq!(gateway.counters.drops(DropReason::FragmentRefused) - before, 2, "{order:?}");
     }
     assert_eq!(gateway.counters.drops(DropReason::NotSyn), ORDERS.len() as u64);
-    // Of what is no service, all parts are the host's, in the order of the datagram's first.
+    // Without a service the host gets all fragments, the first one first.
     let mut other = request;
     other.destination.set_port(9);
     for (id, order) in (200..).zip(ORDERS) {
-        let cut = parts(&other.bytes(), id, [1376, 1376]);
+        let cut = fragments(&other.bytes(), id, [1376, 1376]);
         let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
         let mut host: Vec<_> =
             outs.into_iter().filter(|out| out.verdict == Verdict::Host).map(|out| unframed(&out.bytes).1).collect();
@@ -126,7 +126,7 @@ fn what_the_first_is_refused_for_ends_all_that_waited() {
 }
 
 #[test]
-fn parts_find_the_worker_that_has_their_association() {
+fn fragments_find_the_worker_that_has_their_association() {
     for workers in [2, 3, 8] {
         for owner in 0..usize::from(workers) {
             for order in ORDERS {
@@ -136,7 +136,7 @@ fn parts_find_the_worker_that_has_their_association() {
                 let whole = Packet::read(&tunnelled(all_sent(&outs, UNDERLAY)[0]).inner);
                 let body = Body::Sctp(POD_TAG, chunk(10, 0, &[0xa5; 3001]));
                 let echo = Packet { body, dont_fragment: false, ..init };
-                let cut = parts(&echo.bytes(), 7, [1376, 1376]);
+                let cut = fragments(&echo.bytes(), 7, [1376, 1376]);
                 let outs: Vec<_> = order
                     .iter()
                     .flat_map(|index| cluster.send(0, UPLINK, &framed(FROM_CLIENT, &cut[*index])))
@@ -147,7 +147,7 @@ fn parts_find_the_worker_that_has_their_association() {
                 assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).sum::<u32>(), 1);
 
                 let answer = Packet { dont_fragment: false, ..long_init_ack(&inner) };
-                let cut = parts(&answer.bytes(), 78, [1376, 1376]);
+                let cut = fragments(&answer.bytes(), 78, [1376, 1376]);
                 let node = node_of(answer.source.ip());
                 let last = usize::from(workers) - 1;
                 let outs: Vec<_> = order
@@ -161,11 +161,11 @@ fn parts_find_the_worker_that_has_their_association() {
 }
 
 #[test]
-fn an_association_that_nobody_has_begins_where_its_parts_came_in() {
+fn an_unknown_association_opens_at_the_worker_its_fragments_came_to() {
     for order in ORDERS {
         let mut cluster = Cluster::new(3);
         let request = long_init(false, 3000);
-        let cut = parts(&request.bytes(), 7, [1376, 1376]);
+        let cut = fragments(&request.bytes(), 7, [1376, 1376]);
         let outs: Vec<_> =
             order.iter().flat_map(|index| cluster.send(1, UPLINK, &framed(FROM_CLIENT, &cut[*index]))).collect();
         assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
@@ -175,7 +175,7 @@ fn an_association_that_nobody_has_begins_where_its_parts_came_in() {
 }
 
 #[test]
-fn a_packet_that_is_cut_here_is_summed_up_as_a_whole() {
+fn a_packet_that_is_fragmented_here_is_summed_as_a_whole() {
     let mut gateway = World::new().with_sctp().gateway();
     let mut request = long_init(false, 1400);
     request.dont_fragment = false;
@@ -185,14 +185,14 @@ fn a_packet_that_is_cut_here_is_summed_up_as_a_whole() {
 }
 
 #[test]
-fn rfc4443_s3_2_a_first_part_that_has_waited_is_still_told_of() {
+fn rfc4443_s3_2_a_first_fragment_that_has_waited_still_gets_an_error() {
     for order in ORDERS {
         let mut gateway = World::new().with_sctp().gateway();
-        let cut = parts(&long_init(true, 3000).bytes(), 1, [1448, 1448]);
+        let cut = fragments(&long_init(true, 3000).bytes(), 1, [1448, 1448]);
         let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
-        let told: Vec<_> = outs.iter().filter(|out| out.verdict == Verdict::Transmit(UPLINK)).collect();
-        assert_eq!(told.len(), 1, "{order:?} {outs:?}");
-        let error = Packet::read(&unframed(&told[0].bytes).1);
+        let reported: Vec<_> = outs.iter().filter(|out| out.verdict == Verdict::Transmit(UPLINK)).collect();
+        assert_eq!(reported.len(), 1, "{order:?} {outs:?}");
+        let error = Packet::read(&unframed(&reported[0].bytes).1);
         let Body::Icmp(2, 0, [0, 0, 5, 150], quote) = &error.body else { panic!("{error:?}") };
         assert_eq!(quote[..], cut[0][..1232]);
         assert_eq!(gateway.counters.drops(DropReason::FragmentRefused), 2);

@@ -1,4 +1,4 @@
-//! Requests and their answers across the overlay, or a plain route.
+//! Requests and their replies across the overlay, or a plain route.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -146,7 +146,7 @@ fn a_backend_that_is_listed_again_gets_no_larger_share_and_the_order_of_the_list
 }
 
 #[test]
-fn the_same_client_is_given_to_the_same_backend_by_every_gateway() {
+fn every_gateway_selects_the_same_backend_for_a_client() {
     let world = World::new();
     let mut one = world.gateway();
     let mut other = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 64));
@@ -216,7 +216,7 @@ fn a_frame_from_a_port_that_is_not_described_is_dropped() {
 }
 
 #[test]
-fn other_protocols_have_a_name_to_be_dropped_by() {
+fn other_protocols_are_dropped_by_name() {
     let mut gateway = World::new().gateway();
     let mut ip = Packet::dns(7, b"").bytes();
     ip[9] = Protocol::ICMPV6.0;

@@ -1,4 +1,4 @@
-//! ICMP errors of the gateway's own.
+//! The gateway's own ICMP errors.
 
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
@@ -32,13 +32,13 @@ fn a_packet_too_big_for_the_overlay_is_answered_with_the_mtu_that_fits() {
     assert_eq!(u32::from_be_bytes(mtu), 1430);
     assert_eq!((ip.len(), &quote[..]), (1280, &request.bytes()[..1232]));
 
-    // Exactly what fits goes through.
+    // A packet of exactly the MTU passes.
     to_pod(&mut gateway, &Packet::web(7, ACK, &big[..1410]));
     to_pod(&mut gateway, &Packet::web_v6(7, ACK, &big[..1370]));
 }
 
 #[test]
-fn an_answer_too_big_for_the_clients_link_is_told_to_the_pod() {
+fn the_pod_gets_an_error_about_a_reply_too_big_for_the_clients_link() {
     let mut world = World::new();
     world.ports[0].mtu = 1300;
     let mut gateway = world.gateway();
@@ -56,7 +56,7 @@ fn an_answer_too_big_for_the_clients_link_is_told_to_the_pod() {
 }
 
 #[test]
-fn a_configured_overlay_mtu_below_the_links_is_kept() {
+fn a_configured_overlay_mtu_below_the_links_is_used() {
     let mut gateway = World { overlay_mtu: Some(1400), ..World::new() }.gateway();
     established(&mut gateway, &Packet::web(7, SYN, &[0; 1360]));
     let out = from_client(&mut gateway, &Packet::web(7, ACK, &[0; 1361]));
@@ -65,7 +65,7 @@ fn a_configured_overlay_mtu_below_the_links_is_kept() {
 }
 
 #[test]
-fn rfc1812_s5_3_1_a_packet_whose_time_ran_out_is_told_of() {
+fn rfc1812_s5_3_1_an_expired_time_to_live_is_reported() {
     let mut gateway = World::new().gateway();
     for (request, kind) in [(Packet::web(7, SYN, b""), 11), (Packet::web_v6(7, SYN, b""), 3)] {
         let request = Packet { ttl: 1, ..request };

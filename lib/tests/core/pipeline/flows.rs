@@ -1,4 +1,4 @@
-//! What a flow lets through, how long it lives, and what becomes of others where there is no room.
+//! What a flow lets through, how long it lives, and what happens to others in a full table.
 
 use weirgate::flow::{FlowTraffic, State};
 use weirgate::net::WorkerId;
@@ -11,7 +11,7 @@ use weirgate_fixture::{Gateway, Out};
 use super::helpers::{dropped, established, from_client, to_client, to_pod, transmitted};
 
 #[test]
-fn only_a_bare_syn_begins_a_tcp_flow() {
+fn only_a_bare_syn_creates_a_tcp_flow() {
     let mut gateway = World::new().gateway();
     for flags in [ACK, SYN | ACK, FIN | ACK, RST] {
         assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(7, flags, b""))), DropReason::NotSyn);
@@ -20,10 +20,10 @@ fn only_a_bare_syn_begins_a_tcp_flow() {
 }
 
 #[test]
-fn rfc9293_s3_6_1_a_syn_after_the_end_begins_a_new_flow() {
+fn rfc9293_s3_6_1_a_syn_after_the_end_reopens_the_connection_as_a_new_flow() {
     let mut gateway = World::new().gateway();
     let (node, inner) = established(&mut gateway, &Packet::web(7, SYN, b""));
-    // Ended by one side only, a connection may still carry the other's data: the SYN goes the old way,
+    // Ended by one side only, a connection may still carry the other's data: the SYN takes the old path,
     // and the pod challenges it (RFC 5961 §4).
     to_pod(&mut gateway, &Packet::web(7, FIN | ACK, b""));
     let (_, same) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
@@ -34,7 +34,7 @@ fn rfc9293_s3_6_1_a_syn_after_the_end_begins_a_new_flow() {
     assert_ne!(again.source, inner.source, "the old port may still be in the pod's TIME-WAIT");
     assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (1, 2));
 
-    // A reset of one that the client has not acknowledged yet ends nothing: the SYN goes the same way.
+    // A reset before the client has acknowledged ends nothing: the SYN takes the same path.
     to_client(&mut gateway, node, &again.answer(SYN | ACK, b""));
     to_client(&mut gateway, node, &again.answer(RST, b""));
     let (_, same) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
@@ -58,11 +58,11 @@ fn a_connection_refused_before_any_reply_is_forgotten_at_once() {
 fn what_a_flows_state_does_not_allow_is_dropped_by_name_and_changes_nothing() {
     let mut gateway = World::new().gateway();
     let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
-    // Nothing but the SYN again, or a reset, before the pod has answered.
+    // Before the pod has answered, only the SYN again or a reset passes.
     for flags in [ACK, SYN | ACK, FIN | ACK] {
         assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(7, flags, b""))), DropReason::OutOfState);
     }
-    // Flags that no segment has together.
+    // Invalid combinations of flags.
     for flags in [0, FIN, SYN | FIN, SYN | RST, FIN | RST | ACK] {
         assert_eq!(dropped(&from_client(&mut gateway, &Packet::web(7, flags, b""))), DropReason::TcpFlags);
         let answer = from_pod(node, &inner.answer(flags, b"").bytes());
@@ -78,7 +78,7 @@ fn what_a_flows_state_does_not_allow_is_dropped_by_name_and_changes_nothing() {
 }
 
 #[test]
-fn a_syn_sent_again_and_again_does_not_keep_its_flow() {
+fn a_retransmitted_syn_does_not_extend_its_flow() {
     let mut gateway = World::new().gateway();
     to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     for _ in 0..2 {
@@ -166,7 +166,7 @@ fn ports_serve_every_backend_once_and_then_are_exhausted() {
             assert!(replies.insert((inner.source, inner.destination)), "two flows share {inner:?}");
         }
     }
-    // Four ports for each of four pods; the last port of a pod is found by 128 tries in four.
+    // Four ports for each of four pods; 128 tries find the last of four.
     assert_eq!((replies.len(), exhausted), (16, 184));
 }
 

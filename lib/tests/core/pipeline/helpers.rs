@@ -26,7 +26,7 @@ pub(crate) fn dropped(out: &Out) -> DropReason {
     }
 }
 
-/// The packet that a client's packet becomes behind the gateway, and the node it went to.
+/// A client's packet as the pod sees it, and the pod's node.
 pub(crate) fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     let out = from_client(gateway, packet);
     let Tunnelled { link, inner, .. } = tunnelled(transmitted(&out, UNDERLAY));
@@ -34,7 +34,7 @@ pub(crate) fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) 
     (node, Packet::read(&inner))
 }
 
-/// The packet that a pod's answer becomes before the gateway.
+/// A pod's reply as the client sees it.
 pub(crate) fn to_client(gateway: &mut Gateway, node: usize, answer: &Packet) -> Packet {
     let out = gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
     let (link, ip) = unframed(transmitted(&out, UPLINK));
@@ -42,7 +42,7 @@ pub(crate) fn to_client(gateway: &mut Gateway, node: usize, answer: &Packet) -> 
     Packet::read(&ip)
 }
 
-/// A connection both sides of which have spoken: its node, and the client's last packet there.
+/// Opens a connection with packets from both sides: its node, and the client's last packet there.
 pub(crate) fn established(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
     let (node, inner) = to_pod(gateway, request);
     to_client(gateway, node, &inner.answer(SYN | ACK, b""));

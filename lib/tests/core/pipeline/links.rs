@@ -1,4 +1,4 @@
-//! Where clients are: on a link, in a VLAN, behind a router; and who cannot be one.
+//! Clients on a link, in a VLAN, and behind a router; and addresses that cannot be a client's.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ use weirgate_fixture::world::{self, UNDERLAY, UPLINK, WEB, World};
 use super::helpers::{dropped, from_client, to_client, to_pod, transmitted};
 
 #[test]
-fn sources_that_cannot_be_are_dropped() {
+fn invalid_sources_are_dropped() {
     let mut gateway = World::new().gateway();
     let with_source = |address: &str| {
         let address: IpAddr = address.parse().unwrap();
@@ -42,7 +42,7 @@ fn sources_that_cannot_be_are_dropped() {
     assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
 }
 
-/// `ip_route_input_slow` is the judge: Linux calls nobody else a martian.
+/// As in Linux's `ip_route_input_slow`: no other source is a martian.
 #[test]
 fn sources_that_others_call_reserved_are_served() {
     let mut world = World::new();
@@ -60,15 +60,15 @@ fn sources_that_others_call_reserved_are_served() {
         let (node, inner) = to_pod(&mut gateway, &request);
         let back = to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
         assert_eq!(back.destination, request.source);
-        // They get errors as well.
+        // They also get errors.
         let out = from_client(&mut gateway, &Packet { ttl: 1, ..request });
         transmitted(&out, UPLINK);
     }
 }
 
-/// IEEE 802-2014 §8.2: no frame comes from a group.
+/// IEEE 802-2014 §8.2: a group address is never a source.
 #[test]
-fn a_group_of_stations_sends_no_frame_and_is_sent_none() {
+fn a_group_link_address_neither_sends_nor_receives() {
     let mut world = World::new();
     world.neighbours.clear();
     let mut gateway = world.gateway();
@@ -89,7 +89,7 @@ fn a_group_of_stations_sends_no_frame_and_is_sent_none() {
         }
     }
     assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
-    // Nor does one of a flow change where its client is.
+    // Nor does such a frame change the neighbour of an open flow.
     let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     let again = framed(Link { source: Mac::BROADCAST, ..FROM_CLIENT }, &Packet::web(7, SYN, b"").bytes());
     assert_eq!(dropped(&gateway.send(UPLINK, &again)), DropReason::MartianAddress);
@@ -146,9 +146,9 @@ fn a_client_behind_a_router_is_answered_through_it() {
     assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: router, ..TO_CLIENT });
 }
 
-/// What a flow remembers of a snapshot holds under that one only, whichever direction's packet comes first.
+/// What a flow remembers of a snapshot holds for that one only, whichever direction sends first.
 #[test]
-fn a_connection_goes_the_ways_of_the_snapshot_that_is_now() {
+fn a_connection_follows_the_routes_of_the_current_snapshot() {
     let routers: [IpAddr; 2] = [[192, 0, 2, 254].into(), [192, 0, 2, 253].into()];
     let default =
         |router| Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Router(UPLINK, router), mtu: None };
@@ -174,7 +174,7 @@ fn a_connection_goes_the_ways_of_the_snapshot_that_is_now() {
 
     world.routes.pop();
     world.routes.push(default(routers[1]));
-    // Every hop gets another number.
+    // Every next hop gets another index.
     world.peers.reverse();
     world.generation += 1;
     gateway.apply(&world);
@@ -205,7 +205,7 @@ fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_sho
         Route { prefix: net("203.0.113.80/28"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
         Route { prefix: net("::/0"), target: RouteTarget::Router(UPLINK, routers[1]), mtu: None },
         Route { prefix: net("2001:db8:7::/48"), target: RouteTarget::Nowhere, mtu: None },
-        // Of equal prefixes the last one counts, whatever they lead to.
+        // Of equal prefixes the last one counts, whatever its next hop.
         Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Nowhere, mtu: None },
         Route { prefix: net("198.51.100.0/24"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
         Route { prefix: net("198.18.0.0/24"), target: RouteTarget::Router(UPLINK, routers[0]), mtu: None },
@@ -231,11 +231,11 @@ fn a_client_behind_a_longer_prefix_that_leads_nowhere_is_not_answered_by_the_sho
         assert_eq!(dropped(&answer_to(client)), DropReason::NoRoute, "{client}");
     }
     assert_eq!(gateway.counters.drops(DropReason::NoRoute), lost.len() as u64);
-    assert_eq!(gateway.worker.next_unresolved(), None, "nobody is asked for where it leads nowhere");
+    assert_eq!(gateway.worker.next_unresolved(), None, "no neighbour is requested for a route without a next hop");
 }
 
 #[test]
-fn every_station_that_a_burst_needs_is_asked_for_once_and_no_more_than_can_wait() {
+fn every_neighbour_that_a_burst_needs_is_requested_once_up_to_the_limit() {
     let mut world = World::new();
     world.neighbours.clear();
     let mut gateway = world.gateway();
@@ -252,16 +252,16 @@ fn every_station_that_a_burst_needs_is_asked_for_once_and_no_more_than_can_wait(
     let twice = [&answers[..3], &answers[..3]].concat();
     gateway.send_burst(&twice);
     assert_eq!(asked(&mut gateway), expected(10..13));
-    // What found no place is asked for when its next packet comes.
+    // A neighbour that found no room is requested with its next packet.
     gateway.send_burst(&answers);
     assert_eq!(asked(&mut gateway), expected(10..26));
     gateway.send_burst(&answers[16..]);
     assert_eq!(asked(&mut gateway), expected(26..40));
 }
 
-/// A tag is a link's own: the way back over another link is not in that VLAN.
+/// A tag belongs to one link: a return path over another link is not in that VLAN.
 #[test]
-fn a_client_in_a_vlan_is_answered_without_its_tag_where_the_way_back_is_another_port() {
+fn a_client_in_a_vlan_is_answered_without_its_tag_where_the_return_path_is_another_port() {
     const BACK: PortId = PortId(2);
     let mut world = World::new();
     let (own, station) = (Mac([2, 0, 0, 0, 0, 3]), Mac([2, 0, 0, 0, 1, 3]));
@@ -274,7 +274,7 @@ fn a_client_in_a_vlan_is_answered_without_its_tag_where_the_way_back_is_another_
     let seen = tunnelled(transmitted(&gateway.send(UPLINK, &request), UNDERLAY));
     let node = usize::from(seen.link == to_node(1));
     let answer = from_pod(node, &Packet::read(&seen.inner).answer(SYN | ACK, b"").bytes());
-    // By the first answer, which looks the way up, and by those that remember it.
+    // With the first reply, which looks the path up, and with later ones, which remember it.
     for _ in 0..2 {
         let out = gateway.send(UNDERLAY, &answer);
         let link = Link { destination: station, source: own, vlan: None };
@@ -285,7 +285,7 @@ fn a_client_in_a_vlan_is_answered_without_its_tag_where_the_way_back_is_another_
 
 #[test]
 fn a_backend_that_no_node_has_is_no_route_and_gets_no_flow() {
-    // The first hop is there, and is no stand-in for none.
+    // Next hop 0 exists, and does not stand in for none.
     let mut world = World::new();
     let service = world.frontends.iter().position(|(service, ..)| *service == WEB).expect("a service");
     let elsewhere = Endpoint { address: "10.77.99.9".parse().unwrap(), port: 8080 };

@@ -1,4 +1,4 @@
-//! ICMP errors of others, about a flow's packet.
+//! ICMP errors from others, about a flow's packet.
 
 use std::net::IpAddr;
 
@@ -41,7 +41,7 @@ fn rfc5508_req5_an_error_from_the_overlay_reaches_the_client_about_its_own_packe
             );
             assert_eq!(seen, expected.after_a_hop(), "{quoted} bytes quoted");
             let traffic = gateway.worker.flows_v4().iter().map(|entry| entry.traffic.packets).next();
-            assert!(traffic.is_none_or(|packets| packets == [1, 0]), "an error is not the flow's");
+            assert!(traffic.is_none_or(|packets| packets == [1, 0]), "an error is not counted as the flow's");
         }
     }
 }
@@ -98,10 +98,10 @@ fn rfc5508_req3_errors_that_do_not_fit_a_flow_are_dropped() {
         // A redirect, source quench.
         changed(|packet| packet.body = Body::Icmp(5, 1, [0; 4], vec![0x45; 28])),
         changed(|packet| packet.body = Body::Icmp(4, 0, [0; 4], vec![0x45; 28])),
-        // Told to another pool address than the quoted packet came from.
+        // Sent to another pool address than the quoted packet came from.
         changed(|packet| packet.destination = ([10, 77, 200, 9], 0).into()),
         {
-            // A quoted header that does not sum up.
+            // A quoted header with a wrong checksum.
             let mut packet = good.clone();
             quote(&mut packet, 8, 1);
             packet.bytes()
@@ -119,7 +119,7 @@ fn rfc5508_req3_errors_that_do_not_fit_a_flow_are_dropped() {
     let unknown = error_about(&Packet::web(9, SYN, b""), router, 3, 1, [0; 4], 48);
     let unknown = Packet { destination: good.destination, ..unknown };
     assert_eq!(dropped(&gateway.send(UNDERLAY, &from_pod(node, &unknown.bytes()))), DropReason::IcmpUnmatched);
-    // From a client's link, about a packet that only the overlay has seen.
+    // From a client's link, about a packet that only the overlay carried.
     let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &good.bytes()));
     assert_eq!(dropped(&out), DropReason::IcmpUnmatched);
     assert_eq!(gateway.counters.errors_translated.get(), 0);

@@ -1,4 +1,4 @@
-//! The overlay's own packets: which are opened, answered, and marked.
+//! The overlay's own packets: which are decapsulated, answered, and marked.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -73,7 +73,7 @@ fn vxlan_that_is_not_for_the_gateway_is_dropped_by_name() {
     let spoiled = |at: usize, value: u8| {
         let mut frame = good.clone();
         frame[at] = value;
-        // The outer UDP checksum is not looked at over IPv4 (RFC 7348 §4.1 leaves it open).
+        // Over IPv4 the outer UDP checksum is not verified (RFC 7348 §4.1 permits both).
         frame
     };
     const VXLAN: usize = 42;
@@ -105,7 +105,7 @@ fn rfc8200_s8_1_vxlan_over_ipv6_needs_a_checksum() {
 }
 
 #[test]
-fn rfc6040_congestion_marks_cross_the_tunnel_both_ways() {
+fn rfc6040_congestion_marks_cross_the_tunnel_in_both_directions() {
     let mut gateway = World::new().gateway();
     for ecn in 0..4 {
         let request = Packet { tos: 0xb8 | ecn, ..Packet::web(7, SYN, b"") };
@@ -156,6 +156,6 @@ fn a_vxlan_datagram_inside_vxlan_is_not_opened_again() {
     let outer = ((world::NODES[0], 4000).into(), (world::PUBLIC, world::VXLAN_PORT).into());
     let inner_link = Link { destination: VTEP_V4, source: NODE_VTEPS[0], vlan: None };
     let twice = in_vxlan(from_node(0), outer, world::VNI, &framed(inner_link, &once[14..]));
-    // It is a datagram to the gateway itself, from a node's address that is none of the overlay's.
+    // It is a datagram to the gateway itself, from a node's address outside the overlay.
     assert_eq!(dropped(&gateway.send(UNDERLAY, &twice)), DropReason::SpoofedSource);
 }

@@ -1,4 +1,4 @@
-//! Strangers who know a connection's addresses and ports, and write in its name: they cannot make it what it is not.
+//! Blind attackers: whoever knows a connection's addresses and ports, but does not see it, cannot change its state.
 
 use weirgate::flow::State::{
     self, TcpCloseWaitOriginal, TcpCloseWaitReply, TcpEstablished, TcpFinWaitOriginal, TcpFinWaitReply, TcpLastAck,
@@ -15,10 +15,10 @@ use weirgate_fixture::frames::{
 use weirgate_fixture::world::{SIGNAL, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, leak_aligned, worker_config};
 
-/// The number of a pod's SYN.
+/// The sequence number of the pod's SYN.
 const POD: u32 = 0xffff_fff0;
 
-/// A connection, as its client and its pod write it.
+/// A connection as its client and its pod see it.
 struct Connection {
     client: Packet,
     node: usize,
@@ -26,7 +26,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// As far as the client's first SYN.
+    /// Opens it, up to the client's first SYN.
     fn begin(gateway: &mut Gateway, request: &Packet) -> Self {
         let (node, inner) = to_pod(gateway, request);
         Self { client: request.clone(), node, pod: inner.answer(ACK, b"") }
@@ -36,7 +36,7 @@ impl Connection {
         Packet { numbers, body: Body::Tcp(flags, data.to_vec()), ..self.client.clone() }
     }
 
-    /// As far as the handshake goes.
+    /// Opens it, up to the end of the handshake.
     fn open(gateway: &mut Gateway, request: &Packet) -> Self {
         let connection = Self::begin(gateway, request);
         connection.to_client(gateway, SYN | ACK, [POD, 1001], b"");
@@ -45,14 +45,14 @@ impl Connection {
         connection
     }
 
-    /// The client says, or somebody in its name, and the pod hears it.
+    /// A segment from the client, or with its address, that the pod receives.
     fn to_pod(&self, gateway: &mut Gateway, flags: u8, numbers: [u32; 2]) {
         let (node, heard) = to_pod(gateway, &self.client(flags, numbers, b""));
         assert_eq!((node, heard.source, heard.destination), (self.node, self.pod.destination, self.pod.source));
         assert_eq!(heard.numbers, numbers);
     }
 
-    /// The pod says, and the client hears it.
+    /// A segment from the pod that the client receives.
     fn to_client(&self, gateway: &mut Gateway, flags: u8, numbers: [u32; 2], data: &[u8]) {
         let answer = Packet { numbers, body: Body::Tcp(flags, data.to_vec()), ..self.pod.clone() };
         let out = gateway.send(UNDERLAY, &from_pod(self.node, &answer.bytes()));
@@ -62,7 +62,7 @@ impl Connection {
     }
 }
 
-/// What a client's packet is to a pod, and the pod's node.
+/// A client's packet as the pod sees it, and the pod's node.
 fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()));
     assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{packet:?}");
@@ -71,7 +71,7 @@ fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     (node, Packet::read(&seen.inner))
 }
 
-/// The state of the only flow, whether it is assured, and how many seconds it may idle yet.
+/// The state of the only flow, whether it is assured, and the seconds that remain of its idle timeout.
 fn look(gateway: &Gateway) -> (State, bool, u64) {
     fn only<A: Address>(gateway: &Gateway, flows: &Table<'_, A>) -> Option<(State, bool, u64)> {
         assert!(flows.len() <= 1);
@@ -90,9 +90,9 @@ fn state(gateway: &Gateway) -> (State, bool) {
     (state, assured)
 }
 
-/// Requests over both families, and the worlds that they come to.
+/// Runs with requests over both families in every world.
 fn everywhere(mut check: impl FnMut(&World, &Packet)) {
-    for world in [World::new(), World::new().keeping(WEB)] {
+    for world in [World::new(), World::new().preserving(WEB)] {
         for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
             check(&world, &request);
         }
@@ -100,7 +100,7 @@ fn everywhere(mut check: impl FnMut(&World, &Packet)) {
 }
 
 #[test]
-fn rfc9293_s3_10_7_4_only_who_acknowledges_the_answer_is_the_client() {
+fn rfc9293_s3_10_7_4_only_the_expected_acknowledgement_comes_from_the_client() {
     everywhere(|world, request| {
         for (ahead, flags, expected) in [
             (0, ACK, TcpEstablished),
@@ -110,7 +110,7 @@ fn rfc9293_s3_10_7_4_only_who_acknowledges_the_answer_is_the_client() {
         ] {
             let mut gateway = world.gateway();
             let connection = Connection::begin(&mut gateway, request);
-            // The numbers wrap on the way.
+            // The sequence numbers wrap during the connection.
             connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
             gateway.advance(Span::from_secs(20));
             let before = look(&gateway);
@@ -118,7 +118,7 @@ fn rfc9293_s3_10_7_4_only_who_acknowledges_the_answer_is_the_client() {
             for blind in [POD, 0xffff_0000, 65_521, 70_000, 1 << 31] {
                 for flags in [ACK, FIN | ACK] {
                     connection.to_pod(&mut gateway, flags, [1001, blind]);
-                    assert_eq!(look(&gateway), before, "{blind:#x} tells nothing");
+                    assert_eq!(look(&gateway), before, "{blind:#x} changes nothing");
                 }
             }
             connection.to_pod(&mut gateway, flags, [1001, (POD + 1).wrapping_add(ahead)]);
@@ -128,13 +128,13 @@ fn rfc9293_s3_10_7_4_only_who_acknowledges_the_answer_is_the_client() {
 }
 
 #[test]
-fn what_a_pod_answers_to_forged_acknowledgements_does_not_vouch_for_them() {
+fn a_pods_answer_to_a_forged_acknowledgement_does_not_confirm_it() {
     let mut gateway = World::new().gateway();
     let connection = Connection::begin(&mut gateway, &Packet::web(7, SYN, b""));
     connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
     for blind in [POD, 77_777, 1 << 30] {
         connection.to_pod(&mut gateway, ACK, [1001, blind]);
-        // It says that it has the number after its SYN (RFC 9293 §3.10.7.4).
+        // The pod answers with the number after its SYN (RFC 9293 §3.10.7.4).
         connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"");
         connection.to_pod(&mut gateway, ACK, [1001, blind]);
         assert_eq!(state(&gateway), (TcpSynReceived, false));
@@ -142,14 +142,14 @@ fn what_a_pod_answers_to_forged_acknowledgements_does_not_vouch_for_them() {
 }
 
 #[test]
-fn of_an_answer_that_comes_again_with_another_number_the_last_one_counts() {
+fn of_repeated_syn_acks_with_different_numbers_the_last_one_counts() {
     everywhere(|world, request| {
         for again in [5010, 900_000] {
             let mut gateway = world.gateway();
             let connection = Connection::begin(&mut gateway, request);
             connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
             connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
-            // The pod's server has begun anew, and the client's SYN has come again.
+            // The pod's server has restarted, and the client's SYN was retransmitted.
             to_pod(&mut gateway, request);
             connection.to_client(&mut gateway, SYN | ACK, [again, 1001], b"");
             connection.to_pod(&mut gateway, ACK, [1001, 5001]);
@@ -161,7 +161,7 @@ fn of_an_answer_that_comes_again_with_another_number_the_last_one_counts() {
 }
 
 #[test]
-fn an_answer_that_does_not_come_from_the_pods_side_tells_nothing() {
+fn a_syn_ack_from_another_side_than_the_pods_sets_no_expected_acknowledgement() {
     everywhere(|world, request| {
         let mut gateway = world.gateway();
         let connection = Connection::begin(&mut gateway, request);
@@ -179,12 +179,12 @@ fn an_answer_that_does_not_come_from_the_pods_side_tells_nothing() {
 }
 
 #[test]
-fn where_the_first_number_counts_after_all_the_pods_next_segment_tells() {
+fn the_pods_next_segment_decides_which_of_two_numbers_counts() {
     everywhere(|world, request| {
         let mut gateway = world.gateway();
         let connection = Connection::begin(&mut gateway, request);
         connection.to_client(&mut gateway, SYN | ACK, [5000, 1001], b"");
-        // One of two SYN cookies that are as good as each other.
+        // Either of two SYN cookies is valid.
         connection.to_client(&mut gateway, SYN | ACK, [900_000, 1001], b"");
         connection.to_pod(&mut gateway, ACK, [1001, 5001]);
         assert_eq!(state(&gateway), (TcpSynReceived, false));
@@ -202,7 +202,7 @@ fn data_may_come_with_both_syns() {
         let request = Packet { body: Body::Tcp(SYN, b"GET".to_vec()), ..request.clone() };
         let connection = Connection::begin(&mut gateway, &request);
         connection.to_client(&mut gateway, SYN | ACK, [POD, 1004], b"HTTP");
-        // And more, before the client has said anything.
+        // And more data, before the client's next segment.
         connection.to_client(&mut gateway, ACK, [POD + 5, 1004], &[0; 1400]);
         connection.to_client(&mut gateway, ACK, [(POD + 5).wrapping_add(1400), 1004], &[0; 1400]);
         connection.to_pod(&mut gateway, ACK, [1004, POD + 5]);
@@ -211,7 +211,7 @@ fn data_may_come_with_both_syns() {
 }
 
 #[test]
-fn in_a_simultaneous_open_it_is_the_other_ends_syn_that_is_acknowledged() {
+fn in_a_simultaneous_open_the_other_ends_syn_is_acknowledged() {
     everywhere(|world, request| {
         let mut gateway = world.gateway();
         let connection = Connection::begin(&mut gateway, request);
@@ -226,7 +226,7 @@ fn in_a_simultaneous_open_it_is_the_other_ends_syn_that_is_acknowledged() {
 }
 
 #[test]
-fn a_flow_that_is_adopted_between_answer_and_acknowledgement_knows_its_client() {
+fn a_flow_adopted_before_the_acknowledgement_still_expects_it() {
     everywhere(|world, request| {
         let config = world.describe(|description| worker_config(description, WorkerId(0), 64));
         let memory = leak_aligned(Worker::memory_bytes(&config));
@@ -248,7 +248,7 @@ fn a_flow_that_is_adopted_between_answer_and_acknowledgement_knows_its_client() 
 #[test]
 fn rfc5961_s3_a_blind_reset_and_a_syn_after_it_break_no_connection() {
     everywhere(|world, request| {
-        // What has become of the connection before.
+        // The segments before the blind reset, and the state that they lead to.
         for (before, was) in
             [(None, TcpEstablished), (Some(FIN | ACK), TcpFinWaitReply), (Some(ACK), TcpCloseWaitReply)]
         {
@@ -266,11 +266,11 @@ fn rfc5961_s3_a_blind_reset_and_a_syn_after_it_break_no_connection() {
                 connection.to_pod(&mut gateway, RST, [77_777, 0]);
                 assert_eq!(look(&gateway), (TcpReset, true, 240));
                 gateway.advance(Span::from_secs(40));
-                // The connection that it begins is nobody's: the pod challenges it (RFC 5961 §4).
+                // The SYN belongs to no connection: the pod challenges it (RFC 5961 §4).
                 connection.to_pod(&mut gateway, SYN, [88_888, 0]);
                 connection.to_pod(&mut gateway, RST | ACK, [99_999, 88_888]);
                 assert_eq!(look(&gateway), (TcpReset, true, 200));
-                // One side may not know yet; that both go on shows that nobody believes it.
+                // One side may not have seen the reset yet; traffic from both shows that neither accepted it.
                 for (pod_speaks, expected) in [
                     (pod_speaks, (if pod_speaks { TcpResetReply } else { TcpResetOriginal }, true, 240)),
                     (!pod_speaks, (TcpEstablished, true, 86_400)),
@@ -290,7 +290,7 @@ fn rfc5961_s3_a_blind_reset_and_a_syn_after_it_break_no_connection() {
 }
 
 #[test]
-fn what_was_on_its_way_when_a_connection_was_reset_does_not_revive_it() {
+fn segments_in_flight_at_a_reset_do_not_revive_the_connection() {
     everywhere(|world, request| {
         for from_pod in [true, false] {
             let mut gateway = world.gateway();
@@ -299,7 +299,7 @@ fn what_was_on_its_way_when_a_connection_was_reset_does_not_revive_it() {
                 true => connection.to_client(&mut gateway, RST, [POD + 1, 1001], b""),
                 false => connection.to_pod(&mut gateway, RST, [1001, 0]),
             }
-            // The other side's data, and its FIN, which nobody answers any more.
+            // The other side's data and its FIN, to which there is no answer any more.
             for flags in [ACK, FIN | ACK, ACK] {
                 match from_pod {
                     true => connection.to_pod(&mut gateway, flags, [1001, POD + 1]),
@@ -315,14 +315,14 @@ fn what_was_on_its_way_when_a_connection_was_reset_does_not_revive_it() {
 }
 
 #[test]
-fn rfc7857_s2_1_blind_fins_shorten_nothing_below_what_a_nat_owes() {
+fn rfc7857_s2_1_blind_fins_do_not_shorten_the_idle_timeout_below_the_minimum() {
     everywhere(|world, request| {
         let mut gateway = world.gateway();
         let connection = Connection::open(&mut gateway, request);
         for turn in 0..10 {
             for number in [77_777, 88_888] {
                 connection.to_pod(&mut gateway, FIN | ACK, [number, 5]);
-                // The pod tells what it has and what it waits for, as it does with any number that is not that.
+                // The pod answers with the number that it expects, as it does to any wrong number.
                 connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"");
                 connection.to_client(&mut gateway, ACK, [POD + 1, 1001], b"data");
             }
@@ -333,7 +333,7 @@ fn rfc7857_s2_1_blind_fins_shorten_nothing_below_what_a_nat_owes() {
             connection.to_pod(&mut gateway, ACK, [1000, POD + 5]);
             connection.to_client(&mut gateway, ACK, [POD + 5, 1001], b"");
         }
-        // The FIN that is meant, at last.
+        // Now the genuine FIN.
         connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 5]);
         connection.to_client(&mut gateway, ACK, [POD + 5, 1002], b"");
         assert_eq!(look(&gateway), (TcpCloseWaitOriginal, true, 3600));
@@ -360,7 +360,7 @@ fn blind_fins_and_a_syn_behind_them_move_no_connection() {
 }
 
 #[test]
-fn a_connection_that_one_side_has_closed_goes_on_for_an_hour_of_silence_whatever_comes_again() {
+fn a_half_closed_connection_may_idle_for_an_hour_whatever_is_retransmitted() {
     everywhere(|world, request| {
         for pod_closes in [true, false] {
             let mut gateway = world.gateway();
@@ -416,10 +416,10 @@ fn rfc7857_s2_1_a_blind_fin_ends_no_connection_that_is_half_closed() {
                     assert_eq!(look(&gateway), (expected.0, true, expected.1), "{number} {acknowledgement:#x}");
                 }
             }
-            // Another connection would begin with it after both FINs.
+            // After both FINs this SYN would reopen the connection.
             connection.to_pod(&mut gateway, SYN, [88_888, 0]);
             connection.to_client(&mut gateway, ACK, [POD + 5, 1001], b"");
-            // The client goes on, and closes with data, once lost behind the gateway.
+            // The client continues, and closes with data; the segment is lost once behind the gateway.
             connection.to_pod(&mut gateway, ACK, [1001, POD + 5]);
             assert_eq!(look(&gateway), (TcpCloseWaitReply, true, 3600));
             for _ in 0..2 {
@@ -434,12 +434,12 @@ fn rfc7857_s2_1_a_blind_fin_ends_no_connection_that_is_half_closed() {
 }
 
 #[test]
-fn rfc9293_s3_6_who_has_closed_is_closed_behind_by_the_pod_that_has_seen_it() {
+fn rfc9293_s3_6_a_pod_that_has_seen_the_clients_fin_closes_the_connection() {
     everywhere(|world, request| {
         let mut gateway = world.gateway();
         let connection = Connection::open(&mut gateway, request);
         connection.to_pod(&mut gateway, FIN | ACK, [1001, POD + 1]);
-        // Its last data and its FIN in one segment, which acknowledges the client's.
+        // The pod's last data and its FIN in one segment, which acknowledges the client's FIN.
         connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1002], b"bye");
         assert_eq!(look(&gateway), (TcpLastAck, true, 30));
         connection.to_pod(&mut gateway, ACK, [1002, POD + 5]);
@@ -475,13 +475,13 @@ fn rfc9293_s3_6_both_ends_that_close_at_once_are_half_closed_for_an_hour_at_most
 }
 
 #[test]
-fn a_server_that_closes_before_its_client_is_known_is_closed_behind_like_any_other() {
+fn a_server_that_closes_before_its_client_is_assured_is_closed_like_any_other() {
     everywhere(|world, request| {
         let begin = || {
             let mut gateway = world.gateway();
             let connection = Connection::begin(&mut gateway, request);
             connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
-            // It answers a SYN with data at once (RFC 7413 §4.2).
+            // The server answers a SYN that carries data at once (RFC 7413 §4.2).
             connection.to_client(&mut gateway, FIN | ACK, [POD + 1, 1001], b"bye");
             (gateway, connection)
         };
@@ -492,7 +492,7 @@ fn a_server_that_closes_before_its_client_is_known_is_closed_behind_like_any_oth
                 assert_eq!(state(&gateway), (TcpFinWaitReply, false), "{blind:#x}");
             }
         }
-        // The client has the server's SYN, and not its FIN.
+        // The client has received the server's SYN, but not its FIN.
         connection.to_client(&mut gateway, SYN | ACK, [POD, 1001], b"");
         connection.to_pod(&mut gateway, ACK, [1001, POD + 1]);
         assert_eq!(look(&gateway), (TcpFinWaitReply, true, 7440));
@@ -509,7 +509,7 @@ fn a_server_that_closes_before_its_client_is_known_is_closed_behind_like_any_oth
 }
 
 #[test]
-fn after_a_reset_that_was_meant_the_next_connection_takes_the_same_way() {
+fn after_a_genuine_reset_the_next_connection_takes_the_same_path() {
     everywhere(|world, request| {
         for from_pod in [true, false] {
             let mut gateway = world.gateway();
@@ -560,11 +560,11 @@ fn rfc9260_s8_5_a_blind_shutdown_ends_no_association() {
     const COOKIE_ECHO: u8 = 10;
     const COOKIE_ACK: u8 = 11;
     const SHUTDOWN: u8 = 7;
-    // Of everything that ends one.
+    // With every chunk that ends an association.
     const ENDS: [(&str, u8); 5] =
         [("SHUTDOWN", SHUTDOWN), ("SHUTDOWN ACK", 8), ("ABORT", 6), ("ERROR", 9), ("SHUTDOWN COMPLETE", 14)];
     const POD_TAG: [u8; 4] = [0xac, 0, 0, 1];
-    for world in [World::new().with_sctp(), World::new().with_sctp().keeping(SIGNAL)] {
+    for world in [World::new().with_sctp(), World::new().with_sctp().preserving(SIGNAL)] {
         for init in [Packet::init(40_000, [0xc1, 0, 0, 1]), Packet::init_v6(40_000, [0xc1, 0, 0, 1])] {
             let mut gateway = world.gateway();
             let (node, inner) = to_pod(&mut gateway, &init);

@@ -1,4 +1,4 @@
-//! Packets too large for their way, cut here where that is allowed.
+//! Packets too large for their path: fragmented by the gateway where that is allowed.
 
 use etherparse::Ipv4Header;
 use weirgate::verdict::{DropReason, Verdict};
@@ -6,16 +6,16 @@ use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, framed, tunnelled, unf
 use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
 
 use super::helpers::{
-    all_sent, at_client, at_pod, dropped, from_client, from_pods, parts, query, query_v6, reassembled,
+    all_sent, at_client, at_pod, dropped, fragments, from_client, from_pods, query, query_v6, reassembled,
 };
 
 #[test]
-fn rfc791_a_packet_too_large_for_its_way_is_cut() {
+fn rfc791_a_packet_too_large_for_its_path_is_fragmented() {
     let mut gateway = World::new().gateway();
     let request = query(5000, 1472);
     let out = gateway.send_burst(&[(UPLINK, framed(FROM_CLIENT, &request.bytes()))]);
     assert_eq!(out.len(), 2);
-    // The overlay takes 1450: 20 and 1424, a multiple of eight.
+    // The overlay's MTU is 1450: 20 bytes of header and 1424 of data, a multiple of eight.
     assert_eq!(tunnelled(&out[0].bytes).inner.len(), 1444);
     let (inner, _) = at_pod(&out).unwrap();
     assert_eq!(inner, Packet { source: inner.source, destination: inner.destination, ..request.after_a_hop() });
@@ -30,7 +30,7 @@ fn rfc791_a_packet_too_large_for_its_way_is_cut() {
 }
 
 #[test]
-fn rfc4787_req13_df_is_told_and_its_absence_is_cut_to_the_clients_link_too() {
+fn rfc4787_req13_towards_clients_df_gets_an_error_and_no_df_is_fragmented() {
     let mut world = World::new();
     world.ports[0].mtu = 600;
     let mut gateway = world.gateway();
@@ -42,16 +42,16 @@ fn rfc4787_req13_df_is_told_and_its_absence_is_cut_to_the_clients_link_too() {
     assert_eq!(at_client(&outs).unwrap().0.body, answer.body);
 
     let outs = from_pods(&mut gateway, &answer, &[Packet { dont_fragment: true, ..answer.clone() }.bytes()]);
-    let told = Packet::read(&tunnelled(&outs[0].bytes).inner);
-    assert!(matches!(told.body, Body::Icmp(3, 4, [0, 0, 2, 88], _)), "{told:?}");
+    let reported = Packet::read(&tunnelled(&outs[0].bytes).inner);
+    assert!(matches!(reported.body, Body::Icmp(3, 4, [0, 0, 2, 88], _)), "{reported:?}");
 }
 
 #[test]
-fn rfc791_s3_2_parts_are_cut_again() {
+fn rfc791_s3_2_fragments_are_fragmented_again() {
     let mut gateway = World::new().gateway();
     let request = query(5000, 4000);
     for order in [[0, 1, 2], [2, 1, 0]] {
-        let cut = parts(&request.bytes(), 77, [1480, 1480]);
+        let cut = fragments(&request.bytes(), 77, [1480, 1480]);
         let outs = from_client(&mut gateway, &order.map(|index| cut[index].clone()));
         assert_eq!(outs.iter().filter(|out| out.verdict != Verdict::Held).count(), 5);
         assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
@@ -74,9 +74,9 @@ fn rfc791_s3_1_options_are_copied_by_their_flag() {
     assert_eq!(Packet::read(&reassembled(&inner).unwrap().0).body, query(5000, 1460).body);
 }
 
-/// Whatever a list of options loses when it is written anew, the data behind it stays as it is.
+/// Whatever the option list loses when it is rewritten, the data behind it does not change.
 #[test]
-fn a_datagram_is_whole_again_whatever_options_its_pieces_keep() {
+fn a_datagram_is_reassembled_whatever_options_its_fragments_carry() {
     let lists: [&[u8]; 9] = [
         &[0; 4],
         &[0; 40],
@@ -88,8 +88,8 @@ fn a_datagram_is_whole_again_whatever_options_its_pieces_keep() {
         &[148, 4, 0, 0, 0, 0, 0, 0],
         &[0, 9, 9, 9, 9, 9, 9, 9],
     ];
-    let with_options = |part: &[u8], options: &[u8]| {
-        let mut ip = [&part[..20], options, &part[20..]].concat();
+    let with_options = |fragment: &[u8], options: &[u8]| {
+        let mut ip = [&fragment[..20], options, &fragment[20..]].concat();
         ip[0] = 0x45 + (options.len() / 4) as u8;
         let len = (ip.len() as u16).to_be_bytes();
         ip[2..4].copy_from_slice(&len);
@@ -101,9 +101,9 @@ fn a_datagram_is_whole_again_whatever_options_its_pieces_keep() {
         for (len, lens) in [(1450, vec![]), (4000, vec![1456, 1456]), (4000, vec![1448, 1456])] {
             let mut gateway = World::new().gateway();
             let request = query(5000, len);
-            let cut = if lens.is_empty() { vec![request.bytes()] } else { parts(&request.bytes(), 77, lens) };
-            // With as many bytes of options the underlay's way is too small for each.
-            let frames: Vec<_> = cut.iter().map(|part| with_options(part, options)).collect();
+            let cut = if lens.is_empty() { vec![request.bytes()] } else { fragments(&request.bytes(), 77, lens) };
+            // With that many bytes of options each exceeds the MTU of the underlay.
+            let frames: Vec<_> = cut.iter().map(|fragment| with_options(fragment, options)).collect();
             let outs = from_client(&mut gateway, &frames);
             let inner: Vec<_> = all_sent(&outs, UNDERLAY).iter().map(|frame| tunnelled(frame).inner).collect();
             assert!(inner.len() > frames.len() && inner.iter().all(|ip| ip.len() <= 1450), "{options:?}");
@@ -114,12 +114,12 @@ fn a_datagram_is_whole_again_whatever_options_its_pieces_keep() {
 }
 
 #[test]
-fn ipv6_is_never_cut() {
+fn ipv6_is_never_fragmented() {
     let mut gateway = World::new().gateway();
     let outs = from_client(&mut gateway, &[query_v6(5000, 1440).bytes()]);
     let (_, ip) = unframed(&outs[0].bytes);
     assert!(matches!(Packet::read(&ip).body, Body::Icmp(2, 0, [0, 0, 5, 150], _)));
-    let outs = from_client(&mut gateway, &parts(&query_v6(5000, 3000).bytes(), 1, [1448, 1448]));
+    let outs = from_client(&mut gateway, &fragments(&query_v6(5000, 3000).bytes(), 1, [1448, 1448]));
     let (_, ip) = unframed(&outs[0].bytes);
     assert!(matches!(Packet::read(&ip).body, Body::Icmp(2, 0, [0, 0, 5, 150], _)));
     assert_eq!(dropped(&outs[1]), DropReason::FragmentRefused);
@@ -135,11 +135,13 @@ fn without_a_spare_buffer_a_packet_is_dropped_whole() {
 }
 
 #[test]
-fn parts_of_a_burst_that_all_have_to_be_cut_wait_for_buffers() {
+fn fragments_of_a_burst_that_all_need_fragmentation_wait_for_buffers() {
     let mut gateway = World::new().gateway();
     let request = query(5000, 60_000);
-    let frames: Vec<_> =
-        parts(&request.bytes(), 1, [1480; 40]).iter().map(|part| (UPLINK, framed(FROM_CLIENT, part))).collect();
+    let frames: Vec<_> = fragments(&request.bytes(), 1, [1480; 40])
+        .iter()
+        .map(|fragment| (UPLINK, framed(FROM_CLIENT, fragment)))
+        .collect();
     let outs = gateway.send_burst(&frames);
     assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
     assert!(outs.iter().any(|out| out.verdict == Verdict::Held));

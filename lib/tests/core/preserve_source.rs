@@ -1,4 +1,4 @@
-//! Services whose backends see their clients: destination translated, source kept.
+//! Services that preserve the source: the destination is translated, and backends see the client's address.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +12,8 @@ use weirgate_fixture::frames::{
 use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out};
 
-fn kept() -> World {
-    World::new().keeping(WEB).keeping(DNS)
+fn preserving() -> World {
+    World::new().preserving(WEB).preserving(DNS)
 }
 
 fn from_client(gateway: &mut Gateway, packet: &Packet) -> Out {
@@ -49,14 +49,14 @@ fn with_second_frontend(mut world: World) -> World {
 #[test]
 fn a_pod_sees_the_client_and_its_answer_comes_from_the_service() {
     for request in [Packet::web(40_000, SYN, b""), Packet::web_v6(40_000, SYN, b""), Packet::dns(40_000, b"query")] {
-        let mut gateway = kept().gateway();
+        let mut gateway = preserving().gateway();
         let (node, inner) = to_pod(&mut gateway, &request);
         assert_eq!(inner, Packet { destination: inner.destination, ..request.clone().after_a_hop() });
         assert_ne!(inner.destination, request.destination);
         let answer = inner.answer(SYN | ACK, b"answer");
         let back = to_client(&mut gateway, node, &answer);
         assert_eq!(back, Packet { source: request.destination, ..answer.after_a_hop() });
-        // The rest of the conversation goes the same way.
+        // The rest of the conversation takes the same path.
         let (again, second) = to_pod(&mut gateway, &Packet { ttl: 9, ..request.clone() });
         assert_eq!((again, second.destination), (node, inner.destination));
         assert_eq!(gateway.counters.flows_created.get(), 1);
@@ -64,8 +64,8 @@ fn a_pod_sees_the_client_and_its_answer_comes_from_the_service() {
 }
 
 #[test]
-fn an_answer_without_a_flow_goes_nowhere() {
-    let mut gateway = kept().gateway();
+fn a_reply_without_a_flow_is_dropped() {
+    let mut gateway = preserving().gateway();
     let stray =
         Packet::new((world::pod(0, 10), 80).into(), (world::CLIENT, 40_000).into(), Body::Tcp(SYN | ACK, vec![]));
     let out = gateway.send(UNDERLAY, &from_pod(0, &stray.bytes()));
@@ -74,7 +74,7 @@ fn an_answer_without_a_flow_goes_nowhere() {
 
 #[test]
 fn any_worker_names_the_owner_of_either_direction() {
-    let world = World { workers: 4, ..kept() };
+    let world = World { workers: 4, ..preserving() };
     let mut workers: Vec<Gateway> =
         (0..4).map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256))).collect();
     let mut owners = BTreeSet::new();
@@ -117,12 +117,12 @@ fn any_worker_names_the_owner_of_either_direction() {
             }
         }
     }
-    assert_eq!(owners.len(), 4, "all workers have their part");
+    assert_eq!(owners.len(), 4, "every worker owns some");
 }
 
 #[test]
 fn an_error_about_a_request_reaches_the_client_with_its_own_packet() {
-    let mut gateway = kept().gateway();
+    let mut gateway = preserving().gateway();
     let request = Packet::dns(7, b"query");
     let (node, inner) = to_pod(&mut gateway, &request);
     let body = |about: &Packet| Body::Icmp(3, 3, [0; 4], about.bytes());
@@ -135,13 +135,13 @@ fn an_error_about_a_request_reaches_the_client_with_its_own_packet() {
 
 #[test]
 fn one_client_port_for_two_frontends_goes_to_two_backends() {
-    let mut gateway = with_second_frontend(kept()).gateway();
+    let mut gateway = with_second_frontend(preserving()).gateway();
     for port in 1..100 {
         let one = Packet::web(port, SYN, b"");
         let other = at(&one, [203, 0, 113, 10], 80);
         let (node, first) = to_pod(&mut gateway, &one);
         let (other_node, second) = to_pod(&mut gateway, &other);
-        assert_ne!(first.destination, second.destination, "their answers could not be told apart");
+        assert_ne!(first.destination, second.destination, "the two replies would be the same");
         for (node, inner, request) in [(node, first, one), (other_node, second, other)] {
             let back = to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
             assert_eq!((back.source, back.destination), (request.destination, request.source));
@@ -150,8 +150,8 @@ fn one_client_port_for_two_frontends_goes_to_two_backends() {
 }
 
 #[test]
-fn a_client_port_that_every_backend_knows_is_dropped_by_name_until_the_old_flow_is_over() {
-    let mut world = with_second_frontend(kept());
+fn a_client_port_in_use_towards_every_backend_is_dropped_by_name_until_a_flow_ends() {
+    let mut world = with_second_frontend(preserving());
     world.backends[0].truncate(1);
     let mut gateway = world.gateway();
     let one = Packet::web(7, SYN, b"");
@@ -159,7 +159,7 @@ fn a_client_port_that_every_backend_knows_is_dropped_by_name_until_the_old_flow_
     to_pod(&mut gateway, &one);
     assert_eq!(from_client(&mut gateway, &other).verdict, Verdict::Drop(DropReason::ReplyTaken));
     assert_eq!(gateway.counters.drops(DropReason::ReplyTaken), 1);
-    // The first flow is unharmed.
+    // The first flow is unchanged.
     to_pod(&mut gateway, &one);
     gateway.advance(Span::from_secs(1000));
     to_pod(&mut gateway, &other);
@@ -167,8 +167,8 @@ fn a_client_port_that_every_backend_knows_is_dropped_by_name_until_the_old_flow_
 }
 
 #[test]
-fn a_source_inside_the_overlay_would_pass_for_a_pod() {
-    let mut gateway = kept().gateway();
+fn a_client_with_a_pods_source_address_is_dropped() {
+    let mut gateway = preserving().gateway();
     let forged = Packet { source: (world::pod(1, 10), 7).into(), ..Packet::web(7, SYN, b"") };
     assert_eq!(from_client(&mut gateway, &forged).verdict, Verdict::Drop(DropReason::SpoofedSource));
 }

@@ -1,4 +1,4 @@
-//! Packets for which no flow may begin: placed without state where that can be undone.
+//! Stateless forwarding: packets that may not open a flow are forwarded where their replies can be reversed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,15 +15,15 @@ use weirgate_fixture::{Gateway, Out};
 /// One new flow a second.
 const ONE: Admission = Admission { half_open_per_client: 4096, new_flows_per_second: 1, past_limit: PastLimit::Place };
 
-fn placing() -> World {
-    World { admission: ONE, ..World::new().keeping(WEB).keeping(DNS) }
+fn stateless() -> World {
+    World { admission: ONE, ..World::new().preserving(WEB).preserving(DNS) }
 }
 
 fn from_client(gateway: &mut Gateway, packet: &Packet) -> Out {
     gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()))
 }
 
-/// What a client's packet is to a pod, and the pod's node.
+/// A client's packet as the pod sees it, and the pod's node.
 fn to_pod(gateway: &mut Gateway, packet: &Packet) -> (usize, Packet) {
     let out = from_client(gateway, packet);
     assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{packet:?}");
@@ -47,7 +47,7 @@ fn with_flags(packet: &Packet, flags: u8) -> Packet {
     }
 }
 
-/// Uses up what the limit allows now.
+/// Uses up what the limit allows at this instant.
 fn exhaust(gateway: &mut Gateway) {
     to_pod(gateway, &Packet::web(1, SYN, b""));
 }
@@ -60,14 +60,14 @@ fn reason(out: &Out) -> DropReason {
 }
 
 #[test]
-fn a_conversation_past_the_limit_goes_on_without_a_flow_as_it_would_with_one() {
+fn past_the_limit_a_conversation_is_forwarded_statelessly_as_it_would_be_with_a_flow() {
     for port in 2..60 {
         for request in [Packet::web(port, SYN, b""), Packet::web_v6(port, SYN, b""), Packet::dns(port, b"query")] {
-            let mut free = placing();
+            let mut free = stateless();
             free.admission.new_flows_per_second = 0;
             let (expected_node, expected) = to_pod(&mut free.gateway(), &request);
 
-            let mut gateway = placing().gateway();
+            let mut gateway = stateless().gateway();
             exhaust(&mut gateway);
             let (node, inner) = to_pod(&mut gateway, &request);
             assert_eq!((node, &inner), (expected_node, &expected), "the same backend, the same packet");
@@ -90,8 +90,8 @@ fn a_conversation_past_the_limit_goes_on_without_a_flow_as_it_would_with_one() {
 }
 
 #[test]
-fn a_full_table_of_assured_flows_places_what_it_has_no_room_for() {
-    let mut world = placing();
+fn a_full_table_of_assured_flows_forwards_new_traffic_statelessly() {
+    let mut world = stateless();
     world.admission.new_flows_per_second = 0;
     let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 16));
     for port in 1..=16 {
@@ -119,7 +119,7 @@ fn a_full_table_of_assured_flows_places_what_it_has_no_room_for() {
 
 #[test]
 fn a_datagram_gets_its_flow_when_the_limit_allows_and_the_same_backend() {
-    let mut gateway = placing().gateway();
+    let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b"query"));
     assert_eq!(gateway.worker.flows_v4().len(), 1);
@@ -131,14 +131,14 @@ fn a_datagram_gets_its_flow_when_the_limit_allows_and_the_same_backend() {
 }
 
 #[test]
-fn a_syn_that_comes_late_again_does_not_stop_a_connection_that_began_without_a_flow() {
-    let mut gateway = placing().gateway();
+fn a_late_repeated_syn_does_not_stop_a_connection_that_is_forwarded_statelessly() {
+    let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     let request = Packet::web(7, SYN, b"");
     let (node, inner) = to_pod(&mut gateway, &request);
     to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
     to_pod(&mut gateway, &with_flags(&request, ACK));
-    // Now there may be a flow, and the network gives the SYN once more.
+    // Now a flow is allowed, and the network delivers the SYN again.
     gateway.advance(Span::from_secs(1));
     assert_eq!(to_pod(&mut gateway, &request), (node, inner.clone()));
     assert_eq!(gateway.worker.flows_v4().len(), 2);
@@ -147,19 +147,19 @@ fn a_syn_that_comes_late_again_does_not_stop_a_connection_that_began_without_a_f
         assert_eq!(to_pod(&mut gateway, &with_flags(&request, flags)).0, node);
         to_client(&mut gateway, node, &inner.answer(flags, b"data"));
     }
-    assert_eq!(gateway.worker.flows_v4().half_open(), 2, "the flow was told of nothing");
-    // Flags that no segment has together are none of a connection's.
+    assert_eq!(gateway.worker.flows_v4().half_open(), 2, "the flow's state did not change");
+    // A segment with invalid flags belongs to no connection.
     assert_eq!(reason(&from_client(&mut gateway, &with_flags(&request, SYN | FIN))), DropReason::TcpFlags);
-    // Where nothing is placed, a segment that does not fit is dropped as ever.
-    let mut world = placing();
+    // Without stateless forwarding, a segment that does not fit is dropped as before.
+    let mut world = stateless();
     world.admission = Admission::default();
     let mut gateway = world.gateway();
     to_pod(&mut gateway, &request);
     assert_eq!(reason(&from_client(&mut gateway, &with_flags(&request, ACK))), DropReason::OutOfState);
 }
 
-/// Drops past the limit, whatever is asked.
-fn assert_not_placed(world: &World, request: &Packet) {
+/// Asserts that this world drops the request past the limit.
+fn assert_not_stateless(world: &World, request: &Packet) {
     let mut gateway = world.gateway();
     exhaust(&mut gateway);
     assert_eq!(reason(&from_client(&mut gateway, request)), DropReason::NewFlowLimit);
@@ -170,29 +170,29 @@ fn assert_not_placed(world: &World, request: &Packet) {
 }
 
 #[test]
-fn what_could_not_be_undone_is_dropped_by_name() {
+fn what_stateless_forwarding_could_not_reverse_is_dropped_by_name() {
     let request = Packet::web(7, SYN, b"");
-    let mut gateway = placing().gateway();
+    let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     to_pod(&mut gateway, &request);
 
-    // Nobody has asked for it.
-    let mut world = placing();
+    // Stateless forwarding is off.
+    let mut world = stateless();
     world.admission.past_limit = PastLimit::Drop;
-    assert_not_placed(&world, &request);
-    // The pod does not see the client.
-    let world = World { admission: ONE, ..World::new().keeping(DNS) };
-    assert_not_placed(&world, &request);
-    // An answer might come from either frontend.
-    let mut world = placing();
+    assert_not_stateless(&world, &request);
+    // The service does not preserve the source.
+    let world = World { admission: ONE, ..World::new().preserving(DNS) };
+    assert_not_stateless(&world, &request);
+    // The reply could be from either frontend.
+    let mut world = stateless();
     world.frontends[0].2.push(Endpoint { address: [203, 0, 113, 10].into(), port: 80 });
-    assert_not_placed(&world, &request);
-    // A backend of two services.
-    let mut world = placing().keeping(9);
+    assert_not_stateless(&world, &request);
+    // The backend belongs to two services.
+    let mut world = stateless().preserving(9);
     world.frontends.push((9, Protocol::TCP, vec![Endpoint { address: [203, 0, 113, 10].into(), port: 80 }]));
     world.backends.push(world.backends[0].clone());
-    assert_not_placed(&world, &request);
-    // Of the same number, but of another protocol, it is no such thing.
+    assert_not_stateless(&world, &request);
+    // A service of the same port but another protocol does not matter.
     world.frontends.last_mut().expect("the one above").1 = Protocol::UDP;
     let mut gateway = world.gateway();
     exhaust(&mut gateway);
@@ -200,8 +200,8 @@ fn what_could_not_be_undone_is_dropped_by_name() {
 }
 
 #[test]
-fn a_pods_own_connection_and_an_answer_of_another_flow_are_no_answers_without_a_flow() {
-    let mut gateway = placing().gateway();
+fn a_pods_own_connection_and_a_reply_of_another_flow_are_no_stateless_replies() {
+    let mut gateway = stateless().gateway();
     let request = Packet::web(7, SYN, b"");
     let (_, inner) = to_pod(&mut gateway, &request);
     let pods: Vec<(usize, SocketAddr)> = [0, 1]
@@ -211,13 +211,13 @@ fn a_pods_own_connection_and_an_answer_of_another_flow_are_no_answers_without_a_
     for (node, pod) in pods {
         let answer = Packet { source: pod, ..inner.answer(ACK, b"") };
         let out = gateway.send(UNDERLAY, &from_pod(node, &answer.bytes()));
-        // The client has a flow, and that is another backend's.
+        // The client has a flow, to another backend.
         if pod != inner.destination {
             assert_eq!(reason(&out), DropReason::NoFlow, "{pod}");
         }
         let to_other = Packet { destination: (world::CLIENT, 99).into(), ..answer };
-        let begins = with_flags(&to_other, SYN);
-        assert_eq!(reason(&gateway.send(UNDERLAY, &from_pod(node, &begins.bytes()))), DropReason::NoFlow);
+        let opens = with_flags(&to_other, SYN);
+        assert_eq!(reason(&gateway.send(UNDERLAY, &from_pod(node, &opens.bytes()))), DropReason::NoFlow);
         let back = to_client(&mut gateway, node, &to_other);
         assert_eq!(back.source, request.destination);
         let elsewhere = Packet { source: SocketAddr::new(pod.ip(), 8080), ..to_other };
@@ -226,8 +226,8 @@ fn a_pods_own_connection_and_an_answer_of_another_flow_are_no_answers_without_a_
 }
 
 #[test]
-fn a_pod_that_asks_a_service_is_not_placed() {
-    let mut gateway = placing().gateway();
+fn a_pods_request_to_a_service_is_not_forwarded_statelessly() {
+    let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     let request = Packet { source: (world::pod(0, 9), 7).into(), ..Packet::web(7, SYN, b"") };
     let out = gateway.send(UNDERLAY, &from_pod(0, &request.bytes()));
@@ -237,8 +237,8 @@ fn a_pod_that_asks_a_service_is_not_placed() {
 }
 
 #[test]
-fn flags_that_no_segment_has_together_are_not_placed_either_way() {
-    let mut gateway = placing().gateway();
+fn invalid_flags_are_not_forwarded_statelessly_in_either_direction() {
+    let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     let request = Packet::web(7, SYN, b"");
     let (node, inner) = to_pod(&mut gateway, &request);
@@ -256,8 +256,8 @@ fn flags_that_no_segment_has_together_are_not_placed_either_way() {
 }
 
 #[test]
-fn errors_about_packets_without_a_flow_find_their_way() {
-    let mut gateway = placing().gateway();
+fn errors_about_stateless_packets_are_translated() {
+    let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     for request in [Packet::dns(7, b"query"), Packet::web(7, SYN, b"")] {
         let (node, inner) = to_pod(&mut gateway, &request);
@@ -270,16 +270,16 @@ fn errors_about_packets_without_a_flow_find_their_way() {
         let answer = inner.answer(SYN | ACK, b"answer");
         let back = to_client(&mut gateway, node, &answer);
         let router: IpAddr = [198, 51, 100, 1].into();
-        let told = Packet::new((router, 0).into(), (back.source.ip(), 0).into(), body(&back));
-        let (to, seen) = to_pod(&mut gateway, &told);
+        let error = Packet::new((router, 0).into(), (back.source.ip(), 0).into(), body(&back));
+        let (to, seen) = to_pod(&mut gateway, &error);
         assert_eq!((to, seen.destination.ip()), (node, inner.destination.ip()));
         assert_eq!(seen.body, body(&Packet { ttl: back.ttl, ..answer }));
     }
 }
 
 #[test]
-fn the_owner_alone_places_and_the_others_hand_over() {
-    let world = World { workers: 4, ..placing() };
+fn only_the_owner_forwards_statelessly_and_the_others_hand_over() {
+    let world = World { workers: 4, ..stateless() };
     let mut workers: Vec<Gateway> =
         (0..4).map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 64))).collect();
     for port in 1..200 {
@@ -296,15 +296,15 @@ fn the_owner_alone_places_and_the_others_hand_over() {
             assert_eq!(verdict, if id == owner { Verdict::Transmit(UPLINK) } else { handed });
         }
     }
-    let placed: u64 = workers.iter().map(|worker| worker.counters.placed_without_state.get()).sum();
+    let stateless: u64 = workers.iter().map(|worker| worker.counters.placed_without_state.get()).sum();
     let created: u64 = workers.iter().map(|worker| worker.counters.flows_created.get()).sum();
-    assert_eq!((created, placed), (4, 2 * (199 - 4)));
+    assert_eq!((created, stateless), (4, 2 * (199 - 4)));
 }
 
-/// RFC 1122 §3.2.1.3: a group is no client. Without a flow nothing but the packet itself says who is.
+/// RFC 1122 §3.2.1.3: a group address is no client. Without a flow only the packet itself names the client.
 #[test]
-fn rfc1122_s3_2_1_3_nothing_is_placed_for_who_cannot_be_a_client() {
-    let mut world = placing();
+fn rfc1122_s3_2_1_3_nothing_is_forwarded_statelessly_for_an_invalid_client() {
+    let mut world = stateless();
     world.routes = vec![
         Route { prefix: "0.0.0.0/0".parse().unwrap(), target: RouteTarget::Link(UPLINK), mtu: None },
         Route { prefix: "::/0".parse().unwrap(), target: RouteTarget::Link(UPLINK), mtu: None },
@@ -318,8 +318,8 @@ fn rfc1122_s3_2_1_3_nothing_is_placed_for_who_cannot_be_a_client() {
         let pod: IpAddr = if client.is_ipv4() { world::pod(0, 10).into() } else { world::pod_v6(0, 10).into() };
         for (port, body) in [(80, Body::Tcp(ACK, b"data".to_vec())), (53, Body::Udp(b"data".to_vec()))] {
             let packet = Packet::new((pod, port).into(), (client, 7).into(), body);
-            let leaves = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict == Verdict::Transmit(UPLINK);
-            assert_eq!(leaves, client == clients[5], "{packet:?}");
+            let egresses = gateway.send(UNDERLAY, &from_pod(0, &packet.bytes())).verdict == Verdict::Transmit(UPLINK);
+            assert_eq!(egresses, client == clients[5], "{packet:?}");
         }
     }
     assert_eq!(gateway.counters.placed_without_state.get(), 2);

@@ -1,4 +1,4 @@
-//! A flow whose backend, service or own address is gone under a later snapshot.
+//! Flows whose backend, service or translated address a later snapshot has removed.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use weirgate_fixture::frames::{
 use weirgate_fixture::world::{self, DNS, SIGNAL, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
-/// A client, or a pod that asks a service.
+/// The requester: a client, or a pod.
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     is_pod: bool,
@@ -50,7 +50,7 @@ impl Asker {
         }
     }
 
-    /// What the packet is to the backend that it reaches.
+    /// The packet as its backend sees it.
     fn reaches(self, gateway: &mut Gateway, packet: &Packet) -> Packet {
         let out = self.sends(gateway, packet);
         assert_eq!(out.verdict, Verdict::Transmit(UNDERLAY), "{self:?} {packet:?}");
@@ -60,7 +60,7 @@ impl Asker {
         inner
     }
 
-    /// A backend's answer reaches whoever asked.
+    /// A backend's reply reaches the requester.
     fn hears(self, gateway: &mut Gateway, answer: &Packet) {
         let out = gateway.send(UNDERLAY, &from_pod(node_of(answer.source.ip()), &answer.bytes()));
         assert_eq!(out.verdict, Verdict::Transmit(if self.is_pod { UNDERLAY } else { UPLINK }), "{self:?}");
@@ -75,10 +75,10 @@ fn node_of(pod: IpAddr) -> usize {
     usize::from(!is_first)
 }
 
-/// Worlds in which backends see the gateway, and see their clients; and who asks there.
+/// Worlds with SNAT and with preserved sources, and the requesters in each.
 fn everywhere(mut check: impl FnMut(&World, Asker)) {
     let world = World::new().with_sctp();
-    for world in [world.clone(), world.keeping(WEB).keeping(DNS).keeping(SIGNAL)] {
+    for world in [world.clone(), world.preserving(WEB).preserving(DNS).preserving(SIGNAL)] {
         for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
             check(&world, Asker { is_pod, is_v6 });
         }
@@ -107,8 +107,8 @@ fn live(gateway: &Gateway) -> u32 {
     gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len()
 }
 
-/// How many milliseconds the only flow may idle yet.
-fn left(gateway: &Gateway) -> u64 {
+/// The milliseconds that remain of the only flow's idle timeout.
+fn remaining(gateway: &Gateway) -> u64 {
     let snapshot = gateway.snapshot();
     let v4 = gateway.worker.flows_v4().iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
     let v6 = gateway.worker.flows_v6().iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
@@ -123,9 +123,9 @@ fn state(gateway: &Gateway) -> Option<State> {
 }
 
 #[test]
-fn datagrams_of_a_backend_that_is_gone_go_to_another_one() {
+fn datagrams_for_a_removed_backend_go_to_another_one() {
     everywhere(|world, asker| {
-        // A flow that nobody has answered, one that was, and one that goes back and forth.
+        // A flow without a reply, one with a reply, and one with traffic in both directions.
         for spoken in 0..3 {
             for answers_first in [false, true] {
                 let mut gateway = world.gateway();
@@ -139,12 +139,12 @@ fn datagrams_of_a_backend_that_is_gone_go_to_another_one() {
                 }
                 gateway.apply(&without(world, &first));
                 gateway.advance(Span::from_secs(30));
-                let before = left(&gateway);
+                let before = remaining(&gateway);
                 if answers_first {
-                    // It was on its way, and keeps nothing.
+                    // A reply in flight is forwarded, and does not extend the flow.
                     for _ in 0..2 {
                         asker.hears(&mut gateway, &first.answer(0, b"late"));
-                        assert_eq!(left(&gateway), before);
+                        assert_eq!(remaining(&gateway), before);
                     }
                 }
                 let second = asker.reaches(&mut gateway, &query);
@@ -163,7 +163,7 @@ fn datagrams_of_a_backend_that_is_gone_go_to_another_one() {
 }
 
 #[test]
-fn datagrams_for_which_no_backend_or_no_service_is_left_are_told_so() {
+fn datagrams_get_an_error_once_no_backend_or_no_service_remains() {
     everywhere(|world, asker| {
         let mut gateway = world.gateway();
         let query = asker.query();
@@ -182,11 +182,11 @@ fn datagrams_for_which_no_backend_or_no_service_is_left_are_told_so() {
         later.backends.remove(1);
         gateway.apply(&later);
         assert_eq!(asker.sends(&mut gateway, &query).verdict, Verdict::Host);
-        // Nothing has kept the flow.
+        // Nothing has extended the flow.
         gateway.advance(Span::from_secs(31));
         gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
         assert_eq!(live(&gateway), 0);
-        // The service comes back.
+        // The service is added again.
         gateway.apply(&World { generation: 4, ..world.clone() });
         assert_eq!(asker.reaches(&mut gateway, &query).destination, first.destination);
     });
@@ -208,7 +208,7 @@ fn a_backend_that_drains_keeps_its_flows() {
 }
 
 #[test]
-fn an_init_begins_an_association_with_a_backend_that_is_there() {
+fn an_init_opens_an_association_with_a_backend_that_exists() {
     const POD: [u8; 4] = [0xac, 0, 0, 1];
     everywhere(|world, asker| {
         for is_open in [false, true] {
@@ -226,17 +226,17 @@ fn an_init_begins_an_association_with_a_backend_that_is_there() {
                 asker.hears(&mut gateway, &answers(11));
                 assert_eq!(state(&gateway), Some(State::SctpEstablished));
                 gateway.advance(Span::from_secs(20));
-                // An INIT that nobody answers keeps nothing.
-                let before = left(&gateway);
+                // An INIT without an answer does not extend the flow.
+                let before = remaining(&gateway);
                 assert_eq!(asker.reaches(&mut gateway, &asker.init(2)).destination, first.destination);
-                assert_eq!(left(&gateway), before);
+                assert_eq!(remaining(&gateway), before);
             }
             gateway.apply(&without(world, &first));
-            let before = left(&gateway);
+            let before = remaining(&gateway);
             let heartbeat = asker.sends(&mut gateway, &says(4));
             assert_eq!(heartbeat.verdict, Verdict::Drop(DropReason::NotSyn));
             asker.hears(&mut gateway, &answers(4));
-            assert_eq!(left(&gateway), before);
+            assert_eq!(remaining(&gateway), before);
             let second = asker.reaches(&mut gateway, &asker.init(3));
             assert_ne!(second.destination, first.destination);
             asker.hears(&mut gateway, &second.answer(0, b"cookie"));
@@ -246,7 +246,7 @@ fn an_init_begins_an_association_with_a_backend_that_is_there() {
 }
 
 #[test]
-fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_that_comes_again_does_not() {
+fn an_open_connection_continues_with_a_removed_backend_and_a_repeated_syn_does_not() {
     everywhere(|world, asker| {
         for no_service in [false, true] {
             let mut gateway = world.gateway();
@@ -266,11 +266,11 @@ fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_that_comes_a
                 gateway.advance(Span::from_secs(7200));
                 asker.hears(&mut gateway, &first.answer(ACK, b"data"));
                 assert_eq!(state(&gateway), Some(State::TcpEstablished));
-                assert_eq!(left(&gateway) / 1000, 86_399);
+                assert_eq!(remaining(&gateway) / 1000, 86_399);
             }
-            // The first one goes to where its connection goes.
+            // The first one follows its connection.
             assert_eq!(asker.reaches(&mut gateway, &syn).destination, first.destination);
-            assert_eq!((state(&gateway), left(&gateway) / 1000), (Some(State::TcpReset), 239));
+            assert_eq!((state(&gateway), remaining(&gateway) / 1000), (Some(State::TcpReset), 239));
             gateway.advance(Span::from_secs(1));
             let out = asker.sends(&mut gateway, &syn);
             if no_service {
@@ -288,9 +288,9 @@ fn an_open_connection_goes_on_with_a_backend_that_is_gone_and_a_syn_that_comes_a
 }
 
 #[test]
-fn rfc5961_s4_a_strangers_syn_moves_no_connection_whose_backend_is_gone_and_lives() {
+fn rfc5961_s4_a_blind_syn_moves_no_connection_of_a_removed_backend_that_still_answers() {
     everywhere(|world, asker| {
-        // Open, or closed from one side.
+        // Open, or half-closed.
         for (from_client, from_backend) in [(ACK, ACK), (FIN | ACK, ACK), (ACK, FIN | ACK)] {
             let mut gateway = world.gateway();
             let first = asker.reaches(&mut gateway, &asker.segment(SYN));
@@ -306,11 +306,11 @@ fn rfc5961_s4_a_strangers_syn_moves_no_connection_whose_backend_is_gone_and_live
                     assert_eq!(asker.reaches(gateway, packet).destination, first.destination);
                     state(gateway)
                 };
-                // Whatever a stranger has written before.
+                // Whatever an off-path sender has sent before.
                 assert_eq!(reaches(&mut gateway, &reset), Some(State::TcpReset));
                 gateway.advance(Span::from_secs(100));
                 assert_eq!(reaches(&mut gateway, &syn), Some(State::TcpReset));
-                // Within half a second nobody is challenged twice.
+                // There is at most one challenge in half a second.
                 gateway.advance(Span::from_millis(498));
                 assert_eq!(reaches(&mut gateway, &syn), Some(State::TcpReset));
                 let other = Packet { numbers: [99_999, 0], ..syn.clone() };
@@ -329,7 +329,7 @@ fn rfc5961_s4_a_strangers_syn_moves_no_connection_whose_backend_is_gone_and_live
 }
 
 #[test]
-fn a_syn_for_a_connection_that_was_never_answered_or_has_ended_goes_to_a_backend_that_is_there() {
+fn a_syn_for_a_connection_that_was_never_answered_or_has_ended_goes_to_a_backend_that_exists() {
     everywhere(|world, asker| {
         for has_ended in [false, true] {
             let mut gateway = world.gateway();
@@ -351,7 +351,7 @@ fn a_syn_for_a_connection_that_was_never_answered_or_has_ended_goes_to_a_backend
 }
 
 #[test]
-fn a_syn_after_a_reset_finds_a_backend_that_is_there_when_it_comes_again() {
+fn a_retransmitted_syn_after_a_reset_goes_to_a_backend_that_exists() {
     everywhere(|world, asker| {
         let mut gateway = world.gateway();
         let syn = asker.segment(SYN);
@@ -376,7 +376,7 @@ fn moved(world: &World) -> World {
 }
 
 #[test]
-fn no_flow_goes_on_from_a_pool_address_that_is_the_gateways_no_more() {
+fn no_flow_continues_from_a_removed_snat_pool_address() {
     let world = World::new().with_sctp();
     let later = moved(&world);
     for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -390,11 +390,11 @@ fn no_flow_goes_on_from_a_pool_address_that_is_the_gateways_no_more() {
             assert_eq!(second.destination, first.destination);
             asker.hears(&mut gateway, &second.answer(SYN | ACK, b"cookie"));
             assert_eq!(live(&gateway), 1);
-            // What still comes to the old one is of no flow.
+            // A late packet to the old address matches no flow.
             let late = from_pod(node_of(first.destination.ip()), &first.answer(SYN | ACK, b"late").bytes());
             assert_eq!(gateway.send(UNDERLAY, &late).verdict, Verdict::Drop(DropReason::NoFlow));
         }
-        // No other address would do for what is open.
+        // An open connection cannot change its address.
         for answers_first in [false, true] {
             let mut gateway = world.gateway();
             let first = asker.reaches(&mut gateway, &asker.segment(SYN));
@@ -413,7 +413,7 @@ fn no_flow_goes_on_from_a_pool_address_that_is_the_gateways_no_more() {
 }
 
 #[test]
-fn no_pods_flow_goes_on_from_an_address_that_does_not_stand_for_pods_any_more() {
+fn no_pods_flow_continues_from_a_removed_masquerade_address() {
     let out = |last: u8| vec![IpAddr::from([198, 51, 100, last]), format!("2001:db8:7::{last}").parse().unwrap()];
     let world = World { masquerade: out(7), ..World::new() };
     for is_v6 in [false, true] {
@@ -440,7 +440,7 @@ fn no_pods_flow_goes_on_from_an_address_that_does_not_stand_for_pods_any_more() 
             assert!(out(8).contains(&second.source.ip()), "{second:?}");
             let answer = gateway.send(UPLINK, &framed(FROM_CLIENT, &second.answer(SYN | ACK, b"").bytes()));
             assert_eq!(answer.verdict, Verdict::Transmit(UNDERLAY));
-            // The same one again is kept.
+            // The same address again keeps its flow.
             gateway.apply(&World { generation: 3, masquerade: out(8), ..world.clone() });
             assert_eq!(ask(&mut gateway, &request).source.ip(), second.source.ip());
             assert_eq!(live(&gateway), 1);
@@ -449,7 +449,7 @@ fn no_pods_flow_goes_on_from_an_address_that_does_not_stand_for_pods_any_more() 
 }
 
 #[test]
-fn a_process_that_adopts_flows_asks_as_well_whatever_its_snapshots_number_is() {
+fn adopted_flows_are_checked_whatever_the_snapshots_generation() {
     everywhere(|world, asker| {
         let start = |world: &World| {
             let config = world.describe(|it| worker_config(it, WorkerId(0), 64));
@@ -464,25 +464,25 @@ fn a_process_that_adopts_flows_asks_as_well_whatever_its_snapshots_number_is() {
         let later = World { generation: 1, ..without(world, &first) };
         let (mut gateway, adopted) = later.describe(|it| Gateway::adopt(it, &config, memory));
         assert_eq!(adopted.flows, 1);
-        // A late answer does not pass for having asked.
+        // A late reply does not count as the check.
         asker.hears(&mut gateway, &first.answer(0, b"late"));
         let second = asker.reaches(&mut gateway, &asker.query());
         assert_ne!(second.destination, first.destination);
 
-        // And of addresses.
+        // The same for addresses.
         let (config, mut gateway, base, len) = start(world);
         let first = asker.reaches(&mut gateway, &asker.query());
         // SAFETY: as above.
         let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
         let (_, adopted) = moved(world).describe(|it| Gateway::adopt(it, &config, memory));
-        let is_kept = !world.pool.contains(&first.source.ip());
-        assert_eq!((adopted.flows, adopted.strayed), if is_kept { (1, 0) } else { (0, 1) });
+        let is_preserved = !world.pool.contains(&first.source.ip());
+        assert_eq!((adopted.flows, adopted.strayed), if is_preserved { (1, 0) } else { (0, 1) });
     });
 }
 
 #[test]
-fn every_worker_asks_about_its_own_flows() {
-    for world in [World::new(), World::new().keeping(DNS)] {
+fn every_worker_checks_its_own_flows() {
+    for world in [World::new(), World::new().preserving(DNS)] {
         let world = World { workers: 2, ..world };
         let mut moved = 0;
         for id in [0, 1] {
@@ -506,7 +506,7 @@ fn every_worker_asks_about_its_own_flows() {
 }
 
 #[test]
-fn a_packet_that_goes_no_further_begins_no_flow() {
+fn a_packet_that_is_not_forwarded_creates_no_flow() {
     let world = World { masquerade: vec![[198, 51, 100, 7].into()], ..World::new().with_sctp() };
     let outward = |body| Packet::new((world::pod(0, 10), 40_000).into(), (world::CLIENT, 443).into(), body);
     let ping = Packet::ping(world::pod(0, 10).into(), world::CLIENT.into(), b"hello");
@@ -530,7 +530,7 @@ fn a_packet_that_goes_no_further_begins_no_flow() {
 }
 
 #[test]
-fn a_packet_whose_way_is_not_known_yet_begins_no_flow() {
+fn a_packet_whose_next_hop_is_unresolved_creates_no_flow() {
     let mut world = World::new().with_sctp();
     world.peers.iter_mut().for_each(|peer| peer.next_hop = None);
     let mut gateway = world.gateway();
@@ -548,9 +548,9 @@ fn a_clock_that_goes_back_a_tick_makes_no_flow_idle() {
     everywhere(|world, asker| {
         let mut gateway = world.gateway();
         let first = asker.reaches(&mut gateway, &asker.query());
-        let full = left(&gateway);
+        let full = remaining(&gateway);
         gateway.now = Instant(gateway.now.0 - (1 << 20));
-        assert_eq!(left(&gateway), full);
+        assert_eq!(remaining(&gateway), full);
         gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
         assert_eq!(live(&gateway), 1);
         asker.hears(&mut gateway, &first.answer(0, b"answer"));
