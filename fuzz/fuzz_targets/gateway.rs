@@ -1,4 +1,4 @@
-//! Bytes as a script for a whole gateway: frames and their parts, two workers, time, restarts.
+//! Bytes as a script for a whole gateway: frames and fragments, two workers, time, restarts.
 
 #![no_main]
 

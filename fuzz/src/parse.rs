@@ -1,4 +1,4 @@
-//! Reads bytes as every format, and holds the formats to what they promise of one another.
+//! Reads bytes as every format, and checks that the formats agree with each other.
 
 use weirgate::wire::checksum::{self, Sum};
 use weirgate::wire::packet::{self, Ip, Packet, Transport};
@@ -16,7 +16,7 @@ pub(crate) fn run(data: &[u8]) {
     read_ip(data);
     read_transport(data);
     read_quotes(data);
-    // Arbitrary bytes hardly ever have a checksum: with one, they get further.
+    // Arbitrary bytes hardly ever have a right checksum; with one, parsing gets further.
     let mut sealed = data.to_vec();
     if seal_v4(&mut sealed) {
         read_ip(&sealed);
@@ -67,7 +67,7 @@ fn read_ip(bytes: &[u8]) {
     }
 }
 
-/// What a parsed packet has been proved to hold.
+/// What parsing has verified about a packet.
 fn check<A>(packet: &Packet<A>, bytes: &[u8]) {
     let datagram = &bytes[..usize::from(packet.len)];
     let segment = &datagram[usize::from(packet.transport_offset)..];

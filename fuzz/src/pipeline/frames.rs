@@ -1,4 +1,4 @@
-//! Frames to put in, and what can be asked of those that come out.
+//! Input frames, and checks of output frames.
 
 use weirgate::net::{Mac, Protocol};
 use weirgate::wire::checksum::Delta;
@@ -232,7 +232,7 @@ fn segment_of_udp(script: &mut Script<'_>, ends: Ends) -> (Protocol, Vec<u8>) {
     (Protocol::UDP, segment)
 }
 
-/// `shape`: which rarities the header has: options, a fragment, leave to cut.
+/// `shape`: rare properties of the header: options, a fragment, DF clear.
 fn wrap_v4(
     shape: u8,
     [tos, ttl]: [u8; 2],
@@ -331,8 +331,8 @@ fn in_vxlan(script: &mut Script<'_>) -> Vec<u8> {
     }
 }
 
-/// A sent frame turned round, as if its receiver sent it back: addresses and ports change places
-/// all the way in, which no checksum minds. TCP gets other flags.
+/// A sent frame reversed, as if its receiver sent it back: addresses and ports are swapped on every
+/// layer, which changes no checksum. TCP gets other flags.
 fn answer(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     let mut frame = sent.to_vec();
     let (link, ip) = ethernet::Header::parse(sent).ok()?;
@@ -341,7 +341,7 @@ fn answer(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     let at = link.len();
     let data_at = turn_packet(&mut frame, at, script)?;
     if is_tunnelled {
-        // The peer's tunnel end is not known by its port, but the gateway's is.
+        // The peer's source port does not show a tunnel, but the gateway's port does.
         let ports = frame.get_mut(data_at - udp::HEADER_LEN..)?.first_chunk_mut::<4>()?;
         ports.rotate_left(2);
         let inner_link = data_at + vxlan::HEADER_LEN;
@@ -351,7 +351,7 @@ fn answer(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// An ICMP error about a sent frame, as if its receiver or a router behind it had something to say:
+/// An ICMP error about a sent frame, as from its receiver or a router behind it:
 /// back over the link and the tunnel that the frame took, with the sent packet quoted to some length.
 fn error_about(sent: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
     let (link, ip) = ethernet::Header::parse(sent).ok()?;
@@ -417,14 +417,14 @@ fn vxlan_at(packet: &Ip) -> Option<usize> {
         .then_some(usize::from(offset) + udp::HEADER_LEN)
 }
 
-/// Lets two neighbouring fields of `len` bytes change places.
+/// Swaps two adjacent fields of `len` bytes.
 fn turn(bytes: &mut [u8], at: usize, len: usize) {
     if let Some(fields) = bytes.get_mut(at..at + 2 * len) {
         fields.rotate_left(len);
     }
 }
 
-/// Turns the packet at `at` round, and tells where its data begins if it is UDP.
+/// Reverses the packet at `at`, and returns where its data begins if it is UDP.
 fn turn_packet(frame: &mut [u8], at: usize, script: &mut Script<'_>) -> Option<usize> {
     let (transport, offset) = match packet::parse(frame.get(at..)?).ok()? {
         Ip::V4(packet) => {
@@ -486,7 +486,7 @@ fn each_packet(frame: &[u8], ask: &mut dyn FnMut(&Ip, &[u8]) -> bool) -> bool {
     }
 }
 
-/// What VXLAN is in a frame, unless its packet cannot be read or is not as asked.
+/// The VXLAN in a frame, unless its packet cannot be read or is not as asked.
 fn ask_packet<'f>(frame: &'f [u8], ask: &mut dyn FnMut(&Ip, &[u8]) -> bool) -> Option<Option<&'f [u8]>> {
     let (_, ip) = ethernet::Header::parse(frame).ok()?;
     let packet = packet::parse(ip).ok()?;

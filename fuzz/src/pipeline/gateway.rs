@@ -1,5 +1,5 @@
-//! Runs a gateway of two workers by a script of bytes: frames, whole and in parts, hand-overs, steps in
-//! time, snapshots, and processes that die and leave their memory to the next, whole or damaged.
+//! Runs a gateway of two workers by a script of bytes: frames, whole and fragmented, hand-overs, steps in
+//! time, snapshots, and processes that die and pass their memory to the next, intact or damaged.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use weirgate::time::{Instant, Span};
 use weirgate::verdict::Verdict;
 use weirgate::wire::ethernet;
 
+use super::fragments;
 use super::frames::{self, Memory};
-use super::parts;
 use super::script::Script;
 use super::world::{self, World};
 
@@ -24,9 +24,9 @@ use super::world::{self, World};
 const BUFFER: usize = 2048;
 const SPARES: usize = 6;
 const HEADROOM: usize = 96;
-/// What a run may take in, so that it ends soon.
+/// The most input of a run, so that it ends soon.
 const FRAMES_MAX: usize = 256;
-/// The most hand-overs of a frame: once round, and as often as a pod's packet is asked about.
+/// The most hand-overs of a frame: once round, and the searches for the owner of a pod's packet.
 const HANDOVERS_MAX: u8 = world::WORKERS as u8 + 3;
 
 pub(crate) fn run(data: &[u8]) {
@@ -74,7 +74,7 @@ impl Aligned {
     }
 }
 
-/// What outlives a process.
+/// The state that outlives a process.
 struct Gateway {
     configs: [WorkerConfig; world::WORKERS],
     /// Which one is in force.
@@ -93,7 +93,7 @@ struct Part<'m> {
     adopted: u64,
 }
 
-/// A frame on its way.
+/// A frame in flight.
 struct Carried {
     worker: usize,
     port: PortId,
@@ -144,7 +144,7 @@ impl Gateway {
                 }
                 shape => {
                     let built = frames::build(shape, script, &self.remembered);
-                    let all = if shape >= 192 { parts::cut(&built, script) } else { None };
+                    let all = if shape >= 192 { fragments::cut(&built, script) } else { None };
                     let worker = script.below(world::WORKERS);
                     for bytes in all.unwrap_or_else(|| vec![built]) {
                         self.taken += 1;
@@ -156,7 +156,7 @@ impl Gateway {
         }
     }
 
-    /// A worker, with what its predecessor left if anything can be adopted of it.
+    /// A worker, with its predecessor's flows if they can be adopted.
     fn start<'m>(
         &self,
         index: usize,
@@ -178,13 +178,13 @@ impl Gateway {
         }
         let attached = Worker::attach(config, snapshot, memory, counters, services);
         let (worker, adopted) = attached.expect("what was checked");
-        // Where the outside is not reached any more, pods' flows end.
+        // Pods' flows end where masquerade is removed.
         let seen = adopted.flows + adopted.strayed;
         assert!(self.is_damaged || (Some(seen), adopted.damaged) == (left, 0), "{adopted:?} of {left:?}");
         Part { worker, counters, adopted: adopted.flows.into() }
     }
 
-    /// A frame's whole way, and that of all frames that it sets free.
+    /// Carries a frame to its end, and all frames that it releases.
     fn send(&mut self, parts: &mut [Part<'_>; world::WORKERS], snapshot: &Snapshot<'_>, frame: Carried) {
         let mut waiting = VecDeque::from([frame]);
         while let Some(carried) = waiting.pop_front() {
@@ -192,7 +192,7 @@ impl Gateway {
             loop {
                 self.call(parts, snapshot, frame.as_ref(), &mut waiting);
                 let worker = frame.take().map_or(0, |carried| carried.worker);
-                // Whatever waits for buffers, at whichever worker, leaves before the next frame comes.
+                // Frames that wait for buffers, at any worker, are sent before the next frame comes.
                 if !parts[worker].worker.has_waiting_frames() && !parts[1 - worker].worker.has_waiting_frames() {
                     break;
                 }
@@ -228,7 +228,7 @@ impl Gateway {
                 Verdict::Transmit(port) => {
                     let (link, _) = ethernet::Header::parse(frame.bytes()).expect("a frame to send");
                     let (mac, mtu) = world::port(port);
-                    assert_eq!(link.source, mac, "sent in the port's own name");
+                    assert_eq!(link.source, mac, "sent from the port's own link address");
                     assert!(frame.len() - link.len() <= usize::from(mtu), "larger than the link takes");
                     assert!(frames::headers_are_right(frame.bytes()), "a wrong header: {:02x?}", frame.bytes());
                     if received.is_none_or(|received| received.intact) {
@@ -239,12 +239,12 @@ impl Gateway {
                 Verdict::Handover(worker) => {
                     let (to, handovers) = (usize::from(worker.0), frame.handovers() + 1);
                     assert!(to < world::WORKERS && to != at, "handed to worker {to} by {at}");
-                    assert!(handovers <= HANDOVERS_MAX, "handed round for ever");
+                    assert!(handovers <= HANDOVERS_MAX, "handed over for ever");
                     let intact = received.is_none_or(|received| received.intact);
                     let (port, bytes) = (frame.port(), frame.bytes().to_vec());
                     waiting.push_back(Carried { worker: to, port, bytes, handovers, intact });
                 }
-                Verdict::Held => assert!(received.is_some(), "what has waited does not wait again"),
+                Verdict::Held => assert!(received.is_some(), "a frame that has waited does not wait again"),
                 Verdict::Host | Verdict::Drop(_) => {}
             }
         }
@@ -253,7 +253,7 @@ impl Gateway {
         assert_eq!(counters.flows_created.get() + adopted, ended + live);
     }
 
-    /// Every flow is found by both its tuples, and no two answer to one.
+    /// Every flow is found by both its tuples, and no two share one.
     fn audit(&self, parts: &[Part<'_>]) {
         let mut replies = HashSet::new();
         for Part { worker, .. } in parts {
@@ -280,7 +280,7 @@ impl Gateway {
             }
             let from = endpoint(entry.reply.source, entry.reply.source_port);
             let to = endpoint(entry.reply.destination, entry.reply.destination_port);
-            // A bit that fell may have made a flow of one worker that of another.
+            // A flipped bit may have turned one worker's flow into another's.
             assert!(replies.insert((from, to, entry.protocol)) || self.is_damaged, "{from} answers twice to {to}");
         }
         count

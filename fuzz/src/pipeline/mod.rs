@@ -1,13 +1,13 @@
-//! Runs the pipeline by a script of bytes, and holds every burst to what the pipeline promises.
+//! Runs the pipeline by a script of bytes, and checks the pipeline's invariants after every burst.
 //!
-//! Random bytes never get past a checksum, so most of what goes in are packets built right, between
-//! addresses that mean something to the gateway, then damaged in a few places or not at all. What
-//! comes out is remembered, and goes in again turned round, as the other side's answer.
+//! Random bytes never get past a checksum, so most inputs are valid packets between addresses that the
+//! gateway knows, then damaged at a few offsets or not at all. Output frames are remembered, and come
+//! in again reversed, as the other side's reply.
 
+mod fragments;
 mod frames;
 #[allow(dead_code, reason = "a target of its own")]
 pub(crate) mod gateway;
-mod parts;
 mod script;
 mod world;
 
@@ -28,7 +28,7 @@ use world::World;
 /// Bytes of each frame's buffer.
 const BUFFER: usize = 2048;
 const SPARES: usize = 4;
-/// What a run may take in, so that it ends soon.
+/// The most input of a run, so that it ends soon.
 const FRAMES_MAX: usize = 512;
 
 /// A frame that waits for its burst.
@@ -153,7 +153,7 @@ impl Gateway<'_, '_> {
         waiting.clear();
     }
 
-    /// Holds one frame to its verdict; `received` is what it was, unless the pipeline made it.
+    /// Checks one frame against its verdict; `received` is the input frame, unless the pipeline made it.
     fn check(&mut self, frame: &Frame<'_>, received: Option<&Waiting>) {
         let verdict = frame.verdict().expect("a verdict for every frame");
         assert!(frame.start() + frame.len() <= BUFFER);
@@ -162,7 +162,7 @@ impl Gateway<'_, '_> {
                 self.tally.transmitted += 1;
                 let (link, _) = ethernet::Header::parse(frame.bytes()).expect("a frame to send");
                 let (mac, mtu) = world::port(port);
-                assert_eq!(link.source, mac, "sent in the port's own name");
+                assert_eq!(link.source, mac, "sent from the port's own link address");
                 assert!(frame.len() - link.len() <= usize::from(mtu), "larger than the link takes");
                 assert!(frames::headers_are_right(frame.bytes()), "a wrong header: {:02x?}", frame.bytes());
                 if received.is_none_or(|received| received.intact) {
@@ -172,10 +172,10 @@ impl Gateway<'_, '_> {
             }
             Verdict::Host => {
                 self.tally.host += 1;
-                // A part that has waited leaves in a frame of the pipeline's.
+                // A fragment that has waited egresses in one of the pipeline's own frames.
                 if let Some(received) = received {
                     assert_eq!((frame.start(), frame.len()), (received.headroom, received.bytes.len()));
-                    // Out of VXLAN a congestion mark may have been taken inward.
+                    // Decapsulation may have copied a congestion mark to the inner packet.
                     assert!(frame.bytes() == received.bytes || frames::is_in_vxlan(frame.bytes()));
                 }
             }
@@ -188,19 +188,19 @@ impl Gateway<'_, '_> {
             }
             Verdict::Held => {
                 self.tally.held += 1;
-                assert!(received.is_some(), "what has waited does not wait again");
+                assert!(received.is_some(), "a frame that has waited does not wait again");
             }
             Verdict::Drop(_) => self.tally.drops += 1,
         }
     }
 
-    /// Every frame is counted once, as what became of it.
+    /// Every frame is counted once, by its outcome.
     fn check_counts(&mut self, waiting: &[Waiting]) {
         self.tally.received += waiting.iter().filter(|it| self.counters.port(it.port).is_some()).count() as u64;
         let ports = &self.counters.ports;
         assert_eq!(self.tally.received, ports.iter().map(|port| port.received.packets.get()).sum());
         assert_eq!(self.tally.transmitted, ports.iter().map(|port| port.transmitted.packets.get()).sum());
-        // Parts that waited in vain are drops without a frame.
+        // Fragments that waited in vain are drops without a frame.
         let in_vain = [DropReason::FragmentExpired, DropReason::FragmentDisplaced, DropReason::FragmentRefused];
         let drops: u64 = DropReason::ALL.iter().map(|reason| self.counters.drops(*reason)).sum();
         let lost: u64 = in_vain.iter().map(|reason| self.counters.drops(*reason)).sum();

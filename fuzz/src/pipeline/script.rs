@@ -1,6 +1,6 @@
 //! Bytes read as choices.
 
-/// What is left of a script. Past its end every choice is the first one.
+/// The rest of a script. Past its end every choice is the first one.
 pub(crate) struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {

@@ -13,7 +13,7 @@ use weirgate::snapshot::{
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const SERVICES: usize = 5;
 pub(crate) const SNAPSHOTS: usize = 3;
-/// As many again, of a cluster whose pods talk to the outside and whose backends see their clients.
+/// As many again, of a cluster with masquerade and preserved sources.
 pub(crate) const SNAPSHOTS_OF_BOTH: usize = 2 * SNAPSHOTS;
 
 pub(crate) const VXLAN_PORT: u16 = 8472;
@@ -25,7 +25,7 @@ pub(crate) const VNI: Vni = Vni([0, 0, 1]);
 
 /// The uplink and the underlay.
 const PORTS: [(Mac, u16); 2] = [(Mac([2, 0, 0, 0, 0, 1]), 1500), (Mac([2, 0, 0, 0, 0, 2]), 1400)];
-/// A station on either link.
+/// A neighbour on either link.
 pub(crate) const STATION: Mac = Mac([2, 0, 0, 0, 1, 1]);
 
 pub(crate) const fn v6(groups: [u16; 8]) -> [u8; 16] {
@@ -37,13 +37,13 @@ pub(crate) fn port(port: PortId) -> (Mac, u16) {
     PORTS[usize::from(port.0)]
 }
 
-/// The port whose link address the frame is for; the first where it is none's.
+/// The port whose link address the frame is for; the first port if there is none.
 pub(crate) fn port_of(frame: &[u8]) -> PortId {
     let index = PORTS.iter().position(|(mac, _)| frame.starts_with(&mac.0));
     PortId(index.unwrap_or(0) as u8)
 }
 
-/// Addresses that mean something here, and some that nobody may use.
+/// Addresses that the gateway knows, and some invalid ones.
 pub(crate) const ADDRESSES_V4: &[[u8; 4]] = &[
     [198, 51, 100, 1],
     [192, 0, 2, 1],
@@ -80,7 +80,7 @@ pub(crate) const ADDRESSES_V6: &[[u8; 16]] = &[
     [0; 16],
 ];
 
-/// Ports that mean something here: of services, of backends, of clients, of the pool.
+/// Ports of services, of backends, of clients, of the SNAT pool.
 pub(crate) const PORT_NUMBERS: &[u16] =
     &[30080, 80, 30053, 30099, 30081, VXLAN_PORT, 40000, 40001, 40002, 40003, 32768, 32769, 32783, 32784, 0, 53];
 
@@ -107,8 +107,8 @@ impl World {
     }
 }
 
-/// The cluster, then without the way to a node and a service's backends, then with all of it back
-/// and smaller links.
+/// The cluster, then without the route to a node and without a service's backends, then with all of it
+/// back and smaller link MTUs.
 fn compiled(moment: u32) -> Aligned {
     let next_hop = Some(NextHop { port: PortId(1), mac: STATION, mtu: None });
     let peer = |subnet: &str, public: &str, encapsulation| Peer {

@@ -1,32 +1,35 @@
-//! Frames cut into parts of their datagram, as a host or a router cuts them.
+//! Fragments of frames' packets, as a host or a router makes them.
 
 use weirgate::wire::{checksum, ethernet, udp, vxlan};
 
 use super::script::Script;
 use super::world;
 
-/// The parts of the packet in a frame, or of the one in its VXLAN over IPv4, in some order, one perhaps
-/// twice or not at all. `None` where the packet is none that is cut.
+/// The fragments of the packet in a frame, or of the one in its VXLAN over IPv4, in some order, one perhaps
+/// twice or missing. `None` where the packet is not fragmented.
 pub(crate) fn cut(frame: &[u8], script: &mut Script<'_>) -> Option<Vec<Vec<u8>>> {
     let (link, ip) = ethernet::Header::parse(frame).ok()?;
     let id = script.byte();
-    let mut parts = if is_tunnelled(ip) {
+    let mut fragments = if is_tunnelled(ip) {
         let inner_at = 20 + udp::HEADER_LEN + vxlan::HEADER_LEN + ethernet::HEADER_LEN;
         let (outer, inner) = ip.split_at_checked(inner_at)?;
-        let parts = pieces(inner, id, script)?;
-        parts.into_iter().map(|part| [&frame[..link.len()], &around(outer, &part), &part].concat()).collect::<Vec<_>>()
+        let fragments = fragments_of(inner, id, script)?;
+        fragments
+            .into_iter()
+            .map(|fragment| [&frame[..link.len()], &around(outer, &fragment), &fragment].concat())
+            .collect::<Vec<_>>()
     } else {
-        let parts = pieces(ip, id, script)?;
-        parts.into_iter().map(|part| [&frame[..link.len()], &part].concat()).collect()
+        let fragments = fragments_of(ip, id, script)?;
+        fragments.into_iter().map(|fragment| [&frame[..link.len()], &fragment].concat()).collect()
     };
     match script.byte() {
-        0..=63 => parts.reverse(),
-        64..=95 => parts.push(parts.first()?.clone()),
-        96..=111 => drop(parts.remove(0)),
-        112..=127 => drop(parts.pop()),
+        0..=63 => fragments.reverse(),
+        64..=95 => fragments.push(fragments.first()?.clone()),
+        96..=111 => drop(fragments.remove(0)),
+        112..=127 => drop(fragments.pop()),
         _ => {}
     }
-    Some(parts)
+    Some(fragments)
 }
 
 fn is_tunnelled(ip: &[u8]) -> bool {
@@ -50,8 +53,8 @@ fn seal(header: &mut [u8]) {
     header[10..12].copy_from_slice(&sum);
 }
 
-/// Cuts a packet that is whole in two or three.
-fn pieces(ip: &[u8], id: u8, script: &mut Script<'_>) -> Option<Vec<Vec<u8>>> {
+/// Cuts a whole packet into two or three fragments.
+fn fragments_of(ip: &[u8], id: u8, script: &mut Script<'_>) -> Option<Vec<Vec<u8>>> {
     let header = match ip.first()? >> 4 {
         4 if ip[0] == 0x45 && ip.get(6..8)? != [0x20, 0] => 20,
         6 if *ip.get(6)? != 44 => 40,
@@ -62,7 +65,7 @@ fn pieces(ip: &[u8], id: u8, script: &mut Script<'_>) -> Option<Vec<Vec<u8>>> {
     cuts.sort_unstable();
     let edges = [0, cuts[0], cuts[1], data.len()];
     let ranges = edges.windows(2).filter(|pair| pair[0] < pair[1]);
-    let part = |pair: &[usize]| {
+    let fragment = |pair: &[usize]| {
         let (offset, more, data) = (pair[0] as u16, pair[1] < data.len(), &data[pair[0]..pair[1]]);
         let mut head = ip[..header].to_vec();
         if header == 20 {
@@ -79,6 +82,6 @@ fn pieces(ip: &[u8], id: u8, script: &mut Script<'_>) -> Option<Vec<Vec<u8>>> {
         }
         [&head, data].concat()
     };
-    let parts: Vec<_> = ranges.map(part).collect();
-    (!parts.is_empty()).then_some(parts)
+    let fragments: Vec<_> = ranges.map(fragment).collect();
+    (!fragments.is_empty()).then_some(fragments)
 }
