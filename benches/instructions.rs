@@ -5,7 +5,7 @@
 //! WORKLOAD is `hit`, `reply`, `new-flow`, `masquerade` or `hairpin`. The count divided by FRAMES is instructions a frame. With a
 //! third argument, FLOWS, the table has as many flows instead of 64: `perf record` then shows what waits for
 //! memory, and with `--cache-sim=yes --LL=262144,8,64` and 100000 flows the sum of DLmr and DLmw divided by FRAMES is
-//! cache lines a frame that no earlier packet has left near: those of the flow tables.
+//! the cache lines per frame that earlier packets did not leave in the cache: those of the flow tables.
 
 mod support;
 

@@ -1,14 +1,14 @@
 //! Every workload of the pipeline at every number of flows, in one run of some minutes:
 //!
 //! - `cargo bench --bench matrix` prints the figures up to a million flows;
-//! - `cargo bench --bench matrix -- --write` keeps them in docs/performance.tsv, and writes the tables of
-//!   docs/performance.md and docs/performance.svg anew;
-//! - `cargo bench --bench matrix -- --redraw` writes those again from the figures that are kept;
+//! - `cargo bench --bench matrix -- --write` saves them in docs/performance.tsv, and rewrites the tables of
+//!   docs/performance.md and docs/performance.svg;
+//! - `cargo bench --bench matrix -- --redraw` rewrites those from the saved figures;
 //! - `FLOWS_MAX=1000` measures no more flows than that; ten million, as `--write` does, take 6 GB of memory.
 //!
 //! Names state the workload: WORKLOAD/SIZE/FAMILY/FLOWS. Sizes are those of frames on the wire. A figure
-//! is the middle one of nine rounds, of which each is the median burst's time for a frame; the spread is
-//! the rounds' least and most.
+//! is the median of nine rounds, each of which is the median burst's time per frame; the spread is the
+//! rounds' minimum and maximum.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn main() {
             redraw();
         }
         Some("--redraw") => redraw(),
-        Some(other) => panic!("{other} is nothing to do; use --write or --redraw"),
+        Some(other) => panic!("{other} is no option; use --write or --redraw"),
     }
 }
 
@@ -84,7 +84,7 @@ impl Matrix {
         for (workload, label) in all.into_iter().zip(["hit", "reply"]).take(2) {
             add(self, label, "IMIX", FRAMES, &mut || bench.run_frames(workload, FRAMES));
         }
-        // Each time all flows have to be made again, which takes long where there are many.
+        // Each time all flows are created again, which takes long where there are many.
         let rounds = if flows >= 1_000_000 { 1 } else { ROUNDS };
         let times = (0..rounds).map(|_| bench.run_expiry(1000).as_nanos() as f64 / 1000.0).collect();
         if flows > 1 {
@@ -123,7 +123,7 @@ impl Matrix {
     }
 }
 
-/// What the figures hang on.
+/// What the figures depend on.
 fn notes() -> Vec<String> {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("", |(_, it)| it);

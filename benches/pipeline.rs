@@ -1,9 +1,9 @@
 //! The core's data path, one burst of 32 frames at a time. Names state the workload:
 //! `pipeline/WORKLOAD/SIZE/FAMILY/FLOWS`. Time is per frame; *L* is printed beside each size of table.
-//! `baseline/...` is the same job written the obvious way, with a hash map and allocation.
+//! `baseline/...` is a straightforward implementation of the same job, with a hash map and allocation.
 //!
-//! Restoring the frames between bursts is not timed. The frames' bytes are near (in the first two
-//! caches), as they are for a ring whose frames the processor has just been given.
+//! Restoring the frames between bursts is not timed. The frames' bytes are in the first two caches, as
+//! after a ring has just delivered them.
 
 mod support;
 
@@ -48,7 +48,7 @@ fn family<A: Family>(criterion: &mut Criterion, flows: u32, name: &str) {
     for (size, payloads) in [("60B", SMALL), ("IMIX", IMIX)] {
         bench.mix(payloads);
         for (workload, label) in workloads {
-            // What size the rest has makes a difference only where the frame is moved on.
+            // The size of the payload matters only where the frame is moved.
             if size == "60B" || matches!(workload, Workload::Hit | Workload::Reply) {
                 group.bench_function(format!("{label}/{size}/{}/{name}", A::NAME), |bencher| {
                     bencher.iter_custom(|frames| bench.run_frames(workload, frames));

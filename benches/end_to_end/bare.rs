@@ -13,13 +13,13 @@ use weirgate_appliance::xdp::layout::ADJUST;
 use weirgate_appliance::xdp::{Attach, SteerTable, Steering};
 use weirgate_world::{ECHO_NODE_PORT, GATEWAY_V4};
 
-/// Which of the two it is.
+/// The variant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Sends each frame as it came. It lies [`ADJUST`] bytes from where it must begin, and is moved.
+    /// Sends each frame unchanged. It lies [`ADJUST`] bytes from its required start, and is moved.
     Moved,
-    /// Sends as many bytes from where the descriptor begins, so that nothing is moved: the room in
-    /// front of the frame and the frame but for its end. What comes out is of no use but to compare.
+    /// Sends the same number of bytes from the descriptor's start, so that nothing is moved: the room in
+    /// front of the frame and the frame but for its end. The output serves only for comparison.
     Unmoved,
 }
 

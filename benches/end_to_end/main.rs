@@ -1,8 +1,8 @@
 //! Frames a second from a client's link to a node's, over veth devices in network namespaces, three
-//! ways in one run: the kernel as a flannel node with kube-proxy forwards, a bare AF_XDP forwarder,
+//! paths in one run: the kernel as a flannel node with kube-proxy forwards, a bare AF_XDP forwarder,
 //! and weirgate. Needs root and two cores.
 //!
-//! The ways take turns, several rounds; a table gives the median and the spread of each, and of the
+//! The paths take turns, several rounds; a table gives the median and the spread of each, and of the
 //! ratios within a round. One core makes the frames, the other forwards them and counts them where
 //! they arrive. Settings come from the environment:
 //!

@@ -10,14 +10,14 @@ use weirgate_world::{Gateway, Host, KernelGateway, World, build_gateway};
 
 use crate::first;
 
-/// A way for frames to go.
+/// A path for frames.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Path {
     /// nftables DNAT, masquerade and a VXLAN device, in a kernel thread that polls the uplink.
     Kernel,
     /// AF_XDP and nothing else.
     Bare,
-    /// The same without moving the frame to where it must begin.
+    /// The same without moving the frame to its required start.
     Unmoved,
     /// The gateway.
     Weirgate,
@@ -34,7 +34,7 @@ impl Path {
     }
 }
 
-/// A path in use; dropping it leaves the host as it was.
+/// A path in use; dropping it restores the host.
 pub(crate) struct Running<'w> {
     path: Path,
     world: &'w World,

@@ -11,9 +11,9 @@ use crate::paths::Path;
 use crate::spread::Spread;
 use crate::traffic::Load;
 
-/// What a gateway must reach of the bare forwarder's rate.
+/// The share of the bare forwarder's rate that a gateway must reach.
 const BAR: f64 = 0.9;
-/// A forwarder that takes this much of what is offered is not the limit.
+/// A forwarder that takes this share of the offered load is not the limit.
 const KEEPS_UP: f64 = 0.97;
 
 /// One measurement.
@@ -27,7 +27,7 @@ pub(crate) struct Sample {
     pub(crate) wrong: u64,
     /// Frames found right.
     pub(crate) checked: u64,
-    /// How much of its core the forwarding thread had.
+    /// The share of its core that the forwarding thread had.
     pub(crate) share: f64,
     /// How many flows the forwarder knew at the end, where it knows any.
     pub(crate) flows: Option<u64>,

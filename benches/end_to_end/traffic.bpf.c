@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
 // Both ends of the bench. `generate` is run by BPF_PROG_TEST_RUN with live frames and sends UDP
-// datagrams of many flows; `count` stands where the underlay begins and takes the frames away.
+// datagrams of many flows; `count` runs at the start of the underlay and takes the frames away.
 
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -33,7 +33,7 @@ enum {
 	UDP_WORDS_MAX = 720,
 };
 
-// The places of `counters`, as in traffic.rs.
+// The indices of `counters`, as in traffic.rs.
 enum counter { SENT, VXLAN, PLAIN, UNMOVED, PASSED, WRONG, CHECKED, COUNTERS };
 
 // Set before loading. Addresses and ports are numbers of the host's order.
@@ -71,7 +71,7 @@ INLINE __u16 fold(__u64 sum)
 	return sum;
 }
 
-// The frame's memory was used before and holds whatever a gateway made of it, so that all of the
+// The frame's memory was used before and holds whatever a gateway wrote there, so all of the
 // headers is written each time. Eight clients share the flows.
 SEC("xdp")
 int generate(struct xdp_md *ctx)
@@ -146,7 +146,7 @@ INLINE int take(__u32 kind, void *ip, void *end)
 	return TC_ACT_SHOT;
 }
 
-// Takes what a forwarder sends and leaves the rest, such as ARP, to the host. A frame that is
+// Takes what a forwarder sends and passes the rest, such as ARP, to the host. A frame that is
 // neither is counted too, so that nothing passes for forwarded that was not.
 SEC("classifier")
 int count(struct __sk_buff *skb)

@@ -1,4 +1,4 @@
-//! The frames: where they are made, and where they are counted and taken away.
+//! The frames: the generator, and the counter that takes them away.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,7 +17,7 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/traffic
 
 /// The first of the clients; as many follow as the program spreads the flows over.
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 16);
-/// Where the pods' echo service listens.
+/// The port of the pods' echo service.
 const BACKEND_PORT: u16 = 7;
 /// How many frames each call makes before it looks whether it should end.
 const BATCH: u32 = 64;
@@ -42,11 +42,11 @@ pub(crate) struct Counts {
     pub(crate) sent: u64,
     /// Translated frames in VXLAN towards a pod.
     pub(crate) vxlan: u64,
-    /// Frames as they were made.
+    /// Unchanged frames.
     pub(crate) plain: u64,
     /// Frames of the forwarder that moves none.
     pub(crate) unmoved: u64,
-    /// Frames that were left to the host.
+    /// Frames that were passed to the host.
     pub(crate) passed: u64,
     /// Frames with a wrong length or checksum, among those that were checked to the last byte.
     pub(crate) wrong: u64,
@@ -133,7 +133,7 @@ pub(crate) fn offer<T>(world: &World, load: Load, core: usize, meanwhile: impl F
     })
 }
 
-/// Has the kernel run the program until it is told to stop. Setting up a run takes some 20 ms, so
+/// Has the kernel run the program until it is stopped. Setting up a run takes some 20 ms, so
 /// one run lasts for as long as it may.
 fn generate(program: &Xdp, load: Load, interface: u32, stop: &AtomicBool) {
     let frame = payload(load);

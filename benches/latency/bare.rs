@@ -1,5 +1,5 @@
-//! The bare forwarder, as a process of its own in the gateway's namespace: the gateway's rings and loop, and in place
-//! of a gateway a router between the client and the first node that knows nothing but three link addresses.
+//! The bare forwarder, as a process of its own in the gateway's namespace: the gateway's rings and loop, and instead
+//! of the gateway a router between the client and the first node that knows only three link addresses.
 
 use std::error::Error;
 use std::io::Read;
@@ -14,12 +14,12 @@ use weirgate_world::{CLIENT_V4, NODES, POD_SUFFIXES};
 
 use crate::server::{TCP_PORT, UDP_PORT};
 
-/// Says `ready`, and forwards until standard input ends. `stations` are the link addresses of the client, of the
+/// Says `ready`, and forwards until standard input ends. `addresses` are the link addresses of the client, of the
 /// node, and of the gateway on either side.
-pub(crate) fn run(core: usize, stations: &[String]) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(core: usize, addresses: &[String]) -> Result<(), Box<dyn Error>> {
     let mac = |text: &String| Mac::parse(text).ok_or("a link address is needed");
-    let [client, node, uplink, underlay] = stations else { return Err("four link addresses are needed".into()) };
-    // By the port on which a frame comes in: where it goes, and from whom.
+    let [client, node, uplink, underlay] = addresses else { return Err("four link addresses are needed".into()) };
+    // By ingress port: the destination and source of the forwarded frame.
     let headers = [[mac(node)?, mac(underlay)?], [mac(client)?, mac(uplink)?]];
     let plan = Plan { workers: Some(1), poll: Poll::Busy, first_core: core, ..Plan::default() };
     let mut steering = Steering::load(&["up0", "un0"])?;

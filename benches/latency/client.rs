@@ -1,4 +1,4 @@
-//! The client: what it asks, and how long the answers take.
+//! The client: its requests, and the times of their answers.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,7 +16,7 @@ use crate::sys::{self, Poller};
 const MESSAGE: usize = 64;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A warm-up's part of the window.
+/// A warm-up's share of the window.
 const WARM_UP: u32 = 4;
 
 /// Answers, and how long they took.
@@ -50,7 +50,7 @@ impl Answers {
     }
 }
 
-/// Whom to ask, in turn: one address of the service, or several pods.
+/// The destinations, in turn: one address of the service, or several pods.
 pub(crate) struct Servants {
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) udp: u16,
@@ -115,7 +115,7 @@ impl Connection {
         }
     }
 
-    /// Takes what has come, and tells of each whole answer when its request was due.
+    /// Reads what has come, and reports for each complete answer when its request was due.
     fn take(&mut self, mut each: impl FnMut(Instant)) -> io::Result<()> {
         let mut buffer = [0; 16 * MESSAGE];
         match self.stream.read(&mut buffer) {
@@ -222,19 +222,19 @@ pub(crate) fn paced(
     })
 }
 
-/// Requests for which too long no answer has come.
+/// Requests whose answer is overdue.
 fn unanswered(connections: &[Connection], now: Instant) -> u64 {
     connections.iter().flat_map(|connection| &connection.asked).filter(|&&due| now > due + PATIENCE).count() as u64
 }
 
-/// Which way bytes go in bulk.
+/// The direction of a bulk transfer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Way {
     Up,
     Down,
 }
 
-/// Bytes on one connection, as many as it takes: how many came while `meter` looked on, and what it saw.
+/// Sends as many bytes as one connection takes. Returns how many came while `meter` ran, and its result.
 pub(crate) fn bulk<T>(
     world: &World,
     servants: &Servants,

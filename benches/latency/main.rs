@@ -1,9 +1,9 @@
-//! How long a request through a gateway waits for its answer, over veth devices in network namespaces, four ways in
+//! How long a request through a gateway waits for its answer, over veth devices in network namespaces, four paths in
 //! one run: the kernel as a flannel node with kube-proxy forwards, a bare AF_XDP forwarder, and weirgate with busy and
 //! with adaptive polling. Beside it, bytes in bulk on one TCP connection, and the processor time that they take. Needs
 //! root and two cores.
 //!
-//! The ways take turns, several rounds; a table gives the median and the spread of each, and of the ratios within a
+//! The paths take turns, several rounds; a table gives the median and the spread of each, and of the ratios within a
 //! round. Client and servers run where the scheduler puts them, on the same cores as the gateway, as on a small
 //! machine. Settings come from the environment:
 //!
@@ -98,7 +98,7 @@ fn settings(is_test: bool) -> Result<Settings, String> {
 
 fn measure(settings: &Settings) -> ExitCode {
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("latency: a worker that never sleeps leaves nothing of one core to client and servers");
+        eprintln!("latency: a worker that never sleeps takes one core away from client and servers");
         return ExitCode::FAILURE;
     }
     if settings.paths.iter().any(|path| matches!(path, Path::Busy | Path::Adaptive)) {

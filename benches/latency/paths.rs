@@ -13,7 +13,7 @@ use crate::client::Servants;
 use crate::server::{TCP_PORT, UDP_PORT};
 use crate::sys;
 
-/// A way for requests and answers to go.
+/// A path for requests and answers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Path {
     /// nftables DNAT, masquerade and a VXLAN device.
@@ -49,7 +49,7 @@ impl Path {
     }
 }
 
-/// A path in use; dropping it leaves the host as it was.
+/// A path in use; dropping it restores the host.
 pub(crate) struct Running<'w> {
     world: &'w World,
     forwarder: Forwarder<'w>,
@@ -81,7 +81,7 @@ impl<'w> Running<'w> {
         Self { world, forwarder }
     }
 
-    /// Whom the client asks.
+    /// The client's destinations.
     pub(crate) fn servants(&self) -> Servants {
         let address = |text: &str| text.parse().expect("an IPv4 address");
         match self.forwarder {
@@ -94,9 +94,8 @@ impl<'w> Running<'w> {
         }
     }
 
-    /// How long everything has run that takes part: this process with client and servers, the forwarder, and the
-    /// kernel's threads for what is left over of its work. What the kernel does between two threads' work is counted
-    /// as the first one's.
+    /// The run time of everything involved: this process with client and servers, the forwarder, and the kernel's
+    /// threads for deferred work. What the kernel does between two threads' work is counted as the first one's.
     pub(crate) fn ran(&self) -> Duration {
         let process = match &self.forwarder {
             Forwarder::Kernel { .. } => None,
@@ -121,12 +120,12 @@ fn start_bare(world: &World, core: usize) -> Forwarder<'_> {
     world.shell(Host::Client, &format!("ip route add 10.77.0.0/16 via {GATEWAY_V4}"));
     let station =
         |host, interface: &str| world.shell(host, &format!("cat /sys/class/net/{interface}/address")).trim().to_owned();
-    let stations = [(Host::Client, "cl0"), (Host::Node(0), "eth0"), (Host::Gateway, "up0"), (Host::Gateway, "un0")];
+    let ends = [(Host::Client, "cl0"), (Host::Node(0), "eth0"), (Host::Gateway, "up0"), (Host::Gateway, "un0")];
     let program = std::env::current_exe().expect("this program has a file");
     let mut child = world
         .command(Host::Gateway, &program.display().to_string())
         .args(["--forward", &core.to_string()])
-        .args(stations.map(|(host, interface)| station(host, interface)))
+        .args(ends.map(|(host, interface)| station(host, interface)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

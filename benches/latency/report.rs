@@ -13,7 +13,7 @@ pub(crate) enum Load {
     Alone,
     /// A request outstanding on each of many connections.
     Together,
-    /// Half as many requests a second as the path answered of the load before.
+    /// Half the rate at which the path answered the load before.
     Half,
 }
 
@@ -53,7 +53,7 @@ impl Report {
         self.bulk.entry((way, path)).or_default().push(bulk);
     }
 
-    /// Whether every measurement is one: answers came, none failed, bytes moved.
+    /// Whether every measurement is valid: answers came, none failed, bytes moved.
     pub(crate) fn is_valid(&self) -> bool {
         let mut is_valid = true;
         for ((load, path), rounds) in &self.answers {

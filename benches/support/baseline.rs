@@ -1,4 +1,4 @@
-//! The same job written the obvious way, for the ratio: a hash map from tuples to flows, headers
+//! A straightforward implementation of the same job, for the ratio: a hash map from tuples to flows, headers
 //! parsed into structures and written out again, checksums summed in full, a new buffer for each
 //! frame. It has the same services as the benches' gateway, and no limits, timers or defences.
 
@@ -24,7 +24,7 @@ struct Flow {
     bytes: u64,
 }
 
-/// The gateway of a first afternoon.
+/// A minimal gateway.
 pub(crate) struct Baseline {
     by_tuple: HashMap<Key, usize>,
     flows: Vec<Flow>,
@@ -34,7 +34,7 @@ pub(crate) struct Baseline {
 const VXLAN: [u8; 8] = [8, 0, 0, 0, 0, 0, 1, 0];
 
 impl Baseline {
-    /// With this many flows, of the clients that the benches' other gateway has.
+    /// With this many flows, of the same clients as the benches' other gateway.
     ///
     /// # Panics
     /// Where a frame is not understood.

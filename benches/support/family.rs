@@ -13,7 +13,7 @@ pub(crate) trait Family: Address {
     const NAME: &str;
     /// Bytes of the IP header.
     const HEADER_LEN: usize;
-    /// Where the inner packet of an answer in VXLAN begins.
+    /// Offset of the inner packet of a reply in VXLAN begins.
     const ANSWER_AT: usize;
 
     /// The flow of client number `number`, before translation.
@@ -22,7 +22,7 @@ pub(crate) trait Family: Address {
     /// Flow number `number` of a pod, before translation: to a service, or to the outside.
     fn pod(number: u32, is_to_service: bool) -> Tuple<Self>;
 
-    /// The address that stands for pods outside.
+    /// The masquerade address of pods.
     fn masquerade() -> IpAddr;
 
     /// A router on the uplink.

@@ -7,7 +7,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 }
 
 /// Binds a thread of any process to one core; thread 0 is the calling one.
-#[allow(dead_code, reason = "each bench uses its part")]
+#[allow(dead_code, reason = "each bench uses some of it")]
 pub(crate) fn pin(thread: i32, core: usize) -> io::Result<()> {
     if core >= libc::CPU_SETSIZE as usize {
         return Err(io::ErrorKind::InvalidInput.into());

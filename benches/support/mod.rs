@@ -1,6 +1,6 @@
 //! What the benches of the core share: large memory, many flows, and the yardstick *L*.
 
-#![allow(dead_code, reason = "each bench uses its part")]
+#![allow(dead_code, reason = "each bench uses some of it")]
 
 pub(crate) mod baseline;
 mod family;

@@ -1,4 +1,4 @@
-//! The pipeline's figures as they are kept in docs/performance.tsv, as tables and as a plot.
+//! The pipeline's figures of docs/performance.tsv, as tables and as a plot.
 
 #![allow(dead_code, reason = "the bench writes, a test reads")]
 
