@@ -1,4 +1,4 @@
-//! `weirgate conns` against a gateway of the test's own, which says what the test has it say.
+//! `weirgate conns` against a stand-in for the gateway, whose answers the test chooses.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use std::thread;
 
 const FLOW: &str = r#"{"protocol":"tcp","protocol_number":6,"state":"ESTABLISHED","timeout_seconds":86399,"assured":true,"replied":true,"service":"web","worker":0,"original":{"source":"192.0.2.10","destination":"192.0.2.1","source_port":40000,"destination_port":30080,"packets":5,"bytes":500},"reply":{"source":"10.77.74.10","destination":"10.77.200.2","source_port":80,"destination_port":50001,"packets":4,"bytes":400}}"#;
 
-/// What the command does with these arguments where the gateway answers so.
+/// Runs the command with these arguments against a gateway that answers so.
 fn conns(name: &str, answer: &str, arguments: &[&str]) -> Output {
     let directory = std::env::temp_dir().join(format!("weirgate-conns-{name}-{}", std::process::id()));
     fs::create_dir(&directory).expect("a directory");
@@ -34,9 +34,9 @@ fn lines(output: &Output) -> usize {
 }
 
 #[test]
-fn a_list_counts_as_whole_only_where_as_much_came_as_was_sent() {
+fn a_list_is_complete_only_where_all_that_was_sent_has_come() {
     for (name, arguments) in [("text", &[][..]), ("json", &["--json"][..])] {
-        // An empty line says nothing but that the gateway is still looking.
+        // An empty line only reports that the gateway is still searching.
         let whole = conns(name, &format!("{FLOW}\n\n{FLOW}\n{{\"listed\":2}}\n"), arguments);
         assert!(whole.status.success() && lines(&whole) == 2 && whole.stderr.is_empty(), "{whole:?}");
         for (end, cause) in [
@@ -53,7 +53,7 @@ fn a_list_counts_as_whole_only_where_as_much_came_as_was_sent() {
 }
 
 #[test]
-fn words_that_no_flow_can_have_are_refused_before_anybody_is_asked() {
+fn invalid_filters_are_refused_before_the_gateway_is_asked() {
     for (option, word, known) in
         [("--state", "stablished", "established, fin_wait"), ("--protocol", "tpc", "tcp (6), udp")]
     {

@@ -6,7 +6,7 @@ use weirgate_world::{Entered, Namespaces};
 
 /// The namespaces `host`, which the calling thread is in until this is dropped, and `far`.
 pub(crate) struct Network {
-    // The order matters: who is still in a namespace ends with it.
+    // The order matters: a process that is still in a namespace ends with it.
     _entered: Entered,
     #[allow(dead_code, reason = "not every test has a far end")]
     pub(crate) namespaces: Namespaces,

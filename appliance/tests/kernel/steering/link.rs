@@ -17,7 +17,7 @@ pub(crate) struct Link {
     /// What the gateway's kernel sees on g0.
     kernel: Tap,
     pub(crate) server: Tap,
-    // The order matters: who is still in a namespace ends with it.
+    // The order matters: a process that is still in a namespace ends with it.
     _entered: Entered,
     pub(crate) namespaces: Namespaces,
 }
@@ -58,8 +58,8 @@ impl Link {
         }
     }
 
-    /// Who gets the frame that was just sent: the kernel as it is, the server as `forwarded`, or both; when
-    /// `patience` is over and it is not as it is `wanted`, who has got it by then. `None` for more than once.
+    /// Who gets the frame that was just sent: the kernel unchanged, the server as `forwarded`, or both. If that is
+    /// not `wanted`, who has got it when `patience` is over. `None` if anyone got it more than once.
     pub(crate) fn who_gets(
         &self,
         sent: &[u8],
@@ -70,7 +70,7 @@ impl Link {
         let (sent, forwarded) = (untagged(sent), untagged(forwarded));
         let until = Instant::now() + patience;
         let (mut kernel, mut server) = (0, 0);
-        // Wait a little after the last that is wanted, for another would be wrong.
+        // Wait a little longer after the wanted frames: a further one would be wrong.
         let mut settle = None::<Instant>;
         loop {
             kernel += self.kernel.receive_all().iter().filter(|frame| **frame == sent).count();
@@ -103,7 +103,7 @@ impl Link {
         self.namespaces.shell("gateway", "ip link").matches("prog/xdp").count()
     }
 
-    /// Compiles a program that is not ours, and says where its object file is.
+    /// Compiles a foreign program and returns the path of its object file.
     pub(crate) fn foreign_program(&self) -> String {
         let path = object(self.namespaces.prefix()).display().to_string();
         let source = r#"__attribute__((section("xdp"), used)) int other(void *context) { return 2; }
@@ -122,7 +122,7 @@ fn untagged(frame: &[u8]) -> Vec<u8> {
     seen
 }
 
-/// Where a program that is not ours lies.
+/// The path of a foreign program.
 fn object(prefix: &str) -> PathBuf {
     format!("/tmp/{prefix}.o").into()
 }
