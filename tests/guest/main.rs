@@ -1,4 +1,4 @@
-//! The gateway in emulated machines, on network cards whose drivers a veth pair knows nothing of.
+//! The gateway in emulated machines, on network cards with real drivers instead of veth.
 
 #[allow(dead_code, reason = "worlds without a guest have more to share")]
 #[path = "../worlds/common.rs"]
@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 20;
 /// A lost SYN is sent again after a second.
 const NO_SYN_LOST: Duration = Duration::from_millis(900);
 
-/// A gateway in a guest in the place of the world's gateway host.
+/// A gateway in a guest that replaces the world's gateway host.
 struct Machine<'w> {
     world: &'w World,
     guest: Guest,
@@ -33,7 +33,7 @@ impl<'w> Machine<'w> {
         Self { world, guest }
     }
 
-    /// Starts the gateway with as many workers as it likes and waits for its control socket.
+    /// Starts the gateway with its default number of workers and waits for its control socket.
     fn start(&mut self) {
         let configuration = self.world.gateway_config().replace("workers = 1\n", "");
         std::fs::write(self.guest.shared().join("weirgate.toml"), configuration).expect("a shared folder");
@@ -53,7 +53,7 @@ impl<'w> Machine<'w> {
         ));
     }
 
-    /// Ends the gateway, which has to end in order.
+    /// Ends the gateway, which has to exit cleanly.
     fn stop(&mut self) {
         self.guest.shell(
             "pid=$(cat weirgate.pid)
@@ -75,7 +75,7 @@ impl<'w> Machine<'w> {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Opens connections, one after the other, none of which may have had to send anything twice.
+    /// Opens connections, one after the other; none may have had a retransmission.
     fn connect(&self) {
         let slow: Vec<String> = self.world.inside(Host::Client, || {
             let open = |number| {

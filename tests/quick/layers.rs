@@ -75,7 +75,7 @@ fn code(text: &str) -> String {
     text.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Every path in a text that begins with `crate` or `super`, with groups taken apart: its segments.
+/// The segments of every path in a text that begins with `crate` or `super`, with groups expanded.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for start in ["crate::", "super::"] {
@@ -89,7 +89,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path at the front of a text and tells how many bytes it has.
+/// Reads one path at the front of a text and returns its length in bytes.
 fn expand(text: &str, before: &[String], found: &mut Vec<Vec<String>>) -> usize {
     let trimmed = text.trim_start();
     let skipped = text.len() - trimmed.len();
@@ -140,8 +140,8 @@ fn arrows_of_the_core() -> Arrows {
     arrows
 }
 
-/// The files of the pipeline, and which of them each names. What stands in `mod.rs` itself is everybody's vocabulary; what
-/// `mod.rs` hands on from a file is that file's.
+/// The files of the pipeline, and which of them each names. Any file may name what `mod.rs` itself defines; what
+/// `mod.rs` re-exports counts as that file's.
 fn arrows_of_the_pipeline() -> Arrows {
     let root = source();
     let folder = root.join("pipeline");
@@ -189,7 +189,7 @@ fn circle(arrows: &Arrows) -> Option<Vec<String>> {
             None => break,
         }
     }
-    // Each of those that are left names another of them.
+    // Each of the remaining ones names another of them.
     let mut walked = vec![left.keys().next()?.clone()];
     loop {
         let next = left[walked.last()?].iter().find(|name| left.contains_key(*name))?.clone();

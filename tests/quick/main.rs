@@ -1,4 +1,4 @@
-//! What holds across the crates and the documents, without a network: the arrows between crates, the lists in docs/,
+//! Checks across crates and documents, without a network: dependencies between crates, the lists in docs/,
 //! recordings of real nodes, inputs that once broke something.
 
 mod arrows;

@@ -1,4 +1,4 @@
-//! docs/performance.md and its plot show the figures that are kept in docs/performance.tsv.
+//! docs/performance.md and its plot show the figures of docs/performance.tsv.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn tables_and_plot_are_those_of_the_figures() {
     let figures = read("performance.tsv");
     let results = Results::parse(&figures);
     assert_eq!(results.text(), figures, "docs/performance.tsv is not as the bench writes it");
-    let how = "cargo bench --bench matrix -- --redraw writes it anew";
+    let how = "cargo bench --bench matrix -- --redraw writes it again";
     assert_eq!(results.plot(), read("performance.svg"), "docs/performance.svg: {how}");
     let document = read("performance.md");
     assert_eq!(with_tables(&document, &results.tables()), document, "docs/performance.md: {how}");

@@ -1,4 +1,4 @@
-//! What flannel nodes put on the wire, taken apart and put together again by the core.
+//! Recorded frames of flannel nodes, decapsulated and encapsulated again by the core.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,14 +14,14 @@ use weirgate::wire::checksum::Sum;
 use weirgate::wire::packet::{self, Ip, Transport};
 use weirgate::wire::{Ecn, ethernet, ipv4, ipv6, udp, vxlan};
 
-/// An overlay that was recorded, as its nodes' devices describe it.
+/// A recorded overlay, as its nodes' devices describe it.
 struct Overlay {
     folder: &'static str,
     vni: u32,
     port: u16,
     /// Underlay addresses and VTEPs of all nodes.
     vteps: &'static [(&'static str, &'static str)],
-    /// Frames of VXLAN among those recorded, and how many of them are over IPv6.
+    /// The number of recorded VXLAN frames, and how many of them are over IPv6.
     frames: (usize, usize),
 }
 
@@ -60,7 +60,7 @@ impl Overlay {
         Mac::parse(mac).expect("a link address")
     }
 
-    /// The recorded frames of VXLAN, taken apart as far as the UDP header.
+    /// The recorded VXLAN frames, parsed up to the UDP header.
     fn recorded(&self) -> Vec<Recorded> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/recordings").join(self.folder);
         let capture = fs::read(path.join("wire.pcap")).expect("a recording");
@@ -129,7 +129,7 @@ impl Recorded {
     }
 }
 
-/// What the fragments of an IPv4 datagram have in common: source, destination, protocol, identification.
+/// The key that the fragments of an IPv4 datagram share: source, destination, protocol, identification.
 type Shared = ([u8; 4], [u8; 4], u8, u32);
 
 fn is_intact(packet: &Ip, bytes: &[u8]) -> Option<bool> {
@@ -209,7 +209,7 @@ fn every_recorded_frame_is_rebuilt_but_for_source_port_and_checksum() {
                 Ip::V6(packet) => Ecn::of(packet.tos),
             };
 
-            // As it would have come in on a link: behind an Ethernet header, and with room in front.
+            // As received on a link: behind an Ethernet header, with headroom.
             let received = [&[0xaa; ethernet::HEADER_LEN][..], inner].concat();
             let mut buffer = vec![0xaa; HEADROOM_MAX + received.len()];
             buffer[HEADROOM_MAX..].copy_from_slice(&received);
@@ -238,7 +238,7 @@ fn every_recorded_frame_is_rebuilt_but_for_source_port_and_checksum() {
 }
 
 #[test]
-fn a_recorded_frame_of_another_network_or_station_is_not_taken() {
+fn a_recorded_frame_of_another_network_or_vtep_is_not_decapsulated() {
     use weirgate::verdict::DropReason;
     for overlay in OVERLAYS {
         for recorded in overlay.recorded() {

@@ -39,7 +39,7 @@ fn in_the_tree() -> BTreeSet<String> {
     found
 }
 
-/// The tests that a document speaks of: code words with an underscore.
+/// The tests that a document names: code words with an underscore.
 fn named(document: &str) -> BTreeSet<String> {
     let words = document.split('`').skip(1).step_by(2);
     let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -64,7 +64,7 @@ fn the_list_of_requirements_and_the_tests_agree() {
 }
 
 #[test]
-fn a_row_has_as_many_cells_as_its_table_and_says_something_in_the_last() {
+fn a_row_has_as_many_cells_as_its_table_and_the_last_is_not_empty() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rfc.md");
     let document = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut width = 0;
@@ -75,7 +75,7 @@ fn a_row_has_as_many_cells_as_its_table_and_says_something_in_the_last() {
             true if width == 0 => width = cells.len(),
             true => {
                 assert_eq!(cells.len(), width, "line {number}");
-                assert!(!cells[width - 2].trim().is_empty(), "line {number} tells neither test nor reason");
+                assert!(!cells[width - 2].trim().is_empty(), "line {number} has neither a test nor a reason");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Every frame that leaves the gateway, seen at the other ends of its links and verified by tshark.
+//! Every frame that egresses from the gateway, captured at the other ends of its links and verified by tshark.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::common::{echo, get, learned_mtu, start, transfer, world};
 use weirgate_world::{Backend, Host, Options, World, check_checksums};
 
-/// A little of everything that makes the gateway send.
+/// Traffic of every kind that makes the gateway send.
 fn all_kinds_of_traffic(world: &World) {
     for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"] {
         for _ in 0..10 {
@@ -67,7 +67,7 @@ fn verify(options: Options) {
         let report = check_checksums(&file, &from_gateway);
         assert_eq!(report.wrong, Vec::<String>::new(), "{interface}");
         assert!(report.verified > 1000, "{interface}: only {} of {} frames verified", report.verified, report.frames);
-        // The judge can find fault: one wrong byte is one wrong frame.
+        // The check does detect damage: one wrong byte is one wrong frame.
         assert_eq!(check_checksums(&corrupted(&file), "").wrong.len(), 1, "{interface}");
     }
 }

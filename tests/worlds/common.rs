@@ -1,5 +1,5 @@
-//! What the tests in namespaces share. With `WEIRGATE=kernel` in the environment the kernel's own path takes the
-//! gateway's place where a test allows it: what fails then is the test or its world.
+//! Helpers of the tests in namespaces. With `WEIRGATE=kernel` in the environment the kernel's own path replaces the
+//! gateway where a test allows it: a failure is then a fault of the test or its world.
 
 use std::cell::Cell;
 use std::net::UdpSocket;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use weirgate_world::{Gateway, Host, KernelGateway, NODES, Options, World, build_gateway};
 
-/// Whatever forwards.
+/// The gateway of a test: weirgate or the kernel.
 #[expect(dead_code, reason = "it forwards until it is dropped")]
 pub(crate) enum Forwarder<'w> {
     Weirgate(Gateway),
@@ -21,7 +21,7 @@ pub(crate) fn kernel_chosen() -> bool {
     std::env::var_os("WEIRGATE").is_some_and(|value| value == "kernel")
 }
 
-/// A world for a test, which from then on has [`LIMIT`] for the rest.
+/// A world for a test. From then on the test has [`LIMIT`] to finish.
 pub(crate) fn world(options: Options) -> World {
     let world = World::new(options).unwrap_or_else(|error| panic!("{error}"));
     OVER.set(Some(end_after(LIMIT)));
@@ -36,8 +36,8 @@ thread_local! {
     static OVER: Cell<Option<Sender<()>>> = const { Cell::new(None) };
 }
 
-/// Ends the process after this time, which takes away its worlds as well, unless what it returns is dropped before: a
-/// test that waits for what does not come is not to keep all others waiting.
+/// Ends the process and so its worlds after this time, unless the result is dropped before: a test that hangs must
+/// not block all others.
 fn end_after(limit: Duration) -> Sender<()> {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let (over, waiting) = channel();
@@ -62,7 +62,7 @@ pub(crate) fn start_weirgate(world: &World, configuration: &str) -> Gateway {
     world.start_gateway(build_gateway(), configuration).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What a running gateway tells.
+/// The status of a running gateway.
 pub(crate) fn status(world: &World) -> serde_json::Value {
     let socket = world.control_socket().display().to_string();
     let output = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
@@ -70,7 +70,7 @@ pub(crate) fn status(world: &World) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Leads the services' addresses through the overlay; without it they lie behind the nodes' default route, past it.
+/// Routes the services' addresses through the overlay; without it the nodes' default route leads past the overlay.
 pub(crate) fn route_services_over_the_overlay(world: &World) {
     for node in 0..NODES.len() {
         world.shell(
@@ -83,7 +83,7 @@ pub(crate) fn route_services_over_the_overlay(world: &World) {
     }
 }
 
-/// The way back to the clients' networks, which operators give to the nodes: over the overlay to the gateway.
+/// Routes the clients' networks on every node through the overlay to the gateway, as operators configure it.
 pub(crate) fn route_clients_through_the_gateway(world: &World) {
     for node in 0..2 {
         world.shell(
@@ -94,8 +94,8 @@ pub(crate) fn route_clients_through_the_gateway(world: &World) {
     }
 }
 
-/// The world's own configuration, but for services that keep their clients' addresses.
-pub(crate) fn keeping(world: &World) -> String {
+/// The world's own configuration with services that preserve the source.
+pub(crate) fn preserving(world: &World) -> String {
     world.gateway_config().replace("[[service]]\n", "[[service]]\nclient_address = \"keep\"\n")
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn sha256(world: &World, file: &Path) -> String {
     world.shell(Host::Client, &format!("sha256sum < {}", file.display()))
 }
 
-/// Puts a file of random bytes where every pod serves it as `/files/NAME`.
+/// Creates a file of random bytes that every pod serves as `/files/NAME`.
 pub(crate) fn random_file(world: &World, name: &str, megabytes: usize) -> PathBuf {
     let file = world.directory().join("files").join(name);
     world.shell(Host::Client, &format!("head -c {megabytes}M /dev/urandom > {}", file.display()));
@@ -201,7 +201,7 @@ pub(crate) fn frames(world: &World, capture: &Path, filter: &str) -> usize {
     frames.len()
 }
 
-/// All that a gateway may change on its host: links with their programs, addresses, routes, rules, device settings.
+/// Everything that a gateway may change on its host: links with their programs, addresses, routes, rules, device settings.
 ///
 /// Waits first until the links of a new world have carrier and addresses of their own, which the kernel sees to in its
 /// own time.
@@ -221,7 +221,7 @@ pub(crate) fn host_state(world: &World) -> String {
     )
 }
 
-/// Expects the host in a state that it was in before, and names the lines that differ.
+/// Asserts that the host is in an earlier state, and names the lines that differ.
 pub(crate) fn assert_host_state(world: &World, before: &str, context: &str) {
     let after = host_state(world);
     let lines = |of: &str, not: &str| -> Vec<String> {
@@ -231,7 +231,7 @@ pub(crate) fn assert_host_state(world: &World, before: &str, context: &str) {
     assert!(after == before, "{context}\nthe host changed; gone: {gone:#?}\nnew: {new:#?}");
 }
 
-/// A little of everything, for worlds of another shape than the usual one.
+/// Traffic of several kinds, for worlds of an unusual shape.
 pub(crate) fn exercise(world: &World) {
     for host in ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"] {
         let bodies = world.shell(

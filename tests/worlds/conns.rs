@@ -1,4 +1,4 @@
-//! `weirgate conns`: what it prints, what its filters pick, and a million flows listed while traffic goes on.
+//! `weirgate conns`: its output, its filters, and a list of a million flows during traffic.
 
 use std::fs;
 use std::mem::offset_of;
@@ -87,13 +87,13 @@ fn conns_shows_what_conntrack_shows_and_picks_by_filter() {
 
 /// The kernel's clock that the gateway goes by.
 fn boot_time() -> time::Instant {
-    let uptime = fs::read_to_string("/proc/uptime").expect("the kernel tells it");
+    let uptime = fs::read_to_string("/proc/uptime").expect("the kernel reports it");
     let seconds: f64 = uptime.split(' ').next().and_then(|word| word.parse().ok()).expect("seconds");
     time::Instant((seconds * 1e9) as u64)
 }
 
-/// Turns a table that holds one flow into one with `count`, each with a client of its own; the next process makes the
-/// index anew.
+/// Turns a table with one flow into one with `count`, each with a client of its own; the next process rebuilds the
+/// index.
 fn multiply(memory: &mut [u8], count: usize) {
     const BYTES: usize = size_of::<Entry<[u8; 4]>>();
     const CLIENT: usize = offset_of!(Entry<[u8; 4]>, original) + offset_of!(Tuple<[u8; 4]>, source);
@@ -110,7 +110,7 @@ fn multiply(memory: &mut [u8], count: usize) {
     }
 }
 
-/// Requests one after another until told to stop; how many, and the longest that one took.
+/// Sends requests one after another until stopped. Returns their number and the longest time of one.
 fn request_on(world: &World, stop: &AtomicBool) -> (usize, Duration) {
     let (mut count, mut longest) = (0, Duration::ZERO);
     while !stop.load(SeqCst) {
@@ -156,7 +156,7 @@ fn a_million_flows_are_listed_while_traffic_goes_on() {
     multiply(memory, COUNT);
     file.write_all_at(memory, 0).expect("the table takes it");
 
-    // Idle flows shall stay until they have been listed.
+    // Idle flows have to stay until they have been listed.
     let config = format!("{config}\n[timeouts]\nudp = 86400\n");
     let gateway = start_weirgate(&world, &config);
     assert!(gateway.log().contains(&format!("flows={COUNT} damaged=0")), "{}", gateway.log());
@@ -170,7 +170,7 @@ fn a_million_flows_are_listed_while_traffic_goes_on() {
         let (requests, longest) = traffic.join().expect("every request was answered");
         println!("{} flows in {took:?}, {requests} requests meanwhile, the longest of {longest:?}", listed.len());
         assert_eq!(listed.len(), COUNT);
-        // A worker that stands still for the list answers one request, after all of it.
+        // A worker that stopped for the list would answer one request, after all of it.
         let is_often = requests as f64 > took.as_secs_f64();
         assert!(is_often && longest < took.max(Duration::from_secs(20)) / 4, "forwarding did not go on");
         let mut clients: Vec<&str> =
@@ -181,7 +181,7 @@ fn a_million_flows_are_listed_while_traffic_goes_on() {
     });
     // A filter is applied before anything is sent.
     assert_eq!(conns(&world, &["--client", "100.64.0.0/24"]).len(), 256);
-    // A reader that stops early disturbs nobody.
+    // A reader that stops early does no harm.
     world.shell(
         Host::Gateway,
         &format!(

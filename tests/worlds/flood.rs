@@ -1,4 +1,4 @@
-//! A flood of SYNs from forged addresses, while downloads go on and honest clients come.
+//! A flood of SYNs from spoofed addresses, while downloads continue and genuine clients connect.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -95,7 +95,7 @@ fn downloads_and_honest_clients_go_on_while_forged_syns_fill_the_table() {
     let status = status(&world);
     let count = |name: &str| status["counters"][name].as_u64().expect("a counter");
     let sent = u64::from(sent.into_inner());
-    assert!(sent > 4 * u64::from(FLOWS), "the flood was none: {sent}");
+    assert!(sent > 4 * u64::from(FLOWS), "too few SYNs for a flood: {sent}");
     assert!(count("evicted-half-open") > 2 * u64::from(FLOWS), "{}", status["counters"]);
     assert_eq!(status["drops"]["flow-table-full"], 0);
     let table = &status["flows"][0];

@@ -11,7 +11,7 @@ const POOL: [&str; 3] = ["10.77.200.2", "10.77.200.3", "fd77:0:0:200::2"];
 
 fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
     if kernel_chosen() {
-        return; // The kernel's way here does not masquerade pods.
+        return; // The kernel's path here does not masquerade pods.
     }
     let world = world(options);
     for pod in Host::pods() {
@@ -29,7 +29,7 @@ fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
     let hosts = ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"];
     for pod in [Host::Pod(0, 0), Host::Pod(1, 1)] {
         for host in hosts {
-            // Connections enough that every pod is given itself, and every worker is asked for flows of every other.
+            // Enough connections that every pod is its own backend once, and every worker is asked for every other's flows.
             let curl = "curl -gsSfZ --parallel-max 8 --max-time 30 -H 'Connection: close'";
             let pods = world.shell(pod, &format!("{curl} {}", requests(host, "", 60)));
             let pods: Vec<&str> = pods.lines().collect();
@@ -41,7 +41,7 @@ fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
         }
         echo_from(&world, pod, "0.0.0.0:0", "192.0.2.1:30007", (0..=1400).step_by(100));
         echo_from(&world, pod, "[::]:0", "[2001:db8:1::1]:30007", (0..=1300).step_by(100));
-        // In parts.
+        // Fragmented.
         echo_from(&world, pod, "0.0.0.0:0", "203.0.113.10:7", (2000..=8000).step_by(1500));
         echo_from(&world, pod, "[::]:0", "[2001:db8:113::10]:7", (2000..=8000).step_by(1500));
     }

@@ -1,4 +1,4 @@
-//! What is not the gateway's belongs to the host: its own servers, ping and ARP do not notice that it forwards.
+//! The host's own traffic: its servers, ping and ARP work as without the gateway.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use weirgate_world::{Host, Options, World};
 
 const LOAD_SECONDS: u64 = 10;
 
-/// Keeps the gateway busy with all that two cores can make of it, and returns wrk's report.
+/// Loads the gateway as far as two cores can, and returns wrk's report.
 fn full_load(world: &World, host: &str) -> String {
     world.shell(Host::Client, &format!("wrk -t1 -c32 -d{LOAD_SECONDS}s http://{host}/"))
 }
@@ -74,8 +74,8 @@ fn traffic_of_the_host_is_unaffected_under_full_load() {
         while Instant::now() < deadline {
             assert_eq!(get(&world, "http://192.0.2.1:8080/host.txt"), "the host itself");
             assert_eq!(get(&world, "http://[2001:db8:1::1]:8080/host.txt"), "the host itself");
-            // The client asks for the gateway's link address anew. An entry that is being resolved stays: the kernel
-            // would tell the packets that wait for it that the host is unreachable.
+            // The client resolves the gateway's link address again. An entry that is being resolved stays: the kernel
+            // would report the host as unreachable to the packets that wait for it.
             world.shell(
                 Host::Client,
                 "for f in -4 -6; do ip $f neighbour flush dev cl0 nud reachable nud stale nud delay nud probe; done",

@@ -20,7 +20,7 @@ impl Reserved {
         let reserved = Self { before: Self::count() };
         fs::write(SETTING, (reserved.before + pages).to_string()).expect("root may");
         let count = Self::count();
-        assert_eq!(count, reserved.before + pages, "the machine has too little memory in one piece");
+        assert_eq!(count, reserved.before + pages, "the machine has too little contiguous memory");
         reserved
     }
 
@@ -48,7 +48,7 @@ fn with_mounts(world: &World) -> PathBuf {
     file
 }
 
-/// A gateway whose flow tables lie where they do by default.
+/// A gateway whose flow tables are in the default directory.
 fn start(world: &World) -> Gateway {
     let config = world.gateway_config();
     let memory = format!("memory = \"{}\"\n", world.flow_tables().display());
@@ -67,7 +67,7 @@ fn tables(world: &World) -> Value {
 /// How much memory on reserved huge pages the gateway has.
 fn huge_bytes(gateway: &Gateway) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/status", gateway.id())).expect("it runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("HugetlbPages:")).expect("the kernel tells it");
+    let line = text.lines().find_map(|line| line.strip_prefix("HugetlbPages:")).expect("the kernel reports it");
     line.trim().strip_suffix(" kB").and_then(|count| count.parse::<u64>().ok()).expect("kibibytes") << 10
 }
 

@@ -1,4 +1,4 @@
-//! New flows that come faster than the configuration lets them.
+//! New flows above the configured rate.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use crate::common::{get, keeping, route_clients_through_the_gateway, start_weirgate, status, world};
 use weirgate_world::{CLIENT_V4, Host, Options, World};
 
-/// New flows in a second, of which a tenth may come at once.
+/// New flows in a second; the burst is a tenth of that.
 const PER_SECOND: u64 = 10;
 const CLIENTS: usize = 100;
 
 /// Datagrams to the echo service from as many sockets at once; those that an answer came to, and in what time the
 /// datagrams were sent.
 fn ask_at_once(world: &World) -> (Vec<UdpSocket>, Duration) {
-    // The gateway learns the client's link address, and the flow of that is forgiven before it goes on.
+    // The gateway learns the client's link address first; then the limit recovers from that flow.
     assert!(get(world, "http://192.0.2.1:30080/").starts_with('n'));
     thread::sleep(Duration::from_secs(1));
     world.inside(Host::Client, || {
@@ -35,7 +35,7 @@ fn ask_at_once(world: &World) -> (Vec<UdpSocket>, Duration) {
     })
 }
 
-/// The most flows that may begin in this time; a busy machine may look at the last datagram a second later.
+/// The most flows that may open in this time; a busy machine may handle the last datagram a second later.
 fn most(took: Duration) -> u64 {
     PER_SECOND / 10 + ((took.as_secs_f64() + 1.0) * PER_SECOND as f64).ceil() as u64
 }
@@ -45,15 +45,15 @@ fn limited(config: &str, more: &str) -> String {
 }
 
 #[test]
-fn new_flows_past_the_limit_are_dropped_and_those_that_are_there_go_on() {
+fn new_flows_past_the_limit_are_dropped_and_old_ones_continue() {
     let world = world(Options::default());
     let _gateway = start_weirgate(&world, &limited(&world.gateway_config(), ""));
     let (answered, took) = ask_at_once(&world);
     let count = answered.len() as u64;
-    assert!((1..=most(took)).contains(&count), "{count} flows began in {took:?}");
+    assert!((1..=most(took)).contains(&count), "{count} flows opened in {took:?}");
     let dropped = status(&world)["drops"]["new-flow-limit"].as_u64();
     assert_eq!(dropped, Some(CLIENTS as u64 - count));
-    // The time until here lets another begin, and the flows that there are have no limit.
+    // The elapsed time allows another flow, and existing flows have no limit.
     assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
     let socket = &answered[0];
     socket.set_nonblocking(false).expect("a socket");
@@ -66,24 +66,24 @@ fn new_flows_past_the_limit_are_dropped_and_those_that_are_there_go_on() {
 }
 
 #[test]
-fn what_is_past_the_limit_is_placed_without_a_flow_where_that_is_chosen() {
+fn new_traffic_past_the_limit_is_forwarded_statelessly_where_configured() {
     let world = world(Options::default());
     route_clients_through_the_gateway(&world);
-    // What is placed has one frontend in a family: the node port.
+    // Stateless forwarding needs one frontend in a family: the node port.
     let config: String = keeping(&world)
         .lines()
         .filter(|line| !line.starts_with("external_addresses"))
         .fold(String::new(), |config, line| config + line + "\n");
     let _gateway = start_weirgate(&world, &limited(&config, "past_limit = \"place\"\n"));
     let (answered, took) = ask_at_once(&world);
-    let told = status(&world);
-    assert_eq!(answered.len(), CLIENTS, "sent in {took:?}: {} {}", told["drops"], told["counters"]);
-    let count = |name: &str| told["counters"][name].as_u64().expect("a counter");
-    // One of them began before.
-    assert!((2..=most(took) + 1).contains(&count("flows-created")), "{}", told["counters"]);
-    // Each way is counted.
-    assert!(count("placed-without-state") >= 2 * (CLIENTS as u64 - most(took)), "{}", told["counters"]);
-    assert_eq!(told["drops"]["new-flow-limit"], 0);
+    let reported = status(&world);
+    assert_eq!(answered.len(), CLIENTS, "sent in {took:?}: {} {}", reported["drops"], reported["counters"]);
+    let count = |name: &str| reported["counters"][name].as_u64().expect("a counter");
+    // One of them was opened before.
+    assert!((2..=most(took) + 1).contains(&count("flows-created")), "{}", reported["counters"]);
+    // Each direction is counted.
+    assert!(count("placed-without-state") >= 2 * (CLIENTS as u64 - most(took)), "{}", reported["counters"]);
+    assert_eq!(reported["drops"]["new-flow-limit"], 0);
 
     // Whole connections, each a SYN at once; the pods see the client itself.
     let seen = world.shell(

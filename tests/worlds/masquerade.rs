@@ -9,7 +9,7 @@ use weirgate_world::{Host, NODES, Options, World, build_gateway};
 const OUT_V4: &str = "198.51.100.7";
 const OUT_V6: &str = "2001:db8:7::7";
 
-/// An HTTP server of the client's host: `/` tells the asker's address, `/files/NAME` a file.
+/// An HTTP server on the client's host: `/` returns the requester's address, `/files/NAME` a file.
 const SERVER: &str = "
 import http.server, socket, sys
 class Server(http.server.ThreadingHTTPServer):
@@ -69,7 +69,7 @@ fn ports_are_counted(world: &World) {
 
 fn pods_reach_the_outside(options: Options) {
     if kernel_chosen() {
-        return; // The kernel's way here has no addresses for pods.
+        return; // The kernel's path here has no masquerade addresses.
     }
     let world = world(options);
     for node in 0..NODES.len() {
@@ -104,7 +104,7 @@ fn pods_reach_the_outside(options: Options) {
                 pod,
                 &format!("ping -c 5 -i 0.2 -W 3 -s 1300 {client} & ping -c 5 -i 0.2 -W 3 {client} && wait $!"),
             );
-            // Larger than any link takes: both ways in parts, once both ends know what the path takes (IPv6).
+            // Larger than any link's MTU: fragmented in both directions, over IPv6 once both ends know the path MTU.
             world.shell(pod, &format!("ping -c 4 -i 0.2 -W 1 -s 3000 {client} || true"));
             for size in [3000, 20_000] {
                 let report = world.shell(pod, &format!("ping -c 5 -i 0.2 -W 10 -s {size} {client}"));
@@ -117,7 +117,7 @@ fn pods_reach_the_outside(options: Options) {
     let got = world.shell(Host::Pod(0, 0), "curl -gsSf --max-time 120 http://192.0.2.10:8000/files/out | sha256sum");
     assert_eq!(got, sha256(&world, &file));
 
-    // What an operator expects of a trace: the node, the gateway, who is asked.
+    // A trace shows the node, the gateway and the destination.
     for (client, hops) in [
         ("192.0.2.10", ["10.77.74.1", "10.77.200.0", "192.0.2.10"]),
         ("2001:db8:1::10", ["fd77:0:0:74::1", "fd77:0:0:200::", "2001:db8:1::10"]),

@@ -27,7 +27,7 @@ struct Downloads<'scope> {
 
 impl Drop for Downloads<'_> {
     fn drop(&mut self) {
-        // A test that fails does not leave them waiting.
+        // Releases them when a test fails.
         self.may_end.store(true, SeqCst);
     }
 }
@@ -46,7 +46,7 @@ impl<'scope> Downloads<'scope> {
             let work = move || {
                 let mut stream =
                     world.inside(Host::Client, || TcpStream::connect(address)).map_err(|e| e.to_string())?;
-                // Whatever becomes of the connection is told in the end, however slow the machine is.
+                // The outcome of the connection is reported in the end, however slow the machine is.
                 stream.set_read_timeout(Some(Duration::from_secs(120))).map_err(|error| error.to_string())?;
                 let result = receive(&mut stream, &content, &begun, &may_end);
                 done.fetch_add(1, SeqCst);
@@ -64,7 +64,7 @@ impl<'scope> Downloads<'scope> {
         downloads
     }
 
-    fn under_way(&self) -> usize {
+    fn running(&self) -> usize {
         self.threads.len() - self.done.load(SeqCst)
     }
 
@@ -133,7 +133,7 @@ fn five_hundred_downloads_outlive_a_gateway_that_is_killed() {
     let gateway = start_weirgate(&world, &world.gateway_config());
     thread::scope(|scope| {
         let downloads = Downloads::begin(scope, &world, COUNT);
-        assert_eq!(downloads.under_way(), COUNT, "all are under way when it dies");
+        assert_eq!(downloads.running(), COUNT, "all are running when it dies");
         gateway.kill();
         assert_eq!(files(&world).len(), 2, "a table for each worker outlives the process");
         let gateway = start_weirgate(&world, &world.gateway_config());
@@ -147,10 +147,10 @@ fn five_hundred_downloads_outlive_a_gateway_that_is_killed() {
         let drops = after["drops"].as_object().expect("reasons").iter().filter(|(_, count)| **count != 0);
         println!("dropped since: {:?}", drops.collect::<Vec<_>>());
         let created = flows_created(&after);
-        assert_eq!(created, 0, "no connection was begun anew");
+        assert_eq!(created, 0, "no connection was opened again");
         assert!(matches!(gateway.stop(libc::SIGTERM), Waited::Ended(status) if status.success()));
     });
-    assert_eq!(files(&world), Vec::<std::path::PathBuf>::new(), "an orderly end leaves no table");
+    assert_eq!(files(&world), Vec::<std::path::PathBuf>::new(), "an orderly end removes every table");
     assert!(!world.directory().join("control.sock.flows").exists());
 }
 
@@ -262,13 +262,13 @@ fn a_takeover_breaks_no_connection_and_loses_only_what_falls_into_its_gap() {
             Waited::Ended(status) => assert!(status.success(), "{}", old.log()),
             Waited::Running => panic!("the old gateway goes on:\n{}", old.log()),
         }
-        assert_eq!(downloads.under_way(), COUNT, "all were under way");
+        assert_eq!(downloads.running(), COUNT, "all were running");
         thread::sleep(Duration::from_millis(500));
         stop.store(true, SeqCst);
         let status = status(&world);
         assert!(memory(&status, "adopted") > COUNT as u64, "{}", new.log());
         downloads.finish();
-        assert_eq!(flows_created(&self::status(&world)), 0, "no connection was begun anew");
+        assert_eq!(flows_created(&self::status(&world)), 0, "no connection was opened again");
 
         let gap = new.log().lines().find_map(|line| line.contains("taken over").then(|| line.to_owned()));
         let lost = stream.lost();
@@ -280,11 +280,11 @@ fn a_takeover_breaks_no_connection_and_loses_only_what_falls_into_its_gap() {
             Stream::EVERY,
             Stream::EVERY * span as u32
         );
-        // Datagrams on their way at either moment may be lost, too.
+        // Datagrams in flight at either moment may be lost, too.
         let edge = 50;
         assert!(lost.iter().all(|&number| (before.saturating_sub(edge)..after + edge).contains(&number)), "{lost:?}");
 
-        // It is a whole gateway: it can be replaced again, and leaves nothing at its end.
+        // It is a complete gateway: it can be replaced again, and cleans up at its end.
         let third = world.take_over(build_gateway(), &world.gateway_config()).unwrap_or_else(|error| panic!("{error}"));
         assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'));
         drop(new);
@@ -307,7 +307,7 @@ fn a_takeover_that_fails_leaves_the_running_gateway_at_work() {
         assert!(refusal.contains("the running gateway continues") && refusal.contains("capacity"), "{refusal}");
         assert!(gateway.is_running());
 
-        // One that dies when the gateway has let go already.
+        // A successor that dies after the gateway has released its resources.
         let mut successor = UnixStream::connect(world.control_socket()).expect("the gateway listens");
         successor.write_all(b"\"handover\"\n").expect("it reads");
         successor.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");

@@ -3,10 +3,10 @@
 use crate::common::{kernel_chosen, route_services_over_the_overlay, start_weirgate, status, world};
 use weirgate_world::{Backend, EXTERNAL_V4, EXTERNAL_V6, GATEWAY_V4, GATEWAY_V6, Host, Options, World};
 
-/// All pings of three are answered, of every size: in one packet, in parts, in as many as there can be.
+/// All three pings of each size are answered: unfragmented, fragmented, and of the largest size.
 fn pings(world: &World, from: Host, to: &str) {
     for size in [56, 3000, 65_500] {
-        // A sender may have to learn of the path first (IPv6), which costs it a ping.
+        // Over IPv6 a sender may have to discover the path MTU first, which costs a ping.
         world.run(from, &["ping", "-c", "2", "-i", "0.2", "-W", "1", "-s", &size.to_string(), to]);
         // For the last answer it waits as long as between two questions, or twice the longest time so far.
         let report = world.run(from, &["ping", "-c", "3", "-i", "0.7", "-W", "10", "-s", &size.to_string(), to]);
@@ -17,7 +17,7 @@ fn pings(world: &World, from: Host, to: &str) {
 
 fn the_gateways_own_addresses_are_answered(options: Options) {
     if kernel_chosen() {
-        return; // The kernel's way here has no subnet of its own.
+        return; // The kernel's path here has no subnet of its own.
     }
     let world = world(options);
     let _gateway = start_weirgate(&world, &world.gateway_config());
@@ -42,7 +42,7 @@ fn pings_of_any_size_are_answered_over_plain_routes_with_two_workers() {
     the_gateways_own_addresses_are_answered(Options { backend: Backend::HostGw, queues: 2, ..Options::default() });
 }
 
-/// As [`pings`], and what an operator's trace of the way says of it: the last station is the service.
+/// As [`pings`], and a trace of the path ends at the service.
 fn a_service_is_answered(world: &World, from: Host, to: &str) {
     pings(world, from, to);
     let report = world.shell(from, &format!("traceroute -I -n -w 5 -q 1 -m 8 {to}"));
@@ -52,7 +52,7 @@ fn a_service_is_answered(world: &World, from: Host, to: &str) {
 
 fn services_are_answered(options: Options) {
     if kernel_chosen() {
-        return; // The kernel's way here has services' addresses in its rules alone.
+        return; // The kernel's path here has services' addresses only in its rules.
     }
     let world = world(options);
     route_services_over_the_overlay(&world);
@@ -81,7 +81,7 @@ fn pings_to_services_are_answered_with_two_workers_of_one_interface() {
 }
 
 #[test]
-fn pings_to_services_are_the_hosts_where_the_gateway_is_not_to_answer() {
+fn pings_to_services_go_to_the_host_where_the_gateway_does_not_answer() {
     if kernel_chosen() {
         return;
     }

@@ -1,9 +1,9 @@
-//! What is done to packets beyond translating them, with real connections.
+//! Segment sizes and codepoints, with real connections.
 
 use crate::common::{frames, get, kernel_chosen, start_weirgate, transfer, world};
 use weirgate_world::{Host, Options, World};
 
-/// Nobody hears of what is too big: a path whose errors are lost, as behind many firewalls.
+/// Drops errors about the MTU, as many firewalls do.
 fn lose_errors(world: &World) {
     let rules = "nft add table inet lost
          nft add chain inet lost in '{ type filter hook input priority 0; }'
@@ -38,7 +38,7 @@ fn rfc9293_s3_7_1_connections_do_without_errors_where_segment_sizes_are_lowered(
         ),
     );
     let sizes: std::collections::BTreeSet<&str> = text.lines().filter_map(|line| line.rsplit(' ').next()).collect();
-    // To pods both ends' are lowered; what pods announce is less already, or lowered on its way to the client.
+    // Towards pods both are lowered; what pods announce is smaller already, or lowered towards the client.
     assert!(sizes.contains("1410") && sizes.contains("1370"), "{text}");
     assert!(!text.lines().any(|line| line.contains("[S]") && line.ends_with("mss 1460")), "{text}");
     // Towards pods every packet is marked inside and outside, and from pods none.

@@ -91,7 +91,7 @@ fn iperf3_gets_its_datagrams_through_in_both_directions() {
     const PER_SECOND: u64 = 100;
     const MAY_BE: [&str; 2] = ["neighbour-unresolved", "no-spare"];
     if kernel_chosen() {
-        return; // The kernel's way here has no UDP service beside the TCP one.
+        return; // The kernel's path here has no UDP service beside the TCP one.
     }
     let world = world(Options { servers: false, alone: true, ..Options::default() });
     let _server = serve(&world, &["iperf3", "--server", "--port", "80", "--logfile", "/dev/null"], 80);
@@ -99,7 +99,7 @@ fn iperf3_gets_its_datagrams_through_in_both_directions() {
     let web = both.split("[[service]]").find(|text| text.contains("name = \"web\"")).expect("the web service");
     let web = web.replace("\"web\"", "\"web-udp\"").replace("\"tcp\"", "\"udp\"");
     let _gateway = start_weirgate(&world, &format!("{both}\n[[service]]{web}"));
-    // 4000 bytes are in parts from the beginning. Over IPv6 iperf3 would take the news of the path's MTU for its end.
+    // 4000 bytes are fragmented by the sender. Over IPv6 iperf3 would end at the error with the path MTU.
     for (target, lengths) in [("192.0.2.1", &[64, 1400, 4000][..]), ("2001:db8:1::1", &[64, 1382])] {
         for length in lengths {
             for direction in ["", "--reverse"] {
@@ -119,10 +119,10 @@ fn iperf3_gets_its_datagrams_through_in_both_directions() {
             }
         }
     }
-    // Whoever has lost some: of what has reached the gateway, all has left it, but for the first packets to a station that
-    // is not known yet, and for those of a late burst in which more have to be cut than there are spare buffers.
-    let told = status(&world);
-    let drops = told["drops"].as_object().expect("counters by their names");
+    // Whoever lost some: the gateway has forwarded all that reached it, except the first packets to an unresolved
+    // neighbour, and those of a late burst in which more need fragmentation than there are spare buffers.
+    let reported = status(&world);
+    let drops = reported["drops"].as_object().expect("counters by their names");
     let lost: Vec<_> = drops.iter().filter(|(name, count)| **count != 0 && !MAY_BE.contains(&name.as_str())).collect();
     assert!(lost.is_empty(), "{lost:?}");
 }
@@ -208,7 +208,7 @@ fn dig_gets_answers_larger_than_the_overlays_packets() {
     let world = world(Options::default());
     let _gateway = start(&world);
     for server in ["192.0.2.1", "2001:db8:1::1"] {
-        // The pod cuts them, and the gateway translates fragments of which the first alone has ports. Over IPv6 a pod's
+        // The pod fragments them, and only the first fragment has ports. Over IPv6 a pod's
         // link takes 20 bytes more than its node's VXLAN device, which each of the four pods has to lose one answer to
         // learn (RFC 8201).
         let tries = if server.contains(':') { 5 } else { 1 };
@@ -249,7 +249,7 @@ fn traceroute_shows_the_gateway_the_node_and_the_pod_as_the_service() {
                 "traceroute -n {probe} --port={port} --sim-queries=1 --queries=2 --wait=10 --max-hops=6 {target}"
             );
             let report = world.shell(Host::Client, &command);
-            // The gateway and the node tell of the time to live's end, and both as the service that was asked.
+            // The gateway and the node report the expired time to live, both from the service's address.
             assert_eq!(hops(&report), vec![BTreeSet::from([target]); 3], "{command}\n{report}");
             assert!(!report.contains('*') && !report.contains('!'), "{command}\n{report}");
         }

@@ -1,4 +1,4 @@
-//! When the gateway cannot start it says why in a sentence, ends with a failure and leaves the host as it was.
+//! When the gateway cannot start it says why in a sentence, exits with a failure and does not change the host.
 
 use std::fs;
 
@@ -55,12 +55,12 @@ fn programs(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn a_start_without_its_control_socket_leaves_the_killed_gateway_s_steering_program() {
+fn a_failed_start_does_not_replace_the_killed_gateways_steering_program() {
     let world = world(Options { servers: false, ..Options::default() });
     let configuration = world.gateway_config();
     let socket = world.control_socket().display().to_string();
     let nowhere = configuration.replace(&socket, "/proc/nowhere/weirgate.sock");
-    // Where something is mounted on the place, the socket can be made beside it but not moved there.
+    // Where something is mounted at the socket's path, the socket can be made beside it but not moved there.
     let mounted = "python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' $0.other; \
                    touch $0; mount --bind $0.other $0; \"$@\"; status=$?; umount $0; rm -f $0 $0.other; exit $status";
     let late = ["unshare", "--mount", "sh", "-c", mounted, &socket];
@@ -77,7 +77,7 @@ fn a_start_without_its_control_socket_leaves_the_killed_gateway_s_steering_progr
     let sentence = refused(&world, &nowhere, &[]);
     assert!(sentence.contains("/proc/nowhere/weirgate.sock"), "{sentence}");
     assert_eq!(programs(&world), before);
-    // What the killed one left of its deferred interrupts is taken back; the rest stays.
+    // The killed gateway's deferred interrupts are reset; the rest stays.
     world.shell(
         Host::Gateway,
         "cd /sys/class/net; for i in up0 un0; do echo 0 > $i/napi_defer_hard_irqs; echo 0 > $i/gro_flush_timeout; done",

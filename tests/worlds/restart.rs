@@ -26,10 +26,10 @@ fn resets_of_open_connections(world: &World, capture: &Path) -> Vec<String> {
     let mut resets = Vec::new();
     for line in world.shell(Host::Client, &print).lines() {
         let Some((_, packet)) = line.split_once(" IP") else { continue };
-        let (way, rest) = packet.split_once(": Flags [").expect("a TCP segment");
+        let (endpoints, rest) = packet.split_once(": Flags [").expect("a TCP segment");
         let flags = rest.split(']').next().unwrap_or_default();
         let is_clients =
-            way.split(" > ").next().is_some_and(|from| from.contains("192.0.2.10.") || from.contains("::10."));
+            endpoints.split(" > ").next().is_some_and(|from| from.contains("192.0.2.10.") || from.contains("::10."));
         if flags.contains('F') {
             over.insert(way.to_owned());
         } else if flags.contains('R') && !is_clients && !over.contains(way) {
@@ -76,7 +76,7 @@ fn kill_and_replace(world: &World) {
     };
     let to_kernel = what_the_kernel_gets();
 
-    // Transfers of both families are under way when it dies.
+    // Transfers of both families are running when it dies.
     let mut transfers: Vec<Process> = ["192.0.2.1", "[2001:db8:1::1]"]
         .iter()
         .map(|host| {
@@ -165,22 +165,22 @@ fn set_interrupts(world: &World) {
 }
 
 #[test]
-fn status_tells_of_interrupts_what_is_so_and_what_a_killed_gateway_has_set_comes_back() {
+fn status_reports_interrupt_settings_and_those_of_a_killed_gateway_are_reset() {
     let world = world(Options::default());
     let gateway = start_weirgate(&world, &world.gateway_config());
     get(&world, "http://192.0.2.1:30080/");
-    // Twice as long as the workers take to tell, and the control side to decide.
+    // Twice as long as the workers take to report, and the control side to decide.
     thread::sleep(Duration::from_secs(4));
     for port in status(&world)["ports"].as_array().expect("a list") {
         let name = port["interface"].as_str().expect("a name");
-        let told = &port["interrupts"];
+        let reported = &port["interrupts"];
         let is_deferred = interrupt_settings(&world, name) == "2 50000";
-        assert!(is_deferred || interrupt_settings(&world, name) == "0 0", "{name} {told}");
-        assert_eq!(told["deferred"], is_deferred, "{name} {told}");
-        assert_eq!(told["wait_max_ns"], if is_deferred { 50_000 } else { 0 }, "{name} {told}");
+        assert!(is_deferred || interrupt_settings(&world, name) == "0 0", "{name} {reported}");
+        assert_eq!(reported["deferred"], is_deferred, "{name} {reported}");
+        assert_eq!(reported["wait_max_ns"], if is_deferred { 50_000 } else { 0 }, "{name} {reported}");
         // Whether a veth device can be polled depends on the kernel's version.
-        let reason = told["reason"].as_str().expect("a sentence");
-        assert!(is_deferred || reason.contains("NAPI id"), "{name} {told}");
+        let reason = reported["reason"].as_str().expect("a sentence");
+        assert!(is_deferred || reason.contains("NAPI id"), "{name} {reported}");
     }
     gateway.kill();
     set_interrupts(&world);
@@ -195,7 +195,7 @@ fn status_tells_of_interrupts_what_is_so_and_what_a_killed_gateway_has_set_comes
 }
 
 #[test]
-fn an_orderly_end_leaves_no_trace() {
+fn an_orderly_end_restores_the_host() {
     let world = world(Options::default());
     let before = host_state(&world);
     for signal in [libc::SIGTERM, libc::SIGINT] {
@@ -254,7 +254,7 @@ fn detach_removes_what_a_killed_gateway_left() {
 }
 
 #[test]
-fn status_tells_people_and_programs_what_was_forwarded() {
+fn status_reports_what_was_forwarded_as_text_and_json() {
     let world = world(Options::default());
     let _gateway = start_weirgate(&world, &world.gateway_config());
     for _ in 0..40 {

@@ -15,8 +15,8 @@ use weirgate_world::{Gateway, Host, Options, Process, Waited, World, build_gatew
 /// Longer than anybody waits for the other: the predecessor's patience and some tries to go on.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Stands between a gateway and its successor and decides which of their words arrive. Only the conversation goes
-/// through here: the socket that the successor puts its own in place of is the gateway's.
+/// A proxy between a gateway and its successor that decides which of their messages arrive. Only the conversation
+/// goes through it: the socket that the successor replaces is the gateway's.
 struct Between {
     gateway: UnixStream,
     successor: UnixStream,
@@ -58,12 +58,12 @@ impl Between {
         }
     }
 
-    /// Waits until the gateway has let go.
+    /// Waits until the gateway has released its resources.
     fn let_go(&self) {
         assert_eq!(line(&self.gateway), "released");
     }
 
-    /// Tells the successor that the gateway has let go.
+    /// Reports to the successor that the gateway has released its resources.
     fn tell_successor(&self) {
         writeln!(&self.successor, "released").expect("it reads");
     }
@@ -89,7 +89,7 @@ fn line(stream: &UnixStream) -> String {
     String::from_utf8(line).expect("a line").trim_end().to_owned()
 }
 
-/// A download that is under way for some seconds at least.
+/// A download that runs for some seconds at least.
 fn download(world: &World) -> Process {
     crate::common::random_file(world, "big", 30);
     let url = "http://192.0.2.1:30080/files/big";
@@ -144,7 +144,7 @@ fn leaves_nothing(world: &World, gateway: Gateway) {
 }
 
 #[test]
-fn a_successor_killed_when_it_has_everything_leaves_it_to_the_earlier_gateway() {
+fn a_successor_killed_with_all_resources_returns_them_to_the_earlier_gateway() {
     let world = world(Options { queues: 2, ..Options::default() });
     let mut old = start_weirgate(&world, &world.gateway_config());
     let mut download = download(&world);
@@ -202,7 +202,7 @@ fn a_gateway_that_dies_after_it_has_let_go_is_succeeded() {
     between.let_go();
     old.kill();
     between.tell_successor();
-    // Nobody is there any more to be told of the success.
+    // Nobody is left to receive the report of success.
     between.successor.shutdown(Shutdown::Read).expect("a connection");
     until("the other died", &mut successor, |new| new.log().contains("taken over"));
     goes_on(&world, &mut successor, &mut download);
@@ -231,7 +231,7 @@ fn a_gateway_goes_on_without_a_successor_that_is_silent_and_the_successor_then_g
 }
 
 #[test]
-fn a_gateway_that_cannot_take_back_at_once_what_it_let_go_of_says_so_and_tries_until_it_can() {
+fn a_gateway_that_cannot_take_its_resources_back_says_so_and_retries() {
     let world = world(Options::default());
     let mut old = start_weirgate(&world, &world.gateway_config());
     let mut download = download(&world);
@@ -249,7 +249,7 @@ fn a_gateway_that_cannot_take_back_at_once_what_it_let_go_of_says_so_and_tries_u
     let warnings = status(&world)["warnings"].to_string();
     assert!(warnings.contains("forwards nothing") && warnings.contains("uses the flow tables"), "{warnings}");
     drop(tables);
-    until("nobody is in the way", &mut old, |old| old.log().contains("did not take over; going on"));
+    until("no other user of the tables", &mut old, |old| old.log().contains("did not take over; going on"));
     assert_eq!(status(&world)["warnings"], serde_json::json!([]));
     goes_on(&world, &mut old, &mut download);
     can_be_replaced(&world, old);
@@ -264,7 +264,7 @@ fn a_gateway_whose_successor_has_the_queues_and_says_nothing_waits_for_it() {
     between.let_go();
     between.tell_successor();
     between.succeeded();
-    // The news is long on its way. The other one tries to go on and cannot, and disturbs nobody.
+    // The report is delayed. The other one tries to continue and cannot, and does no harm.
     until("nothing was said", &mut old, |old| old.log().contains("the other process has not said that it forwards"));
     assert!(get(&world, "http://192.0.2.1:30080/").starts_with('n'), "{}", successor.log());
     assert!(old.is_running(), "{}", old.log());

@@ -26,7 +26,7 @@ fn wanted_a_core(thread: &Path) -> Duration {
     Duration::from_nanos(words.by_ref().take(2).sum())
 }
 
-/// The part of a second without traffic for which the only worker wants a core.
+/// The share of an idle second for which the only worker wants a core.
 fn idle_share(gateway: &Gateway) -> f64 {
     let thread = thread_of(gateway, 0);
     let (begin, before) = (Instant::now(), wanted_a_core(&thread));
@@ -64,7 +64,7 @@ fn a_busy_worker_never_sleeps_and_an_adaptive_one_does() {
 fn allowed(process: &str) -> String {
     let text = fs::read_to_string(format!("{process}/status")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    line.expect("the kernel tells it").trim().to_owned()
+    line.expect("the kernel reports it").trim().to_owned()
 }
 
 /// Whether a list of the kernel's, such as `0-3,8`, has this core.
@@ -87,16 +87,16 @@ fn each_worker_has_the_core_that_it_is_given_and_any_where_that_does_not_exist()
         let gateway = start_weirgate(&world, &config);
         for worker in 0..2 {
             let core = first + worker;
-            let told = gateway
+            let reported = gateway
                 .log()
                 .lines()
                 .any(|line| line.contains("not bound to its core") && line.contains(&format!("core={core} ")));
             let cores = allowed(&thread_of(&gateway, worker).display().to_string());
             if has(&own, core) {
-                assert_eq!((cores, told), (core.to_string(), false), "worker {worker} from core {first}");
+                assert_eq!((cores, reported), (core.to_string(), false), "worker {worker} from core {first}");
                 bound += 1;
             } else {
-                assert_eq!((cores, told), (own.clone(), true), "worker {worker} from core {first}");
+                assert_eq!((cores, reported), (own.clone(), true), "worker {worker} from core {first}");
                 unbound += 1;
             }
         }

@@ -43,7 +43,7 @@ impl Capture {
     /// When tcpdump does not end in order, or when the kernel had to drop frames that belong in the file.
     #[must_use]
     pub fn finish(mut self) -> PathBuf {
-        // What was received in the last moment is still on its way to the file.
+        // The last frames may not have reached the file yet.
         std::thread::sleep(Duration::from_millis(300));
         self.process.signal(libc::SIGINT);
         self.process.wait(Duration::from_secs(10));

@@ -12,7 +12,7 @@ pub enum WorldError {
     Io(String),
     /// The gateway did not come up; the text is what it logged.
     Gateway(String),
-    /// A guest did not come up or did not do what it was to; the text says why, with the end of its console.
+    /// A guest did not boot or failed at a task; the text says why, with the end of its console.
     Guest(String),
 }
 

@@ -20,14 +20,14 @@ use crate::{Host, Process, Waited, World, WorldError};
 
 /// Where the scripts are that fetch what a guest needs, and that it begins with.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest");
-/// Where the consoles of guests are kept that something went wrong in.
+/// The directory for the consoles of guests that failed.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/guest");
 /// How long a guest may take until it runs scripts; it takes a tenth of this on idle cores.
 const BOOT: Duration = Duration::from_secs(150);
 /// How much of the console a failure shows.
 const CONSOLE_LINES: usize = 60;
 
-/// Which of Debian's kernels.
+/// One of Debian's kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// The newest of the backports.
@@ -45,7 +45,7 @@ impl Kernel {
     }
 }
 
-/// What kind of network card.
+/// The model of a network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     /// Intel's 82576, with eight queues.
@@ -64,7 +64,7 @@ pub struct Card<'a> {
     pub interface: &'a str,
 }
 
-/// What a script printed, and how it ended.
+/// The output of a script, and its exit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
     /// What it printed, errors too.
@@ -74,7 +74,7 @@ pub struct Ran {
 }
 
 /// A running guest. It ends when this is dropped, or with its world. If that is because of a panic, the end of its console
-/// is printed, and all of it kept in `target/guest/`.
+/// is printed, and all of it saved in `target/guest/`.
 #[derive(Debug)]
 pub struct Guest {
     name: String,
@@ -85,7 +85,7 @@ pub struct Guest {
 }
 
 impl World {
-    /// Boots a kernel in the place of one of the world's machines: its interfaces' addresses are the guest's from now on.
+    /// Boots a kernel that replaces one of the world's machines and takes over its interfaces' addresses.
     ///
     /// # Errors
     /// Why emulator or kernel cannot be had, or the end of the console of a guest that does not boot in time.
@@ -291,8 +291,8 @@ fn fetch() -> Result<PathBuf, WorldError> {
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| WorldError::io("cannot fetch what a guest needs", &error))?;
-    let told = String::from_utf8_lossy(&output.stdout);
-    let cache = told.lines().find_map(|line| line.strip_prefix("cache "));
+    let reported = String::from_utf8_lossy(&output.stdout);
+    let cache = reported.lines().find_map(|line| line.strip_prefix("cache "));
     match cache {
         Some(cache) if output.status.success() => Ok(cache.into()),
         _ => Err(WorldError::Guest("an emulator or a kernel cannot be had; why stands above".into())),

@@ -1,4 +1,4 @@
-//! The kernel as gateway: nftables DNAT and masquerade into kernel VXLAN devices, the way of a flannel node with
+//! The kernel as gateway: nftables DNAT and masquerade into kernel VXLAN devices, as on a flannel node with
 //! kube-proxy. Tests compare with it, benches race against it.
 
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ impl World {
         self.start_kernel_gateway_with(pick, "")
     }
 
-    /// The same, with rules of nftables that sources are translated by before the usual one.
+    /// The same, with additional nftables rules for source translation before the usual one.
     ///
     /// # Errors
     /// The first command that failed.

@@ -9,12 +9,12 @@
 //!                                                 └─────────┘
 //! ```
 //!
-//! The nodes look as flannel's `vxlan` backend leaves them: VNI 1, UDP 8472, no learning, a /32 at the first address of
+//! The nodes are configured as by flannel's `vxlan` backend: VNI 1, UDP 8472, no learning, a /32 at the first address of
 //! the node's subnet, permanent neighbour and forwarding entries for every other lease, onlink routes, MTU 1450 (1430
 //! for IPv6). The gateway's own lease is 10.77.200.0/24 with fd77:0:0:200::/64.
 //!
 //! Nothing of a world outlives it: a small process waits for the end of a pipe, which comes when the [`World`] is
-//! dropped and also when its process is killed in whatever way. Worlds live side by side and know nothing of each other;
+//! dropped and also when its process is killed. Worlds run side by side and do not see each other;
 //! one that measures is [alone](Options::alone), and [`World::new`] waits for its turn.
 //!
 //! Root is needed, and `ip`, `bridge`, `ethtool`, `nft`, `tcpdump`, `nginx` and `python3` when they are used.
@@ -60,7 +60,7 @@ pub enum Backend {
     HostGw,
 }
 
-/// What kind of world to make.
+/// The options of a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// How peers are reached.
@@ -71,7 +71,7 @@ pub struct Options {
     pub queues: u32,
     /// Whether nginx and the UDP responder run in the pods. Benches that bring their own traffic need none.
     pub servers: bool,
-    /// Whether no other world may exist at the same time on this machine: for what measures, or takes all it can get.
+    /// Whether no other world may exist at the same time on this machine: for benches, and tests under full load.
     pub alone: bool,
 }
 
@@ -156,7 +156,7 @@ impl World {
         Ok(world)
     }
 
-    /// What kind of world this is.
+    /// The options of this world.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
@@ -223,7 +223,7 @@ impl World {
 
     /// Starts a capture on an interface of `host`; `filter` is tcpdump's expression, empty for everything.
     ///
-    /// Frames that leave the gateway are seen at the other ends of its links: [`Host::Client`] `cl0` and
+    /// Frames that egress from the gateway are seen at the other ends of its links: [`Host::Client`] `cl0` and
     /// [`Host::Switch`] `gw0` (and only there, because a transmit from an AF_XDP ring passes no packet tap).
     ///
     /// # Panics

@@ -13,8 +13,8 @@ use crate::netns::{Reaper, check, require_root};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Some network namespaces under names that no others have. When this is dropped, and also when its process is killed in
-/// whatever way, every process in them ends and they are removed.
+/// Some network namespaces with unique names. When this is dropped, and also when its process is killed, every
+/// process in them ends and they are removed.
 #[derive(Debug)]
 pub struct Namespaces {
     prefix: String,
@@ -119,8 +119,8 @@ impl Namespaces {
     }
 }
 
-/// A stay of the calling thread in a namespace. Dropping it returns to the one before, so that the thread is not taken for
-/// one that has to end with the namespace.
+/// The calling thread is in a namespace while this lives. Dropping it returns to the one before, so that the thread
+/// is not ended with the namespace.
 #[derive(Debug)]
 pub struct Entered {
     before: File,

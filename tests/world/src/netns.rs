@@ -22,9 +22,9 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Waits until this world may begin, and holds its place until the result is dropped.
+    /// Waits until this world may start, and holds its slot until the result is dropped.
     ///
-    /// Who waits to be alone holds up those who come later, so that his turn comes.
+    /// A world that waits to be alone blocks later ones, so that it gets its turn.
     pub(crate) fn wait(alone: bool) -> Result<Self, WorldError> {
         require_root()?;
         let open = |path: &str| {
@@ -64,8 +64,8 @@ pub(crate) fn script(namespace: &str, script: &str) -> Result<String, WorldError
 
 /// A process that removes the world when its standard input ends.
 ///
-/// It is a shell of its own process group that ignores signals, so neither ctrl-C nor the death of the process that
-/// holds the other end of the pipe keeps it from its work.
+/// It is a shell in its own process group that ignores signals, so neither ctrl-C nor the death of the process at
+/// the other end of the pipe stops it.
 #[derive(Debug)]
 pub(crate) struct Reaper {
     child: Child,

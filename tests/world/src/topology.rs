@@ -38,7 +38,7 @@ pub const SCTP_NODE_PORT: u16 = 30038;
 /// The port that its pods listen at, and of its external addresses.
 pub const SCTP_PORT: u16 = 38_412;
 
-/// Last parts of the pods' addresses in their node's subnet.
+/// The last numbers of the pods' addresses in their node's subnet.
 pub const POD_SUFFIXES: [&str; 2] = ["10", "11"];
 
 /// A member of the overlay network.
@@ -46,9 +46,9 @@ pub const POD_SUFFIXES: [&str; 2] = ["10", "11"];
 pub struct Node {
     /// Short name.
     pub name: &'static str,
-    /// First three parts of its /24.
+    /// The first three numbers of its /24.
     pub subnet_v4: &'static str,
-    /// First four parts of its /64.
+    /// The first four groups of its /64.
     pub subnet_v6: &'static str,
     /// Underlay address.
     pub public_v4: &'static str,
@@ -110,7 +110,7 @@ pub(crate) const GATEWAY: Node = Node {
 /// Makes links, addresses and routes in the world's empty namespaces.
 pub(crate) fn build(world: &World) -> Result<(), WorldError> {
     for host in Host::all() {
-        // Addresses are usable at once, and a gateway that forgets nothing is seen to forward nothing by itself.
+        // Addresses are usable at once, and the kernel of the gateway host forwards nothing by itself.
         script(
             &world.namespace(host),
             "sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 net.ipv4.ip_forward=0 \

@@ -25,7 +25,7 @@ impl Difference {
                 Some(at) if index > 0 => at,
                 _ => return false,
             };
-            // The last part has to be the end.
+            // The last section has to be the end.
             if index > 0 && index == parts.len() - 1 {
                 return rest.ends_with(part);
             }
@@ -35,9 +35,9 @@ impl Difference {
     }
 }
 
-/// Whether clients' addresses are translated or kept.
+/// With SNAT and with preserved sources.
 pub(crate) const COMMON: &[Difference] = &[
-    // Not summed up again in the middle: a wrong sum stays wrong, and whoever the data is for finds it (RFC 1624;
+    // Checksums are not computed again on the path: a wrong one stays wrong, and the receiver finds it (RFC 1624;
     // docs/rfc.md).
     differs("datagrams over IPv*: wrong sum", "dropped", "forwarded to pod"),
     differs("wrong TCP sum over IPv*: S with a wrong sum", "dropped", "forwarded to pod"),
@@ -59,21 +59,21 @@ pub(crate) const COMMON: &[Difference] = &[
     differs("without flow no flags over IPv*", "reset to client", "dropped"),
     differs("without flow SF over IPv*", "reset to client", "dropped"),
     differs("without flow FPU over IPv*", "reset to client", "dropped"),
-    // No windows are kept: replies may take another way, and a flow that was adopted has none. A segment out of its
+    // No windows are tracked: replies may take another path, and an adopted flow has none. A segment out of its
     // window is for the host to answer (RFC 9293 section 3.10.7.4, RFC 5961).
     differs("out of window over IPv*: R far off", "dropped", "forwarded to pod"),
     differs("out of window over IPv*: data far off", "reset to client", "forwarded to pod"),
     // An acknowledgement of what was never sent changes nothing and is the host's to answer (RFC 9293 section 3.10.7.4).
     // The kernel leaves it untranslated for its own TCP, whose reset would end the connection.
     differs("blind handshake over IPv*: * of another number", "reset to client", "forwarded to pod"),
-    // Flags that no segment has together are dropped by name. The kernel leaves them untranslated for its own TCP,
+    // Invalid combinations of flags are dropped by name. The kernel leaves them untranslated for its own TCP,
     // whose reset would end the connection.
     differs("odd flags in a connection over IPv*: no flags from client", "reset to client", "dropped"),
     differs("odd flags in a connection over IPv*: SF from client", "reset to client", "dropped"),
     differs("odd flags in a connection over IPv*: F from client", "reset to client", "dropped"),
     differs("odd flags in a connection over IPv*: FPU from client", "reset to client", "dropped"),
-    // Parts are sent on as they come. The kernel puts them together first, so that what is not whole goes nowhere, and
-    // cuts anew (docs/decisions.md).
+    // Fragments are forwarded as they come. The kernel reassembles first, so that an incomplete datagram goes nowhere,
+    // and fragments again (docs/decisions.md).
     differs("fragments in order over IPv6: sent", "forwarded to pod", "forwarded to pod"),
     differs("fragments in reverse over IPv6: sent", "forwarded to pod", "forwarded to pod"),
     differs("fragments with one twice over IPv6: sent", "forwarded to pod", "forwarded to pod"),
@@ -81,14 +81,14 @@ pub(crate) const COMMON: &[Difference] = &[
     // SCTP. What the kernel does not follow, or finds wrong, it leaves untranslated for its own SCTP; this one has none,
     // and says so.
     //
-    // A CRC is changed by the difference that the translation makes, so a wrong one stays as wrong, and whoever the data is
-    // for finds it (docs/decisions.md).
+    // A CRC is changed by the difference that the translation makes, so a wrong one stays wrong, and the receiver
+    // finds it (docs/decisions.md).
     differs("wrong CRC over IPv4: *", "error 3/2 to client", "forwarded to pod"),
     differs("wrong CRC over IPv6: *", "error 4/1 to client", "forwarded to pod"),
     differs("wrong CRC in an association over IPv4: client's *", "error 3/2 to client", "forwarded to pod"),
     differs("wrong CRC in an association over IPv6: client's *", "error 4/1 to client", "forwarded to pod"),
-    // Another tag moves nothing, and goes its way: its receiver tells the tags apart (RFC 9260 section 8.5), and may have
-    // begun anew through another gateway (docs/decisions.md).
+    // Another tag changes no state, and is forwarded: the receiver checks the tag (RFC 9260 section 8.5), and may have
+    // restarted through another gateway (docs/decisions.md).
     differs("another tag with * from client over IPv4: sent", "error 3/2 to client", "forwarded to pod"),
     differs("another tag with * from client over IPv6: sent", "error 4/1 to client", "forwarded to pod"),
     // An association begins with INIT (RFC 9260 section 5.1); what belongs to none is dropped by name. The kernel takes up
@@ -96,7 +96,7 @@ pub(crate) const COMMON: &[Difference] = &[
     differs("without association * over IPv4: *", "error 3/2 to client", "dropped"),
     differs("without association * over IPv6: *", "error 4/1 to client", "dropped"),
     differs("out of the blue * over IPv*: *", "forwarded to pod", "dropped"),
-    // Chunks that no packet has together, and tags that no such chunk has (RFC 9260 sections 6.10, 8.5.1), are dropped by
+    // Chunks that may not be bundled, and tags that no such chunk has (RFC 9260 sections 6.10, 8.5.1), are dropped by
     // name.
     differs("bundle * over IPv4: sent", "error 3/2 to client", "dropped"),
     differs("bundle * over IPv6: sent", "error 4/1 to client", "dropped"),
@@ -110,9 +110,9 @@ pub(crate) const COMMON: &[Difference] = &[
     differs("broken chunks over IPv*: longer than its packet", "forwarded to pod", "dropped"),
 ];
 
-/// Where clients' addresses are translated.
+/// With SNAT.
 pub(crate) const CLIENTS: &[Difference] = &[
-    // As what clients send: sums are left to those whom the data is for, and no windows are kept.
+    // As what clients send: checksums are the receiver's to verify, and no windows are tracked.
     differs("datagrams over IPv*: wrong sum from pod", "dropped", "forwarded to client"),
     differs(
         "wrong TCP sum in a connection over IPv*: data from pod with a wrong sum",
@@ -132,23 +132,23 @@ pub(crate) const CLIENTS: &[Difference] = &[
     differs("another tag with * from pod over IPv4: sent", "error 3/2 to pod", "forwarded to client"),
     differs("another tag with * from pod over IPv6: sent", "error 4/1 to pod", "forwarded to client"),
     differs("wrong CRC in an association over IPv4: pod's *", "error 3/2 to pod", "forwarded to client"),
-    // Where the tunnel's own sum was right, the kernel does not look at the CRC inside; it sums up anew what it translates,
+    // Where the tunnel's own sum was right, the kernel does not look at the CRC inside; it computes it again for what it translates,
     // and so makes a wrong CRC right.
     differs("wrong CRC in an association over IPv6: pod's *", "forwarded to client", "forwarded to client"),
-    // Options go along unchanged and unread; routes are neither recorded nor followed, which would tell clients of the
-    // overlay or let them choose a way through it (docs/rfc.md, RFC 791).
+    // Options go along unchanged and unread; routes are neither recorded nor followed, which would show clients the
+    // overlay or let them choose a path through it (docs/rfc.md, RFC 791).
     differs("headers with more over IPv4: option record route", "forwarded to pod", "forwarded to pod"),
     differs("headers with more over IPv4: option loose source route", "dropped", "forwarded to pod"),
     // A header that contradicts itself is dropped, whichever field does, and its sender hears nothing (docs/decisions.md).
     differs("headers with more over IPv4: option a broken length", "error 12/0 to client", "dropped"),
-    // Nobody else sends from an address of the gateway's own. The kernel sees to that over IPv4 alone.
+    // A source that is one of the gateway's own addresses is spoofed. The kernel checks that over IPv4 alone.
     differs("source gateway over IPv6: request", "forwarded to pod", "dropped"),
 ];
 
-/// Where clients' addresses are kept.
+/// With preserved sources.
 pub(crate) const KEPT: &[Difference] = &[
-    // As what clients send: sums are left to those whom the data is for, and no windows are kept. The kernel does not
-    // drop what it cannot track; it lets it leave with the pod's own address, which the client has not asked.
+    // As what clients send: checksums are the receiver's to verify, and no windows are tracked. The kernel does not
+    // drop what it cannot track; it forwards it with the pod's own address, which the client has not asked.
     differs("datagrams over IPv*: wrong sum from pod", "forwarded to client", "forwarded to client"),
     differs(
         "wrong TCP sum in a connection over IPv*: data from pod with a wrong sum",
@@ -170,10 +170,10 @@ pub(crate) const KEPT: &[Difference] = &[
     differs("errors about * over IPv6: about an error", "error 1/4 to client", "dropped"),
 ];
 
-/// In what pods begin.
+/// In pods' own traffic.
 pub(crate) const PODS: &[Difference] = &[
-    // As towards services: sums of others are left to those whom the data is for. The kernel does not drop what it
-    // cannot track; it lets it leave with the pod's own address.
+    // As towards services: checksums are the receiver's to verify. The kernel does not drop what it
+    // cannot track; it forwards it with the pod's own address.
     differs("pod: datagrams over IPv*: wrong sum", "forwarded to client", "forwarded to client"),
     differs("pod: association over IPv4: client's DATA with a wrong CRC", "error 3/2 to client", "forwarded to pod"),
     differs("pod: association over IPv6: client's DATA with a wrong CRC", "error 4/1 to client", "forwarded to pod"),
@@ -182,9 +182,9 @@ pub(crate) const PODS: &[Difference] = &[
     differs("pod: association over IPv*: pod's DATA with a wrong CRC", "forwarded to client", "forwarded to client"),
     // RFC 8200 section 8.1, as towards services.
     differs("pod: datagrams over IPv6: not summed", "forwarded to client", "dropped"),
-    // Parts are sent on as they come, as towards services.
+    // Fragments are forwarded as they come, as towards services.
     differs("pod: fragments over IPv6: an answer in *", "forwarded to pod", "forwarded to pod"),
-    // What the address that stands for pods has not asked for is dropped by name. The kernel takes it for its own host,
+    // Unsolicited packets to a masquerade address are dropped by name. The kernel takes them for its own host,
     // which answers; whoever probes the address learns nothing from weirgate.
     differs("pod: nobody asked for A over IPv*: A from client", "reset to client", "dropped"),
     differs("pod: nobody asked for S over IPv*: S from client", "reset to client", "dropped"),
@@ -193,9 +193,9 @@ pub(crate) const PODS: &[Difference] = &[
     differs("pod: no association for * over IPv6: * from client", "error 4/1 to client", "dropped"),
     differs("pod: nobody asked over IPv4: answer", "error 3/3 to client", "dropped"),
     differs("pod: nobody asked over IPv6: answer", "error 1/4 to client", "dropped"),
-    // Of ICMP's questions pings alone begin a flow (RFC 5508 REQ-1; docs/rfc.md); RFC 6918 has done away with others.
+    // Of ICMP queries only pings open a flow (RFC 5508 REQ-1; docs/rfc.md); RFC 6918 deprecates others.
     differs("pod: nobody asked over IPv4: timestamp request", "forwarded to client", "dropped"),
-    // A reply that answers to nothing belongs to no flow. The kernel lets it leave with the pod's own address.
+    // A reply without a request belongs to no flow. The kernel forwards it with the pod's own address.
     differs("pod: ping over IPv*: reply from pod", "forwarded to client", "dropped"),
     // A connection begins with a SYN, as towards services.
     differs("pod: without flow A over IPv*: A from pod", "forwarded to client", "dropped"),

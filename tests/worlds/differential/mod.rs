@@ -1,5 +1,5 @@
-//! The same packets through the kernel's own DNAT, masquerade and VXLAN, and through weirgate: what leaves is the same
-//! but for chosen ports and identifiers; and packet for packet the same becomes of them, but for a list of differences.
+//! The same packets through the kernel's own DNAT, masquerade and VXLAN, and through weirgate. The frames that egress
+//! are the same but for chosen ports and identifiers, and so are the verdicts but for a list of differences.
 
 mod differences;
 
@@ -62,7 +62,7 @@ fn the_kernel_and_weirgate_send_the_same_frames() {
     assert!(missing.is_empty() && more.is_empty(), "only the kernel sends {missing:#?}\nonly weirgate sends {more:#?}");
 }
 
-/// Plays `scripts.py` in a mode and returns what became of each step: in a word, and all that arrived.
+/// Plays `scripts.py` in a mode and returns the outcome of each step: its verdict, and all that arrived.
 fn verdicts_of_the_gateway(world: &World, mode: &str) -> BTreeMap<String, (String, String)> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/worlds/differential/scripts.py");
     let mac = |interface: &str| {
@@ -146,7 +146,7 @@ fn compare(
 }
 
 #[test]
-fn the_kernel_and_weirgate_decide_alike_but_where_they_are_known_not_to() {
+fn the_kernel_and_weirgate_decide_alike_but_for_listed_differences() {
     let world = quiet_world();
     let kernel = world.start_kernel_gateway(Some(POD.1)).unwrap_or_else(|error| panic!("{error}"));
     let expected = verdicts_of_the_gateway(&world, "clients");
@@ -159,14 +159,14 @@ fn the_kernel_and_weirgate_decide_alike_but_where_they_are_known_not_to() {
 }
 
 #[test]
-fn they_decide_alike_about_clients_whose_addresses_are_kept() {
+fn they_decide_alike_where_sources_are_preserved() {
     let world = quiet_world();
-    let keep = "ct status dnat accept;";
-    let kernel = world.start_kernel_gateway_with(Some(POD.1), keep).unwrap_or_else(|error| panic!("{error}"));
+    let preserve = "ct status dnat accept;";
+    let kernel = world.start_kernel_gateway_with(Some(POD.1), preserve).unwrap_or_else(|error| panic!("{error}"));
     let expected = verdicts_of_the_gateway(&world, "kept");
     drop(kernel);
-    let keep = "[[service]]\nclient_address = \"keep\"\n";
-    let gateway = start_weirgate(&world, &configuration(&world).replace("[[service]]\n", keep));
+    let preserve = "[[service]]\nclient_address = \"keep\"\n";
+    let gateway = start_weirgate(&world, &configuration(&world).replace("[[service]]\n", preserve));
     let found = verdicts_of_the_gateway(&world, "kept");
     drop(gateway);
     assert!(expected.len() > 700, "{expected:#?}");
@@ -174,10 +174,10 @@ fn they_decide_alike_about_clients_whose_addresses_are_kept() {
 }
 
 #[test]
-fn they_decide_alike_about_what_pods_begin() {
+fn they_decide_alike_about_pods_own_traffic() {
     const OUT: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
     let world = quiet_world();
-    // The address that stands for pods is the kernel's own, as weirgate's is weirgate's.
+    // The masquerade address is the kernel's own, as weirgate's is weirgate's.
     let [out_v4, out_v6] = OUT;
     world.shell(Host::Gateway, &format!("ip address add {out_v4}/32 dev lo; ip address add {out_v6}/128 dev lo nodad"));
     let masquerade = format!(

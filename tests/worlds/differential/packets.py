@@ -111,7 +111,7 @@ def show(uplink, underlay, uplink_mac, underlay_mac):
             continue
         outer, vxlan, inner = frame.payload, frame[VXLAN], frame[VXLAN].payload
         hops, traffic = (outer.ttl, outer.tos) if outer.version == 4 else (outer.hlim, outer.tc)
-        # A congested packet keeps its mark outside as well (RFC 6040 section 4.1); Linux begins anew with ECT(0) there.
+        # A congested packet keeps its mark outside as well (RFC 6040 section 4.1); Linux sets ECT(0) there again.
         traffic = traffic & ~1 if traffic & 3 == 3 else traffic
         lines.add(
             f"to node: {outer.src} > {outer.dst} port={outer[UDP].dport} hops={hops} class={traffic:#x}"

@@ -33,7 +33,7 @@ CLIENT = {4: "192.0.2.10", 6: "2001:db8:1::10"}
 GATEWAY = {4: "192.0.2.1", 6: "2001:db8:1::1"}
 POD = {4: "10.77.4.10", 6: "fd77:0:0:4::10"}
 ROUTER = {4: "10.77.4.0", 6: "fd77:0:0:4::"}
-# What stands for clients, and for pods.
+# The SNAT pool, and the masquerade addresses.
 POOL = ("10.77.200.", "fd77:0:0:200:", "198.51.100.7", "2001:db8:7::7")
 OUT = {4: "198.51.100.7", 6: "2001:db8:7::7"}
 FAR_ROUTER = {4: "192.0.2.99", 6: "2001:db8:1::99"}
@@ -84,7 +84,7 @@ class Link:
                 ip = frame[VXLAN].payload.payload
             elif ip.src in (UNDERLAY[4][1], UNDERLAY[6][1]):
                 continue
-            # What the gateway's kernel says to its neighbours and to groups is no part of it.
+            # The gateway's kernel's own packets to neighbours and groups are ignored.
             if ip.version == 6 and (ip.dst.startswith("ff") or ip.src.startswith("fe80") or ip.dst.startswith("fe80")):
                 continue
             if ip.version == 6 and ip.nh == 58 and bytes(ip.payload)[0] in range(133, 138):
@@ -163,7 +163,7 @@ class Play:
         raise SystemExit("the gateway forwards nothing")
 
     def rest_of_errors(self, family):
-        """Of an address without a route the kernel tells a host a few times at once, and then once a second."""
+        """The kernel reports an address without a route a few times at once, and then once a second."""
         if family == 4 and self.mode == "clients":
             time.sleep(1.2)
 
@@ -191,7 +191,7 @@ class Play:
         # A ping's answer has an identification and a flow label of the answerer's choice.
         answers = echo_of(ip) is not None and not is_request(ip)
         if ip.version == 4:
-            # Parts of a datagram have a number of the gateway's own choice.
+            # Fragments have an identification of the gateway's own choice.
             number = "CHOSEN" if ip.frag or ip.flags.MF or answers else ip.id
             line = [f"tos={ip.tos:#x} id={number} flags={ip.flags} frag={ip.frag} ttl={ip.ttl} len={ip.len} options={bytes(ip)[20:ip.ihl * 4].hex()}"]
             del again.chksum
@@ -244,8 +244,8 @@ class Play:
             if IPv6ExtHdrFragment in ip:
                 body[4:8] = bytes(4)
             line.append(body.hex()[:64])
-        is_part = ip.version == 4 and (ip.frag or ip.flags.MF) or IPv6ExtHdrFragment in ip
-        line.append("fragment" if is_part else "right" if right else "WRONG SUM")
+        is_fragment = ip.version == 4 and (ip.frag or ip.flags.MF) or IPv6ExtHdrFragment in ip
+        line.append("fragment" if is_fragment else "right" if right else "WRONG SUM")
         return "reset" if self.is_reset(ip) else "forwarded", " ".join(line)
 
     def sum_of(self, ip, data):
@@ -312,7 +312,7 @@ class Flow:
         return dict(sport=self.target, dport=seen[layer].sport if seen and layer in seen else 45678)
 
     def tcp(self, side, flags, data=b"", seq=None, ack=None, chksum=None, options=(), **fields):
-        """A segment; sequence numbers go on as they should unless told."""
+        """A segment; sequence numbers continue as they should unless given."""
         other = "pod" if side == "client" else "client"
         own = self.sent[side] if seq is None else seq
         tcp = TCP(
@@ -327,7 +327,7 @@ class Flow:
         return self.ip(side, **fields) / UDP(chksum=chksum, **self.ports(side)) / Raw(data)
 
     def sctp(self, side, *chunks, tag=None, chksum=None, flags=0, **fields):
-        """A packet with these chunks, and the tag that the other side is called by unless told."""
+        """A packet with these chunks, and the tag of the other side unless given."""
         other = "pod" if side == "client" else "client"
         if tag is None:
             tag = 0 if chunks[:1] == ("INIT",) else self.tags[other]
@@ -491,11 +491,11 @@ def associations(play, family):
     flow.says(client, "COOKIE ECHO", name="the same COOKIE ECHO")
     flow.says(pod, "COOKIE ACK")
     flow.says(pod, "COOKIE ACK", name="the same COOKIE ACK")
-    flow = Flow(play, "association begun anew", family, "sctp")
+    flow = Flow(play, "association restarted", family, "sctp")
     flow.associate()
     flow.tags = {side: tag + 7 for side, tag in flow.tags.items()}
     for side, chunk in ((client, "INIT"), (pod, "INIT ACK"), (client, "COOKIE ECHO"), (pod, "COOKIE ACK"), (client, "DATA"), (pod, "DATA")):
-        flow.says(side, chunk, name=f"{chunk} anew from {side}")
+        flow.says(side, chunk, name=f"{chunk} again from {side}")
     for side in (client, pod):
         for chunk in ("DATA", "SACK", "HEARTBEAT", "ABORT", "SHUTDOWN", "SHUTDOWN ACK", "SHUTDOWN COMPLETE", "COOKIE ECHO"):
             # Of these the kernel lets one pass.
@@ -685,24 +685,24 @@ def cut(packet, size, family):
 
 
 def parts(play, family):
-    def play_parts(name, order, size=512, length=1300):
+    def play_fragments(name, order, size=512, length=1300):
         flow = Flow(play, f"fragments {name}", family, "udp")
         # A number for each, lest one completes what another left.
         packet = flow.udp("client", bytes(n & 255 for n in range(length)), id=flow.port)
         packet = packet.__class__(bytes(packet))
-        pieces = cut(packet, size, family)
-        flow.step("sent", "client", order(pieces))
+        fragments = cut(packet, size, family)
+        flow.step("sent", "client", order(fragments))
         return flow
 
-    flow = play_parts("in order", lambda pieces: pieces)
+    flow = play_fragments("in order", lambda fragments: fragments)
     flow.step("a whole answer", "pod", flow.udp("pod"))
     answer = flow.udp("pod", bytes(n & 255 for n in range(1300)))
     flow.step("an answer in fragments", "pod", cut(answer.__class__(bytes(answer)), 512, family))
-    play_parts("in reverse", lambda pieces: pieces[::-1])
-    play_parts("without the first", lambda pieces: pieces[1:])
-    play_parts("without the last", lambda pieces: pieces[:-1])
-    play_parts("with one twice", lambda pieces: pieces[:2] + pieces[1:])
-    play_parts("too large together", lambda pieces: pieces, size=1400 if family == 4 else 1300, length=4000)
+    play_fragments("in reverse", lambda fragments: fragments[::-1])
+    play_fragments("without the first", lambda fragments: fragments[1:])
+    play_fragments("without the last", lambda fragments: fragments[:-1])
+    play_fragments("with one twice", lambda fragments: fragments[:2] + fragments[1:])
+    play_fragments("too large together", lambda fragments: fragments, size=1400 if family == 4 else 1300, length=4000)
 
 
 class PodFlow(Flow):

@@ -73,7 +73,7 @@ def open_socket(family, listens=False):
     if family == socket.AF_INET:
         raw.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: without DF
     elif listens:
-        # IPV6_MTU: a raw socket that is not connected is not told what was too big.
+        # IPV6_MTU: a raw socket that is not connected gets no report of what was too big.
         raw.setsockopt(socket.IPPROTO_IPV6, 24, 1280)
     return raw
 
@@ -147,7 +147,7 @@ class Client:
         try:
             self.raw.send(data)
         except OSError:
-            # What an ICMP error has told since: too large (cut now), or that the server is not up yet.
+            # What an ICMP error has reported since: too large (fragmented from now on), or that the server is not up yet.
             self.raw.send(data)
 
     def receive(self):

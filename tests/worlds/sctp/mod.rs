@@ -17,7 +17,7 @@ fn serve(world: &World, host: Host) -> Process {
     world.spawn(host, &["/usr/bin/python3", PROGRAM, "serve", &host.name(), &SCTP_PORT.to_string()])
 }
 
-/// One association with `count` messages; who answered.
+/// Runs one association with `count` messages and returns the names of the servers.
 fn ask(world: &World, host: Host, address: &str, port: u16, count: usize, init_bytes: usize) -> String {
     let line = world.shell(host, &format!("/usr/bin/python3 {PROGRAM} ask {address} {port} {count} {init_bytes}"));
     line.split_whitespace().next().expect("a name").to_owned()
@@ -45,7 +45,7 @@ fn associations_cross(options: Options) {
         for _ in 0..6 {
             names.insert(ask(&world, Host::Client, address, port, 10, 0));
         }
-        // INIT, its answer and the cookie are all larger than any link: IP cuts them on the way.
+        // INIT, its answer and the cookie are all larger than any link's MTU: IP fragments them.
         names.insert(ask(&world, Host::Client, address, port, 5, 3000));
     }
     assert!(names.len() > 1, "one pod has got them all: {names:?}");

@@ -1,11 +1,11 @@
-//! Services whose pods see their clients' own addresses.
+//! Services that preserve the source: pods see their clients' own addresses.
 
 use crate::common::{echo, keeping, kernel_chosen, route_clients_through_the_gateway, start_weirgate, transfer, world};
 use weirgate_world::{CLIENT_V4, CLIENT_V6, Host, Options};
 
 fn pods_see_their_clients(options: Options) {
     if kernel_chosen() {
-        return; // The kernel's way here masquerades.
+        return; // The kernel's path here masquerades.
     }
     let world = world(options);
     route_clients_through_the_gateway(&world);
@@ -16,7 +16,7 @@ fn pods_see_their_clients(options: Options) {
         ("203.0.113.10", CLIENT_V4),
         ("[2001:db8:113::10]", CLIENT_V6),
     ] {
-        // Connections enough that every worker is asked for flows of every other.
+        // Enough connections that every worker is asked for every other's flows.
         let seen = world.shell(
             Host::Client,
             &format!("curl -sSfZ --parallel-max 8 --max-time 20 -H 'Connection: close' 'http://{host}/client?[1-60]'"),
