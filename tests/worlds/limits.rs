@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{get, keeping, route_clients_through_the_gateway, start_weirgate, status, world};
+use crate::common::{get, preserving, route_clients_through_the_gateway, start_weirgate, status, world};
 use weirgate_world::{CLIENT_V4, Host, Options, World};
 
 /// New flows in a second; the burst is a tenth of that.
@@ -70,7 +70,7 @@ fn new_traffic_past_the_limit_is_forwarded_statelessly_where_configured() {
     let world = world(Options::default());
     route_clients_through_the_gateway(&world);
     // Stateless forwarding needs one frontend in a family: the node port.
-    let config: String = keeping(&world)
+    let config: String = preserving(&world)
         .lines()
         .filter(|line| !line.starts_with("external_addresses"))
         .fold(String::new(), |config, line| config + line + "\n");

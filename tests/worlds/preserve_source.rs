@@ -1,6 +1,8 @@
 //! Services that preserve the source: pods see their clients' own addresses.
 
-use crate::common::{echo, keeping, kernel_chosen, route_clients_through_the_gateway, start_weirgate, transfer, world};
+use crate::common::{
+    echo, kernel_chosen, preserving, route_clients_through_the_gateway, start_weirgate, transfer, world,
+};
 use weirgate_world::{CLIENT_V4, CLIENT_V6, Host, Options};
 
 fn pods_see_their_clients(options: Options) {
@@ -9,7 +11,7 @@ fn pods_see_their_clients(options: Options) {
     }
     let world = world(options);
     route_clients_through_the_gateway(&world);
-    let _gateway = start_weirgate(&world, &keeping(&world));
+    let _gateway = start_weirgate(&world, &preserving(&world));
     for (host, client) in [
         ("192.0.2.1:30080", CLIENT_V4),
         ("[2001:db8:1::1]:30080", CLIENT_V6),

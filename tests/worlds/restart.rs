@@ -31,8 +31,8 @@ fn resets_of_open_connections(world: &World, capture: &Path) -> Vec<String> {
         let is_clients =
             endpoints.split(" > ").next().is_some_and(|from| from.contains("192.0.2.10.") || from.contains("::10."));
         if flags.contains('F') {
-            over.insert(way.to_owned());
-        } else if flags.contains('R') && !is_clients && !over.contains(way) {
+            over.insert(endpoints.to_owned());
+        } else if flags.contains('R') && !is_clients && !over.contains(endpoints) {
             resets.push(line.to_owned());
         }
     }

@@ -67,7 +67,7 @@ fn fragments_of_a_datagram_whose_flow_finds_no_room_go_on_as_one_datagram() {
             gateway.send(UPLINK, &framed(FROM_CLIENT, &Packet::web(port, ACK, b"").bytes()));
         }
         let request = query(5000, 4000);
-        let cut = parts(&request.bytes(), 77, [1376, 1376]);
+        let cut = fragments(&request.bytes(), 77, [1376, 1376]);
         let (inner, _) = at_pod(&from_client(&mut gateway, &order.map(|index| cut[index].clone()))).expect("all of it");
         assert_eq!(inner.source, request.source);
         assert_eq!(gateway.counters.placed_without_state.get(), 3);
