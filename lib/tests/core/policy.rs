@@ -311,6 +311,16 @@ fn a_syn_that_is_too_big_is_quoted_with_the_segment_size_that_it_came_with() {
 }
 
 #[test]
+fn what_is_as_large_as_its_egress_takes_has_the_codepoint_of_its_service() {
+    let mut gateway = marking(World::new(), DNS, 46).gateway();
+    for data in [1421, 1422] {
+        let request = Packet { tos: 0x28, ..Packet::dns(7, &vec![1; data]) };
+        let seen = inside(&gateway.send(UPLINK, &framed(FROM_CLIENT, &request.bytes())));
+        assert_eq!((seen.len(), Ipv4Header::from_slice(&seen).unwrap().0.dscp.value()), (data + 28, 46));
+    }
+}
+
+#[test]
 fn what_is_too_big_is_quoted_with_the_codepoint_that_it_came_with() {
     let mut gateway = marking(World::new(), DNS, 46).gateway();
     let request = Packet { tos: 0x28, ..Packet::dns(7, &[1; 1440]) };

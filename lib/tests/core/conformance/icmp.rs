@@ -139,6 +139,28 @@ fn rfc5508_req4_req5_type_and_code_stay_and_every_kind_of_unreachable_passes() {
     }
 }
 
+/// An error about an error may not be sent (RFC 1812 §4.3.2.7), and one that is cut says less than its sender meant.
+#[test]
+fn an_error_as_large_as_its_egress_takes_passes_and_a_larger_one_is_dropped() {
+    let cases = [
+        (Packet::web(7, SYN, b""), (3, 1), "198.51.100.9", 20, 1450),
+        (Packet::web_v6(7, SYN, b""), (1, 3), "2001:db8:9::1", 40, 1430),
+    ];
+    for (request, kind, reporter, header, mtu) in cases {
+        let mut gateway = World::new().gateway();
+        let (node, inner) = converse(&mut gateway, &request);
+        let back = to_client(&mut gateway, node, &inner.answer(ACK, b""));
+        for (len, fits) in [(mtu - 1, true), (mtu, true), (mtu + 1, false), (1500, false)] {
+            let about = Packet { body: Body::Tcp(ACK, vec![0x55; len - (header + 8) - (header + 20)]), ..back.clone() };
+            let error = error_about(&about, reporter.parse().unwrap(), kind, [0; 4]).bytes();
+            assert_eq!(error.len(), len);
+            let out = from_client(&mut gateway, &error);
+            let expected = if fits { Verdict::Transmit(UNDERLAY) } else { Verdict::Drop(DropReason::TooBig) };
+            assert_eq!(out.verdict, expected, "{len} bytes of {mtu}");
+        }
+    }
+}
+
 /// Also RFC 4787 REQ-12 and RFC 5382 REQ-10: an error does not end what it is about.
 #[test]
 fn rfc5508_req6_an_error_neither_refreshes_nor_ends_a_flow() {
