@@ -284,11 +284,14 @@ fn a_codepoint_follows_the_snapshot_and_a_pod_that_comes_by_hairpin_gets_it_too(
             }
         }
     }
-    let mut gateway = marking(World::new(), WEB, 46).gateway();
-    let hairpin = Packet { source: (world::pod(0, 10), 7).into(), ..Packet::web(7, SYN, b"") };
-    for _ in 0..2 {
-        let out = gateway.send(UNDERLAY, &from_pod(0, &hairpin.bytes()));
-        assert_eq!(Packet::read(&inside(&out)).tos, 46 << 2);
+    // A handshake's segments always ask the service; datagrams go by what their flow remembers.
+    for request in [Packet::web(7, SYN, b""), Packet::dns(7, b"query")] {
+        let mut gateway = marking(marking(World::new(), WEB, 46), DNS, 46).gateway();
+        let hairpin = Packet { source: (world::pod(0, 10), 7).into(), ..request };
+        for _ in 0..4 {
+            let out = gateway.send(UNDERLAY, &from_pod(0, &hairpin.bytes()));
+            assert_eq!(Packet::read(&inside(&out)).tos, 46 << 2);
+        }
     }
 }
 
