@@ -296,13 +296,13 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     (
         "node_port = 30053",
         "port = 8472\nexternal_addresses = [\"192.0.2.9\", \"10.99.0.50\"]\nnode_port = 30053",
-        "w.toml:44:36: service[1].external_addresses[1]: 10.99.0.50 port 8472 is where the gateway takes VXLAN; use \
+        "w.toml:44:36: service[1].external_addresses[1]: 10.99.0.50 port 8472 is where the gateway receives VXLAN; use \
          another port",
     ),
     (
         "node_port = 30053",
         "port = 8472\nexternal_addresses = [\"192.0.2.9\", \"fd99::50\"]\nnode_port = 30053",
-        "w.toml:44:36: service[1].external_addresses[1]: fd99::50 port 8472 is where the gateway takes VXLAN; use \
+        "w.toml:44:36: service[1].external_addresses[1]: fd99::50 port 8472 is where the gateway receives VXLAN; use \
          another port",
     ),
     (
