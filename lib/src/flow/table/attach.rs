@@ -253,6 +253,10 @@ impl<'m, A: Address> Table<'m, A> {
         // Of a snapshot that is no more.
         (entry.hop, entry.neighbour, entry.generation) = (SnapshotIndex::NONE, SnapshotIndex::NONE, generation);
         entry.service = NO_SERVICE;
+        // An earlier version left links of a queue there.
+        if let Some(spare) = entry.spare() {
+            *spare = [0; 2];
+        }
         let (original, reply, protocol) = (entry.original, entry.reply, Protocol(entry.protocol));
         if self.lookup(original_hash, &original, protocol).is_some()
             || self.lookup(reply_hash, &reply, protocol).is_some()
