@@ -82,7 +82,7 @@ const ENTRIES: usize = 4;
 ///
 /// - `snapshot`: what the control side knows; the same for the whole burst.
 /// - `now`: the caller's monotonic clock; must not go backwards.
-/// - Work: bounded for each frame, whatever it holds; see [`Table::lookup`] and the numbers of
+/// - Work: bounded for each frame, whatever it holds; see [`Table::lookup`](crate::flow::Table::lookup) and the numbers of
 ///   tries that each file states.
 ///
 /// Counts everything in the worker's counters, drops by their reason. Frames that are handed over
