@@ -134,9 +134,9 @@ pub struct Counters {
     pub pool_v4: PoolFlows,
     /// By IPv6 pool address.
     pub pool_v6: PoolFlows,
-    /// By IPv4 address that stands for pods.
+    /// By IPv4 masquerade address.
     pub masquerade_v4: PoolFlows,
-    /// By IPv6 address that stands for pods.
+    /// By IPv6 masquerade address.
     pub masquerade_v6: PoolFlows,
     /// Pods' IPv4 flows towards the remote endpoint that most go to, at most, when ageing last came
     /// round: each has a port of its own there.

@@ -399,7 +399,7 @@ pub const MASQUERADE: Section = Section {
             Kind::Address,
             Error,
             "[\"198.51.100.7\", \"2001:db8:7::7\"]",
-            "The masquerade addresses, which stand for pods outside: at most 64 of each family. They serve nothing else, \
+            "The addresses that pods' packets leave with (masquerade): at most 64 of each family. They serve nothing else, \
              since everything sent to them is the gateway's: none may be an address of the uplink, the underlay or a \
              service. The outside must send packets for them to the gateway: by a route, or because the uplink's \
              interface has them too.",

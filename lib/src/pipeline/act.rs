@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::packet::Transport;
 
-/// A packet goes the way of its flow, or whatever way is found for it.
+/// Forwards a plain packet of a flow at once; anything else is decided first.
 #[inline(always)]
 pub(super) fn act<A: Wire, R: Recorder>(
     cx: &mut Context<'_, '_, '_, R>,

@@ -1,5 +1,5 @@
 //! Carries out what was decided: hop count, size, fragmentation or an error, translation, egress, and what becomes
-//! of the flow. The one place where packets are rewritten and flows change.
+//! of the flow. No other file of the third pass rewrites a packet, or begins a flow or moves its state.
 
 use super::context::{Context, Spares};
 use super::decision::{
@@ -81,7 +81,7 @@ pub(super) fn send_on<A: Wire, R: Recorder>(
     spares: &mut Spares<'_, '_>,
     onward: Onward<'_, A>,
 ) -> Result<Verdict, DropReason> {
-    // Each a value of its own: of a structure that is lent in part, all would have to lie in memory.
+    // Taken apart first: if one field is passed by reference, the whole structure has to lie in memory.
     let Onward { to, egress, whole_len, counted } = onward;
     if item.packet.ttl <= 1 {
         return send_report(cx, frame, item, Report::TimeExceeded);
@@ -94,7 +94,7 @@ pub(super) fn send_on<A: Wire, R: Recorder>(
     transmit(cx, frame, item, egress)
 }
 
-/// A packet that is too large for its egress: its sender is told where it may not be fragmented.
+/// A packet that is too large for its egress: it is fragmented, or reported where it may not be.
 #[cold]
 #[inline(never)]
 fn send_fragmented<A: Wire, R: Recorder>(

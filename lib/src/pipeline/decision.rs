@@ -1,5 +1,5 @@
-//! What a deciding file returns, for `carry_out` to do. Whoever decides writes no packet and
-//! changes no flow: it may ask limits, draw a port, and forget a flow that has idled too long.
+//! What a deciding file returns, for `carry_out` to do. Whoever decides writes no packet and moves no
+//! flow's state. It may ask limits, draw a port, forget a flow that cannot go on, and note that a flow is valid under this snapshot.
 
 use core::net::IpAddr;
 

@@ -48,7 +48,7 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
 }
 
 /// Whether this is an echo request, or the first fragment of one, that the gateway answers itself: for one of its
-/// overlay addresses, for a service's, or from outside for one that stands for pods.
+/// overlay addresses, for a service's, or from outside for a masquerade address.
 pub(super) fn is_asked<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
     let asked = item.packet.destination;
     let stands_for_pods = || A::masquerade(cx.snapshot).addresses.contains(&asked) && item.ingress != Ingress::Overlay;

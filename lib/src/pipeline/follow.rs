@@ -1,5 +1,5 @@
 //! How a packet of a flow goes on: what it is translated to, and its egress. Each kind of flow has two sides, and
-//! a packet that did not come in on its side is somebody's who pretends.
+//! a packet that comes in on the wrong one has a spoofed source.
 
 use super::context::Context;
 use super::decision::{Counted, Decision, FlowChange, Forward, Learnt, Onward, Update};
@@ -203,7 +203,7 @@ fn hairpin<'s, A: Wire, R: Recorder>(
 ) -> Result<FlowEgress<'s, A>, DropReason> {
     let is_known = revalidate::is_known(cx.snapshot, entry);
     let is_tunnelled = egress::came_tunnelled(entry);
-    // A pod's packets come the way that its first one came.
+    // A pod's packets have the ingress that its first one had.
     let pods_ingress = if is_tunnelled { Ingress::Overlay } else { Ingress::Underlay };
     let mut learnt = Learnt::NOTHING;
     match direction {

@@ -30,7 +30,7 @@ impl<'s> Foresight<'s> {
         Self { slots: [const { None }; SLOTS], next: 0 }
     }
 
-    /// Keeps it, and tells what [`of`](Self::of) has to be asked with.
+    /// Keeps it, and returns the number to ask [`of`](Self::of) with.
     pub(super) fn keep(&mut self, foreseen: Foreseen<'s>) -> u32 {
         let slot = self.next % SLOTS;
         self.next = slot + 1;

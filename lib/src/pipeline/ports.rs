@@ -1,5 +1,5 @@
-//! Which address and port of a SNAT pool stands for whoever begins a flow: drawn at random, or looked for in order,
-//! which is limited and remembered where it was in vain.
+//! Which address and port of a SNAT pool a new flow gets: drawn at random, or searched for in order. Searches are
+//! limited, and one that finds nothing is remembered.
 
 use super::context::Context;
 use super::family::Wire;

@@ -82,7 +82,7 @@ pub(super) fn pass_on<'s, A: Wire, R: Recorder>(
     item: &Item<A>,
     found: Found,
 ) -> Result<Decision<'s, A>, DropReason> {
-    let state = A::flows(cx.worker).get(found.index).map_or(0, |entry| entry.state);
+    let state = state_of::<A, R>(cx, found);
     follow(cx, frame, item, Update::to(found, state))
 }
 
@@ -93,6 +93,11 @@ pub(super) fn pass<'s, A: Wire, R: Recorder>(
     item: &Item<A>,
     found: Found,
 ) -> Result<Decision<'s, A>, DropReason> {
-    let state = A::flows(cx.worker).get(found.index).map_or(0, |entry| entry.state);
+    let state = state_of::<A, R>(cx, found);
     follow(cx, frame, item, Update::none(found, state))
+}
+
+/// The byte of the flow's state.
+fn state_of<A: Wire, R>(cx: &Context<'_, '_, '_, R>, found: Found) -> u8 {
+    A::flows_of(cx.worker).get(found.index).map_or(0, |entry| entry.state)
 }

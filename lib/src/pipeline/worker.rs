@@ -466,7 +466,7 @@ impl PortSum {
 /// Remote endpoints share this many counts, by their hash.
 const REMOTE_COUNTS: usize = 256;
 
-/// Counts the flows of each pool address and of each that stands for pods, the entries that ageing is
+/// Counts the flows of each pool address and of each masquerade address, the entries that ageing is
 /// about to look at at a time.
 #[derive(Clone, Copy, Debug)]
 struct PoolCount {

@@ -178,8 +178,8 @@ const fn apart(per_second: u32, most: u32) -> u32 {
     }
 }
 
-/// Which pings each worker answers itself, beside those of the gateway's overlay addresses and of those
-/// that stand for pods (RFC 1122 §3.2.2.6, RFC 4443 §4.2).
+/// Which pings each worker answers itself, beside those of the gateway's overlay addresses and of
+/// masquerade addresses (RFC 1122 §3.2.2.6, RFC 4443 §4.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Echo {
     /// Those of services' addresses, but for addresses that are the host's as well ([`Gateway::local`], or a

@@ -102,7 +102,7 @@ impl<'a> Snapshot<'a> {
 
     /// The worker that the replies of a flow lead to: the one that may give the flow its port, or that owns the
     /// client's endpoint where that is preserved. `None` where they do not come to the gateway any more, since the
-    /// address stands for pods no longer.
+    /// address is no masquerade address any more.
     ///
     /// Two flows that share a reply tuple would both be this worker's, and it alone keeps them apart.
     pub(crate) fn reply_owner<A: Family>(&self, entry: &Entry<A>) -> Option<WorkerId> {
@@ -281,14 +281,14 @@ pub(crate) trait Family: Address {
     fn route<'a>(snapshot: &Snapshot<'a>, address: Self) -> Option<&'a RouteRecord>;
     /// The addresses that stand for clients.
     fn pool<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self>;
-    /// The addresses that stand for pods outside.
+    /// The masquerade addresses.
     fn masquerade<'a>(snapshot: &Snapshot<'a>) -> Pool<'a, Self>;
     /// Whether no pod's packet leaves to this address.
     fn is_exempt(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// What the gateway calls itself towards pods.
     fn own(snapshot: &Snapshot<'_>) -> Self;
     /// Whether an address is one of the gateway's own outside the overlay: of its links, of its services,
-    /// or one that stands for pods.
+    /// or a masquerade address.
     fn is_local(snapshot: &Snapshot<'_>, address: Self) -> bool;
     /// Whether an address is a service's at which pings are answered.
     fn is_pinged(snapshot: &Snapshot<'_>, address: Self) -> bool;

@@ -33,7 +33,7 @@ pub enum CompileError {
     FrontendAddress(IpAddr),
     /// An IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2): write the IPv4 one.
     MappedAddress(IpAddr),
-    /// An address that shall stand for pods outside, in a subnet of the gateway's or a peer's.
+    /// A masquerade address in a subnet of the gateway's or a peer's.
     MasqueradeAddress(IpAddr),
     /// A VXLAN peer at an address of a family in which the gateway has no VTEP.
     NoVtep(IpAddr),

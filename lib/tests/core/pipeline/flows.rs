@@ -1,10 +1,12 @@
 //! What a flow lets through, how long it lives, and what happens to others in a full table.
 
+use std::collections::BTreeSet;
+
 use weirgate::flow::{FlowTraffic, State};
 use weirgate::net::WorkerId;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{ACK, Body, FIN, Packet, RST, SYN, from_pod, tunnelled};
+use weirgate_fixture::frames::{ACK, Body, FIN, FROM_CLIENT, Packet, RST, SYN, framed, from_pod, tunnelled};
 use weirgate_fixture::world::{DNS, UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, Out};
 
@@ -209,4 +211,20 @@ fn a_flow_and_its_service_count_packets_and_bytes_as_they_are_on_the_clients_sid
     let service = &gateway.services[DNS as usize];
     assert_eq!([service.original.packets.get(), service.reply.packets.get()], [2, 3]);
     assert_eq!([service.original.bytes.get(), service.reply.bytes.get()], bytes);
+}
+
+#[test]
+fn flows_that_begin_in_one_burst_get_the_backends_that_they_get_alone_and_ports_of_their_own() {
+    let requests: Vec<Packet> = (1..=100)
+        .map(|port| if port % 3 == 0 { Packet::dns(port, b"query") } else { Packet::web(port, SYN, b"") })
+        .collect();
+    let mut alone = World::new().gateway();
+    let expected: Vec<_> = requests.iter().map(|request| to_pod(&mut alone, request).1.destination).collect();
+    let mut gateway = World::new().gateway();
+    let frames: Vec<_> = requests.iter().map(|request| (UPLINK, framed(FROM_CLIENT, &request.bytes()))).collect();
+    let inner: Vec<_> =
+        gateway.send_burst(&frames).iter().map(|out| Packet::read(&tunnelled(&out.bytes).inner)).collect();
+    assert!(inner.iter().map(|packet| packet.destination).eq(expected));
+    let replies: BTreeSet<_> = inner.iter().map(|packet| (packet.source, packet.destination)).collect();
+    assert_eq!(replies.len(), requests.len());
 }
