@@ -55,10 +55,10 @@ type Description struct {
 	HalfOpenPerClient uint32
 	// NewFlowsPerSecond is the most of each worker; 0 for no limit.
 	NewFlowsPerSecond uint32
-	// PlacePastLimit forwards packets that would create a flow past that limit
+	// StatelessPastLimit forwards packets that would create a flow past that limit
 	// statelessly, where replies can be translated back without a flow,
 	// instead of dropping them.
-	PlacePastLimit bool
+	StatelessPastLimit bool
 	// EchoServices answers pings of services' addresses, except of those in
 	// Local and the VTEPs'.
 	EchoServices bool
@@ -177,8 +177,8 @@ type Service struct {
 	// TableSize is the number of slots of its selector's table: a prime,
 	// TableSize unless there is a reason.
 	TableSize uint32
-	// KeepClient preserves the client's address instead of SNAT to a pool address.
-	KeepClient bool
+	// PreserveClient preserves the client's address instead of SNAT to a pool address.
+	PreserveClient bool
 	// DSCP is the codepoint of its packets towards backends, at most 63; nil
 	// to preserve the client's.
 	DSCP *uint8
@@ -246,7 +246,7 @@ func numbersOf(raw *C.weirgate_description) Description {
 		OuterDSCP:           uint8(raw.outer_dscp),
 		HalfOpenPerClient:   uint32(raw.half_open_per_client),
 		NewFlowsPerSecond:   uint32(raw.new_flows_per_second),
-		PlacePastLimit:      raw.past_limit != C.WEIRGATE_PAST_LIMIT_DROP,
+		StatelessPastLimit:  raw.past_limit != C.WEIRGATE_PAST_LIMIT_DROP,
 		EchoServices:        raw.echo_services != 0,
 		EchoesPerSecond:     uint32(raw.echoes_per_second),
 		SelectorSeed:        uint64(raw.selector_seed),
@@ -409,8 +409,8 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		outer_dscp:            C.uint8_t(d.OuterDSCP),
 		workers:               C.uint8_t(d.Workers),
 	}
-	if d.PlacePastLimit {
-		raw.past_limit = C.WEIRGATE_PAST_LIMIT_PLACE
+	if d.StatelessPastLimit {
+		raw.past_limit = C.WEIRGATE_PAST_LIMIT_STATELESS
 	}
 	if d.EchoServices {
 		raw.echo_services = 1
@@ -426,8 +426,8 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		to.id = C.uint32_t(from.ID)
 		to.protocol = C.uint8_t(from.Protocol)
 		to.table_size = C.uint32_t(from.TableSize)
-		if from.KeepClient {
-			to.client_address = C.WEIRGATE_CLIENT_KEPT
+		if from.PreserveClient {
+			to.client_address = C.WEIRGATE_CLIENT_PRESERVED
 		}
 		if from.DSCP != nil {
 			to.has_dscp = 1

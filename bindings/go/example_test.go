@@ -19,10 +19,10 @@ func ExampleAttachWorker() {
 	d.Ports = []weirgate.Port{{MAC: weirgate.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}}
 	d.Services = []weirgate.Service{{
 		ID: 1, Protocol: weirgate.TCP, TableSize: weirgate.TableSize,
-		Frontends:  []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:443")},
-		Backends:   []weirgate.Backend{{Endpoint: netip.MustParseAddrPort("10.77.74.10:443"), Weight: 1}},
-		KeepClient: true,       // Backends see the clients,
-		DSCP:       &expedited, // and their links hurry.
+		Frontends:      []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:443")},
+		Backends:       []weirgate.Backend{{Endpoint: netip.MustParseAddrPort("10.77.74.10:443"), Weight: 1}},
+		PreserveClient: true,       // Backends see the clients,
+		DSCP:           &expedited, // and their links hurry.
 	}}
 	d.MSS = weirgate.MSSOfPath
 	d.OuterDSCP = weirgate.OuterDSCPCopy

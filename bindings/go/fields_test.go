@@ -15,7 +15,7 @@ import (
 // inGo has Go's names for fields that C calls otherwise, by Go's structure and
 // C's field. A nil pointer stands for an absent field.
 var inGo = map[string]string{
-	"Description.past_limit":           "PlacePastLimit",
+	"Description.past_limit":           "StatelessPastLimit",
 	"VTEP.public_address":              "Public",
 	"Peer.public_address":              "Public",
 	"Peer.encapsulation":               "VTEP",
@@ -23,7 +23,7 @@ var inGo = map[string]string{
 	"Peer.has_next_hop":                "NextHop",
 	"Peer.next_hop_port":               "NextHop.Port",
 	"Peer.next_hop_mac":                "NextHop.MAC",
-	"Service.client_address":           "KeepClient",
+	"Service.client_address":           "PreserveClient",
 	"Service.has_dscp":                 "DSCP",
 	"Route.target":                     "Nowhere",
 	"WorkerConfig.fragment_datagrams":  "Fragments.Datagrams",
@@ -260,7 +260,7 @@ func TestEachDefaultIsReadFromItsOwnPlace(t *testing.T) {
 			bytes[p.offset] = 1
 		}
 	}
-	if seen := numbersIn(bytes); !seen.EchoServices || seen.PlacePastLimit {
+	if seen := numbersIn(bytes); !seen.EchoServices || seen.StatelessPastLimit {
 		t.Error("one flag is the other")
 	}
 }

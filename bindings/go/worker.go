@@ -222,9 +222,9 @@ type Counters struct {
 	// FragmentsHeld counts fragments that were held, for their first one or
 	// for buffers to be fragmented into.
 	FragmentsHeld uint64
-	// PiecesCut counts fragments made of packets too large for their egress,
+	// FragmentsCreated counts fragments made of packets too large for their egress,
 	// without the first of each packet.
-	PiecesCut uint64
+	FragmentsCreated uint64
 	// FlowsCreated counts flows that were created.
 	FlowsCreated uint64
 	// FlowsExpired counts flows that were removed after their idle timeout.
@@ -246,9 +246,9 @@ type Counters struct {
 	EvictedUnassured uint64
 	// EvictedStream: as before, UDP that went back and forth.
 	EvictedStream uint64
-	// PlacedWithoutState counts packets forwarded statelessly, in a full table
+	// ForwardedStateless counts packets forwarded statelessly, in a full table
 	// or past the limit on new flows.
-	PlacedWithoutState uint64
+	ForwardedStateless uint64
 	// EchoesAnswered counts pings that were answered.
 	EchoesAnswered uint64
 	// ErrorsTranslated counts ICMP errors from others about packets of flows,
@@ -263,7 +263,7 @@ func counters(raw C.weirgate_counters) Counters {
 		Host:               uint64(raw.host),
 		Handovers:          uint64(raw.handovers),
 		FragmentsHeld:      uint64(raw.fragments_held),
-		PiecesCut:          uint64(raw.pieces_cut),
+		FragmentsCreated:   uint64(raw.fragments_created),
 		FlowsCreated:       uint64(raw.flows_created),
 		FlowsExpired:       uint64(raw.flows_expired),
 		FlowsReopened:      uint64(raw.flows_reopened),
@@ -273,7 +273,7 @@ func counters(raw C.weirgate_counters) Counters {
 		EvictedClosing:     uint64(raw.evicted_closing),
 		EvictedUnassured:   uint64(raw.evicted_unassured),
 		EvictedStream:      uint64(raw.evicted_stream),
-		PlacedWithoutState: uint64(raw.placed_without_state),
+		ForwardedStateless: uint64(raw.forwarded_stateless),
 		EchoesAnswered:     uint64(raw.echoes_answered),
 		ErrorsTranslated:   uint64(raw.errors_translated),
 		ErrorsSent:         uint64(raw.errors_sent),

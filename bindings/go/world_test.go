@@ -68,7 +68,7 @@ func world() Description {
 	d.NewFlowsPerSecond = 2011
 	d.EchoesPerSecond = 53
 	d.EchoServices = true
-	d.PlacePastLimit = true
+	d.StatelessPastLimit = true
 	d.VTEPv4 = &VTEP{Public: netip.MustParseAddr("10.99.0.50"), MAC: mac(4, 1)}
 	d.VTEPv6 = &VTEP{Public: netip.MustParseAddr("fd99::50"), MAC: mac(4, 2)}
 	d.Subnets = []netip.Prefix{
@@ -120,12 +120,12 @@ func world() Description {
 			DSCP:     &expedited,
 		},
 		{
-			ID:         17,
-			Protocol:   SCTP,
-			TableSize:  19,
-			KeepClient: true,
-			Frontends:  []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:30132")},
-			Backends:   []Backend{backend("10.77.74.10:13203", 11)},
+			ID:             17,
+			Protocol:       SCTP,
+			TableSize:      19,
+			PreserveClient: true,
+			Frontends:      []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:30132")},
+			Backends:       []Backend{backend("10.77.74.10:13203", 11)},
 		},
 	}
 	d.Routes = []Route{

@@ -16,7 +16,7 @@
 
 // The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
 // call, or the meaning of one of them changes.
-#define WEIRGATE_ABI_VERSION 5
+#define WEIRGATE_ABI_VERSION 6
 
 // The most frames, and the most spares, of one burst.
 #define WEIRGATE_BURST_FRAMES_MAX 64
@@ -55,7 +55,7 @@
 #define WEIRGATE_CLIENT_TRANSLATED 0
 
 // `weirgate_service.client_address`: the client's address is preserved.
-#define WEIRGATE_CLIENT_KEPT 1
+#define WEIRGATE_CLIENT_PRESERVED 1
 
 // `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
 #define WEIRGATE_ROUTE_PORT 0
@@ -76,7 +76,7 @@
 #define WEIRGATE_PAST_LIMIT_DROP 0
 
 // `weirgate_description.past_limit`: stateless forwarding, where replies can be translated back without a flow.
-#define WEIRGATE_PAST_LIMIT_PLACE 1
+#define WEIRGATE_PAST_LIMIT_STATELESS 1
 
 // `weirgate_address.family` where there is no address.
 #define WEIRGATE_FAMILY_NONE 0
@@ -282,7 +282,7 @@ typedef struct weirgate_service {
     uint32_t table_size;
     // `WEIRGATE_PROTOCOL_TCP`, `WEIRGATE_PROTOCOL_UDP` or `WEIRGATE_PROTOCOL_SCTP`.
     uint8_t protocol;
-    // `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_KEPT`.
+    // `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_PRESERVED`.
     uint8_t client_address;
     // 1 where its packets towards backends are marked with `dscp`, 0 where their codepoint is preserved.
     uint8_t has_dscp;
@@ -542,7 +542,7 @@ typedef struct weirgate_counters {
     // Fragments that were held, for their first one or for buffers to be fragmented into.
     uint64_t fragments_held;
     // Fragments made of packets too large for their egress, without the first of each packet.
-    uint64_t pieces_cut;
+    uint64_t fragments_created;
     // Flows that were created.
     uint64_t flows_created;
     // Flows that were removed after their idle timeout.
@@ -563,7 +563,7 @@ typedef struct weirgate_counters {
     // As before: UDP that went back and forth.
     uint64_t evicted_stream;
     // Packets forwarded statelessly, in a full table or past the limit on new flows.
-    uint64_t placed_without_state;
+    uint64_t forwarded_stateless;
     // Pings that were answered.
     uint64_t echoes_answered;
     // ICMP errors from others about packets of flows, translated and forwarded.

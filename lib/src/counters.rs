@@ -150,7 +150,7 @@ pub struct Counters {
     /// Fragments that have waited, for the first one of their datagram or for spare buffers.
     pub fragments_held: Counter,
     /// Fragments that packets were sent in, but for the first of each.
-    pub pieces_cut: Counter,
+    pub fragments_created: Counter,
     /// Flows that were created.
     pub flows_created: Counter,
     /// Flows that were forgotten after their idle time, or whose own address is the gateway's no more.
@@ -172,7 +172,7 @@ pub struct Counters {
     /// As before: UDP that went back and forth.
     pub evicted_stream: Counter,
     /// Packets that went on without a flow, for want of room or by the limit on new ones.
-    pub placed_without_state: Counter,
+    pub forwarded_stateless: Counter,
     /// Pings that the gateway answered itself, each counted once however many fragments it came in.
     pub echoes_answered: Counter,
     /// ICMP errors of others about packets of flows, translated and sent on.
@@ -202,7 +202,7 @@ impl Counters {
             host,
             handovers,
             fragments_held,
-            pieces_cut,
+            fragments_created,
             flows_created,
             flows_expired,
             flows_reopened,
@@ -212,7 +212,7 @@ impl Counters {
             evicted_closing,
             evicted_unassured,
             evicted_stream,
-            placed_without_state,
+            forwarded_stateless,
             echoes_answered,
             errors_translated,
             errors_sent,
@@ -221,7 +221,7 @@ impl Counters {
             ("host", host),
             ("handovers", handovers),
             ("fragments-held", fragments_held),
-            ("pieces-cut", pieces_cut),
+            ("fragments-created", fragments_created),
             ("flows-created", flows_created),
             ("flows-expired", flows_expired),
             ("flows-reopened", flows_reopened),
@@ -231,7 +231,7 @@ impl Counters {
             ("evicted-closing", evicted_closing),
             ("evicted-unassured", evicted_unassured),
             ("evicted-stream", evicted_stream),
-            ("placed-without-state", placed_without_state),
+            ("forwarded-stateless", forwarded_stateless),
             ("echoes-answered", echoes_answered),
             ("errors-translated", errors_translated),
             ("errors-sent", errors_sent),

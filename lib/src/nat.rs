@@ -70,7 +70,7 @@ pub struct Pool<'a, A> {
 }
 
 /// Whose ports are looked for.
-pub trait Asker: Copy {
+pub trait Subscriber: Copy {
     /// A hash of who has ports of his own; the same of all who have not.
     fn hash(self) -> u64;
 
@@ -85,7 +85,7 @@ pub trait Asker: Copy {
 #[derive(Clone, Copy, Debug)]
 pub struct Client;
 
-impl Asker for Client {
+impl Subscriber for Client {
     #[inline(always)]
     fn hash(self) -> u64 {
         0
@@ -106,7 +106,7 @@ impl Asker for Client {
 #[derive(Clone, Copy, Debug)]
 pub struct Pod(pub u64);
 
-impl Asker for Pod {
+impl Subscriber for Pod {
     fn hash(self) -> u64 {
         self.0
     }
@@ -154,9 +154,9 @@ impl<'a, A: Copy> Pool<'a, A> {
         WorkerId(above.checked_rem(u16::from(self.workers)).unwrap_or(0) as u8)
     }
 
-    /// The ports of a worker on the address at this place, as far as they may be the asker's.
+    /// The ports of a worker on the address at this place, as far as they may be the subscriber's.
     #[inline(always)]
-    fn share<T: Asker>(&self, place: u32, worker: WorkerId, asker: T) -> Share<T> {
+    fn share<T: Subscriber>(&self, place: u32, worker: WorkerId, subscriber: T) -> Share<T> {
         let step = u32::from(self.workers).max(1);
         let base = u32::from(self.ports.first) + u32::from(worker.0);
         // Ports of this worker below a limit.
@@ -171,9 +171,9 @@ impl<'a, A: Copy> Pool<'a, A> {
         };
         let gap_len = gap.1.saturating_sub(gap.0);
         let all = whole - gap_len;
-        let asker = (all >= PARTED_MIN).then_some(asker);
-        let count = asker.map_or(all, |asker| asker.count(all));
-        Share { base, step, gap_at: gap.0, gap: gap_len, count, asker, is_listening }
+        let subscriber = (all >= PARTED_MIN).then_some(subscriber);
+        let count = subscriber.map_or(all, |subscriber| subscriber.count(all));
+        Share { base, step, gap_at: gap.0, gap: gap_len, count, subscriber, is_listening }
     }
 }
 
@@ -186,14 +186,14 @@ struct Share<T> {
     gap: u32,
     count: u32,
     /// `None` where there are too few ports to be shared out.
-    asker: Option<T>,
+    subscriber: Option<T>,
     is_listening: bool,
 }
 
-impl<T: Asker> Share<T> {
+impl<T: Subscriber> Share<T> {
     #[inline(always)]
     fn port(&self, number: u32) -> [u8; 2] {
-        let number = self.asker.map_or(number, |asker| asker.number(number));
+        let number = self.subscriber.map_or(number, |subscriber| subscriber.number(number));
         let number = if number < self.gap_at { number } else { number + self.gap };
         // Inside a range of 16-bit ports.
         ((self.base + number * self.step) as u16).to_be_bytes()
@@ -302,7 +302,7 @@ impl<A: Address> Peer<A> {
 }
 
 /// A reply tuple towards `peer` that no flow of `flows` has, at a port of the pool's that is the worker's and may be the
-/// asker's: at random while there are many (RFC 6056 §3.3.1), else by a search. `None` where none was found.
+/// subscriber's: at random while there are many (RFC 6056 §3.3.1), else by a search. `None` where none was found.
 ///
 /// - `services`: where services listen on the pool's addresses; `&()` for nowhere.
 /// - `random`: from a secret, so that nobody outside foresees the port.
@@ -312,7 +312,7 @@ pub fn allocate<A: Address>(
     flows: &Table<'_, A>,
     services: &impl Services<A>,
     pool: Pool<'_, A>,
-    worker: (WorkerId, impl Asker),
+    worker: (WorkerId, impl Subscriber),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Option<Tuple<A>> {
@@ -325,15 +325,15 @@ pub fn allocate<A: Address>(
 /// Random ports of this worker's (RFC 6056 §3.3.1), on the pool's addresses in turn from a random one on, and
 /// whether a service listens there. At most [`TRIES`].
 #[inline(always)]
-pub(crate) fn draw<'x, 'p, A: Address, S: Services<A>, T: Asker>(
+pub(crate) fn draw<'x, 'p, A: Address, S: Services<A>, T: Subscriber>(
     services: &'x S,
     pool: Pool<'p, A>,
-    (worker, asker): (WorkerId, T),
+    (worker, subscriber): (WorkerId, T),
     protocol: Protocol,
     random: &'x mut Stream,
 ) -> Draw<'x, 'p, A, S, T> {
     let next = reduce(random.next() as u32, pool.addresses.len() as u32);
-    Draw { services, pool, worker, asker, protocol, random, next, left: TRIES }
+    Draw { services, pool, worker, subscriber, protocol, random, next, left: TRIES }
 }
 
 /// A port that was drawn.
@@ -352,7 +352,7 @@ pub(crate) struct Draw<'x, 'p, A, S, T> {
     services: &'x S,
     pool: Pool<'p, A>,
     worker: WorkerId,
-    asker: T,
+    subscriber: T,
     protocol: Protocol,
     random: &'x mut Stream,
     /// The place of the next address.
@@ -360,18 +360,18 @@ pub(crate) struct Draw<'x, 'p, A, S, T> {
     left: u32,
 }
 
-impl<A: Address, S: Services<A>, T: Asker> Iterator for Draw<'_, '_, A, S, T> {
+impl<A: Address, S: Services<A>, T: Subscriber> Iterator for Draw<'_, '_, A, S, T> {
     type Item = (u32, A, [u8; 2], bool);
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { services, pool, worker, asker, protocol, .. } = *self;
+        let Self { services, pool, worker, subscriber, protocol, .. } = *self;
         while self.left != 0 {
             self.left -= 1;
             let place = self.next;
             self.next = if place + 1 < pool.addresses.len() as u32 { place + 1 } else { 0 };
             let address = *pool.addresses.get(place as usize)?;
-            let share = pool.share(place, worker, asker);
+            let share = pool.share(place, worker, subscriber);
             if share.count != 0 {
                 let port = share.port(reduce(self.random.next() as u32, share.count));
                 return Some((place, address, port, share.listens(services, address, port, protocol)));
@@ -387,7 +387,7 @@ pub(crate) fn drawn<A: Address>(
     taken: &Taken<'_, '_, A>,
     services: &impl Services<A>,
     pool: Pool<'_, A>,
-    worker: (WorkerId, impl Asker),
+    worker: (WorkerId, impl Subscriber),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Option<Free<A>> {
@@ -406,7 +406,7 @@ pub(crate) fn draw_first<A: Address>(
     flows: &Table<'_, A>,
     services: &impl Services<A>,
     pool: Pool<'_, A>,
-    worker: (WorkerId, impl Asker),
+    worker: (WorkerId, impl Subscriber),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Option<Drawn> {
@@ -443,7 +443,7 @@ pub(crate) fn search<A: Address>(
     taken: &Taken<'_, '_, A>,
     services: &impl Services<A>,
     pool: Pool<'_, A>,
-    (worker, asker): (WorkerId, impl Asker),
+    (worker, subscriber): (WorkerId, impl Subscriber),
     peer: Peer<A>,
     random: &mut Stream,
 ) -> Result<Free<A>, Searched> {
@@ -452,7 +452,7 @@ pub(crate) fn search<A: Address>(
     let first = reduce(random.next() as u32, addresses);
     for place in (first..addresses).chain(0..first) {
         let Some(address) = pool.addresses.get(place as usize).copied() else { continue };
-        let share = pool.share(place, worker, asker);
+        let share = pool.share(place, worker, subscriber);
         let start = reduce(random.next() as u32, share.count);
         let count = share.count.min(left);
         left -= count;
@@ -536,8 +536,8 @@ mod tests {
         all_of(pool, place, worker, Client)
     }
 
-    fn all_of(pool: &Pool<'_, [u8; 4]>, place: u32, worker: u8, asker: impl Asker) -> Vec<u16> {
-        let share = pool.share(place, WorkerId(worker), asker);
+    fn all_of(pool: &Pool<'_, [u8; 4]>, place: u32, worker: u8, subscriber: impl Subscriber) -> Vec<u16> {
+        let share = pool.share(place, WorkerId(worker), subscriber);
         (0..share.count).map(|number| u16::from_be_bytes(share.port(number))).collect()
     }
 

@@ -96,7 +96,7 @@ pub(crate) fn route_clients_through_the_gateway(world: &World) {
 
 /// The world's own configuration with services that preserve the source.
 pub(crate) fn preserving(world: &World) -> String {
-    world.gateway_config().replace("[[service]]\n", "[[service]]\nclient_address = \"keep\"\n")
+    world.gateway_config().replace("[[service]]\n", "[[service]]\nclient_address = \"preserve\"\n")
 }
 
 /// The body of one request.

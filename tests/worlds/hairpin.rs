@@ -23,7 +23,7 @@ fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
     }
     let mut configuration = world.gateway_config();
     if keep {
-        configuration = configuration.replace("[[service]]\n", "[[service]]\nclient_address = \"keep\"\n");
+        configuration = configuration.replace("[[service]]\n", "[[service]]\nclient_address = \"preserve\"\n");
     }
     let gateway = start_weirgate(&world, &configuration);
     let hosts = ["192.0.2.1:30080", "[2001:db8:1::1]:30080", "203.0.113.10", "[2001:db8:113::10]"];

@@ -74,7 +74,7 @@ fn new_traffic_past_the_limit_is_forwarded_statelessly_where_configured() {
         .lines()
         .filter(|line| !line.starts_with("external_addresses"))
         .fold(String::new(), |config, line| config + line + "\n");
-    let _gateway = start_weirgate(&world, &limited(&config, "past_limit = \"place\"\n"));
+    let _gateway = start_weirgate(&world, &limited(&config, "past_limit = \"stateless\"\n"));
     let (answered, took) = ask_at_once(&world);
     let reported = status(&world);
     assert_eq!(answered.len(), CLIENTS, "sent in {took:?}: {} {}", reported["drops"], reported["counters"]);
@@ -82,7 +82,7 @@ fn new_traffic_past_the_limit_is_forwarded_statelessly_where_configured() {
     // One of them was opened before.
     assert!((2..=most(took) + 1).contains(&count("flows-created")), "{}", reported["counters"]);
     // Each direction is counted.
-    assert!(count("placed-without-state") >= 2 * (CLIENTS as u64 - most(took)), "{}", reported["counters"]);
+    assert!(count("forwarded-stateless") >= 2 * (CLIENTS as u64 - most(took)), "{}", reported["counters"]);
     assert_eq!(reported["drops"]["new-flow-limit"], 0);
 
     // Whole connections, each a SYN at once; the pods see the client itself.

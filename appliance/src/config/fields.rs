@@ -305,11 +305,11 @@ pub const SERVICE: Section = Section {
         ),
         field(
             "client_address",
-            Kind::Word(&["translate", "keep"]),
+            Kind::Word(&["translate", "preserve"]),
             Default("`\"translate\"`"),
             "\"translate\"",
             "The source address that backends see. `\"translate\"`: an address of `snat_pool`, so replies return to the \
-             gateway by themselves. `\"keep\"`: the client's address is preserved. Every node with a backend then needs a \
+             gateway by themselves. `\"preserve\"`: the client's address is preserved. Every node with a backend then needs a \
              route to the clients over the overlay through this gateway (`ip route add 192.0.2.0/24 via 10.77.200.0 dev \
              flannel.1 onlink`). No peer may have the backend `\"host-gw\"`: over it, replies to clients look like any \
              other traffic. Pods that use the service through the gateway are translated in any case.",
@@ -474,12 +474,12 @@ pub const FLOWS: Section = Section {
         ),
         field(
             "past_limit",
-            Kind::Word(&["drop", "place"]),
+            Kind::Word(&["drop", "stateless"]),
             Default("`\"drop\"`"),
             "\"drop\"",
             "What happens to a packet that would create a flow past `new_per_second`, or in a table in which nothing can \
-             be evicted. `\"drop\"`: it is dropped. `\"place\"`: stateless forwarding, to the backend that the hash \
-             selects, for services with `client_address = \"keep\"`, one address and port in the packet's family, and \
+             be evicted. `\"drop\"`: it is dropped. `\"stateless\"`: stateless forwarding, to the backend that the hash \
+             selects, for services with `client_address = \"preserve\"`, one address and port in the packet's family, and \
              backends that belong to no other service; other services' packets are dropped. TCP segments for such a \
              service that belong to no flow are forwarded in the same manner. Packets that such a backend sends from its \
              port without a flow count as replies.",

@@ -170,7 +170,7 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
             node_port: table.one("node_port", findings),
             external: table.many("external_addresses", findings),
             client_address: table.one::<String>("client_address", findings).map(|word| Located {
-                value: if word.value == "keep" { ClientAddress::Keep } else { ClientAddress::Translate },
+                value: if word.value == "preserve" { ClientAddress::Preserve } else { ClientAddress::Translate },
                 place: word.place,
             }),
             dscp: dscp(&table, findings),
@@ -256,7 +256,7 @@ fn read_admission(table: &Table<'_>, findings: &mut Findings<'_>) -> Admission {
         half_open_per_client: figure("half_open_per_client", default.half_open_per_client),
         new_flows_per_second: figure("new_per_second", default.new_flows_per_second),
         past_limit: match table.one::<String>("past_limit", findings) {
-            Some(word) if word.value == "place" => PastLimit::Place,
+            Some(word) if word.value == "stateless" => PastLimit::Stateless,
             _ => PastLimit::Drop,
         },
     }

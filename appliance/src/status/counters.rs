@@ -68,14 +68,14 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Steering(|counters| counters.no_headroom),
     },
     Counter {
-        name: "early-parts",
+        name: "early-fragments",
         meaning: "Fragments that came before the first one of their datagram, to an address that services and the host \
                   share: the kernel got them, and a worker got a copy. If the datagram is the host's, the copies are \
                   dropped as `fragment-expired`.",
         source: Source::Steering(|counters| counters.early),
     },
     Counter {
-        name: "early-parts-lost",
+        name: "early-fragments-lost",
         meaning: "Such fragments that could not be copied, because too many came at once.",
         source: Source::Steering(|counters| counters.early_lost),
     },
@@ -123,7 +123,7 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core,
     },
     Counter {
-        name: "pieces-cut",
+        name: "fragments-created",
         meaning: "Fragments made of IPv4 packets too large for their egress, without the first of each packet.",
         source: Source::Core,
     },
@@ -167,7 +167,7 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core,
     },
     Counter {
-        name: "placed-without-state",
+        name: "forwarded-stateless",
         meaning: "Packets forwarded statelessly, in a full table or past the limit on new flows.",
         source: Source::Core,
     },

@@ -97,7 +97,7 @@ pub(crate) fn policy(raw: &types::Service) -> Result<Policy, Problem> {
     Ok(Policy {
         client_address: match raw.client_address {
             types::WEIRGATE_CLIENT_TRANSLATED => ClientAddress::Translate,
-            types::WEIRGATE_CLIENT_KEPT => ClientAddress::Keep,
+            types::WEIRGATE_CLIENT_PRESERVED => ClientAddress::Preserve,
             other => return Err(choice("client_address", other)),
         },
         dscp: match raw.has_dscp {
@@ -126,7 +126,7 @@ pub(crate) fn admission(raw: &types::Description) -> Result<Admission, Problem> 
         new_flows_per_second: raw.new_flows_per_second,
         past_limit: match raw.past_limit {
             types::WEIRGATE_PAST_LIMIT_DROP => PastLimit::Drop,
-            types::WEIRGATE_PAST_LIMIT_PLACE => PastLimit::Place,
+            types::WEIRGATE_PAST_LIMIT_STATELESS => PastLimit::Stateless,
             other => return Err(choice("past_limit", other)),
         },
     })

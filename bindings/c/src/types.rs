@@ -3,7 +3,7 @@
 
 /// The version of this interface, and of the shared library's name. It changes whenever a structure, a constant, a
 /// call, or the meaning of one of them changes.
-pub const WEIRGATE_ABI_VERSION: u32 = 5;
+pub const WEIRGATE_ABI_VERSION: u32 = 6;
 
 /// The most frames, and the most spares, of one burst.
 pub const WEIRGATE_BURST_FRAMES_MAX: usize = 64;
@@ -42,7 +42,7 @@ pub const WEIRGATE_PROTOCOL_SCTP: u8 = 132;
 pub const WEIRGATE_CLIENT_TRANSLATED: u8 = 0;
 
 /// `weirgate_service.client_address`: the client's address is preserved.
-pub const WEIRGATE_CLIENT_KEPT: u8 = 1;
+pub const WEIRGATE_CLIENT_PRESERVED: u8 = 1;
 
 /// `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
 pub const WEIRGATE_ROUTE_PORT: u8 = 0;
@@ -63,7 +63,7 @@ pub const WEIRGATE_OUTER_DSCP_COPY: u8 = 255;
 pub const WEIRGATE_PAST_LIMIT_DROP: u8 = 0;
 
 /// `weirgate_description.past_limit`: stateless forwarding, where replies can be translated back without a flow.
-pub const WEIRGATE_PAST_LIMIT_PLACE: u8 = 1;
+pub const WEIRGATE_PAST_LIMIT_STATELESS: u8 = 1;
 
 /// `weirgate_address.family` where there is no address.
 pub const WEIRGATE_FAMILY_NONE: u8 = 0;
@@ -258,7 +258,7 @@ pub struct Service {
     pub table_size: u32,
     /// `WEIRGATE_PROTOCOL_TCP`, `WEIRGATE_PROTOCOL_UDP` or `WEIRGATE_PROTOCOL_SCTP`.
     pub protocol: u8,
-    /// `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_KEPT`.
+    /// `WEIRGATE_CLIENT_TRANSLATED` or `WEIRGATE_CLIENT_PRESERVED`.
     pub client_address: u8,
     /// 1 where its packets towards backends are marked with `dscp`, 0 where their codepoint is preserved.
     pub has_dscp: u8,
@@ -518,7 +518,7 @@ pub struct Counters {
     /// Fragments that were held, for their first one or for buffers to be fragmented into.
     pub fragments_held: u64,
     /// Fragments made of packets too large for their egress, without the first of each packet.
-    pub pieces_cut: u64,
+    pub fragments_created: u64,
     /// Flows that were created.
     pub flows_created: u64,
     /// Flows that were removed after their idle timeout.
@@ -539,7 +539,7 @@ pub struct Counters {
     /// As before: UDP that went back and forth.
     pub evicted_stream: u64,
     /// Packets forwarded statelessly, in a full table or past the limit on new flows.
-    pub placed_without_state: u64,
+    pub forwarded_stateless: u64,
     /// Pings that were answered.
     pub echoes_answered: u64,
     /// ICMP errors from others about packets of flows, translated and forwarded.

@@ -105,7 +105,7 @@ fn the_layouts_are_those_that_every_language_expects() {
         Traffic "weirgate_traffic" { packets, bytes }
         PortCounters "weirgate_port_counters" { received, transmitted }
         ServiceCounters "weirgate_service_counters" { original, reply, flows }
-        Counters "weirgate_counters" { host, handovers, fragments_held, pieces_cut, flows_created, flows_expired, flows_reopened, flows_reset, evicted_half_open, evicted_one_way, evicted_closing, evicted_unassured, evicted_stream, placed_without_state, echoes_answered, errors_translated, errors_sent }
+        Counters "weirgate_counters" { host, handovers, fragments_held, fragments_created, flows_created, flows_expired, flows_reopened, flows_reset, evicted_half_open, evicted_one_way, evicted_closing, evicted_unassured, evicted_stream, forwarded_stateless, echoes_answered, errors_translated, errors_sent }
     };
     let fields = text.lines().filter_map(|line| line.strip_prefix("weirgate_counters.")?.split(' ').next());
     let core = weirgate::counters::Counters::default();

@@ -193,7 +193,7 @@ fn compiled(moment: u32) -> Aligned {
     };
     if is_other {
         masquerade = Masquerade { addresses: &stand_for_pods, ports: (32768, 32799), exempt: &exempt };
-        services[..2].iter_mut().for_each(|service| service.policy.client_address = ClientAddress::Keep);
+        services[..2].iter_mut().for_each(|service| service.policy.client_address = ClientAddress::Preserve);
     }
     let description = Description {
         generation: moment + 1,

@@ -83,7 +83,7 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
     cx.explain(Step::Service(selector.service));
     let is_pod = comes_from_pod(cx, item)?;
     // A backend would answer a pod directly, from an address that the pod has not asked.
-    let preserves_source = selector.keeps_client != 0 && !is_pod;
+    let preserves_source = selector.preserves_source != 0 && !is_pod;
     if (preserves_source || is_pod)
         && let Some(elsewhere) = owner::of_endpoint(cx, packet.source, packet.source_port)
     {

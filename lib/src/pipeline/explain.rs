@@ -32,7 +32,7 @@ pub enum Step {
     /// Sent to a neighbour on a link: the next hop, and its link address.
     ToLink(PortId, IpAddr, Mac),
     /// No flow may begin, and the packet goes on without one, as it would with one.
-    Placed(Direction),
+    Stateless(Direction),
     /// A ping was answered.
     Answered,
     /// An ICMP error of the gateway's own takes the packet's place.
@@ -40,7 +40,7 @@ pub enum Step {
     /// A fragment waits: it came before the first one, or there were too few spare buffers to fragment it again.
     Held,
     /// Too large for its egress, it leaves in so many fragments.
-    Cut(usize),
+    Fragmented(usize),
     /// The end.
     Decided(Verdict),
 }

@@ -89,7 +89,7 @@ pub(super) trait Wire: Family {
 
     /// Whether an ICMP error of this type means anything on the other side of a translation: not a
     /// redirect, which speaks of the link it was sent on, nor source quench (RFC 6633).
-    fn is_told_onward(kind: u8) -> bool;
+    fn is_translatable(kind: u8) -> bool;
 
     /// Whether an ICMP error of this type and code tells of an MTU (RFC 1191 §4, RFC 4443 §3.2).
     fn is_too_big(type_and_code: [u8; 2]) -> bool;

@@ -48,8 +48,8 @@ pub(super) fn send<A: Wire, R: Recorder>(
     }
     let mut first = FragmentHeader::copy(&header, whole.is_first()).ok_or(DropReason::Malformed)?;
     let mut later = FragmentHeader::copy(&header, false).ok_or(DropReason::Malformed)?;
-    cx.explain(Step::Cut(count));
-    cx.worker.counters.pieces_cut.add(count as u64 - 1);
+    cx.explain(Step::Fragmented(count));
+    cx.worker.counters.fragments_created.add(count as u64 - 1);
     let number = cx.frame_index;
     let (tos, hash) = (item.packet.tos, item.hash);
     for (index, chunk) in data.chunks(room).enumerate().skip(1) {

@@ -217,7 +217,7 @@ fn next_to_ask<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, i
     }
     let selector = cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol)?;
     // A client whose address is preserved names the owner, so that nobody needs to be asked.
-    if selector.keeps_client != 0 {
+    if selector.preserves_source != 0 {
         return None;
     }
     Some(owner::next(cx))

@@ -39,7 +39,7 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
 ) -> Result<Decision<'s, A>, DropReason> {
     let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
     // RFC 5508 §4.1, REQ-3 a: what does not sum up is not worth a translation.
-    if A::is_intact(ip, &item.packet) != Some(true) || !A::is_told_onward(item.packet.icmp[0]) {
+    if A::is_intact(ip, &item.packet) != Some(true) || !A::is_translatable(item.packet.icmp[0]) {
         return Err(DropReason::IcmpUnmatched);
     }
     let quote_at = usize::from(item.packet.transport_offset) + icmpv4::HEADER_LEN;

@@ -49,7 +49,7 @@ pub(super) fn of_pods_packet<A: Wire, R>(
     if snapshot.selector(tuple.destination.mapped(), tuple.destination_port, protocol).is_some() {
         return by_pod();
     }
-    if snapshot.is_kept(tuple.source.mapped(), tuple.source_port, protocol) {
+    if snapshot.is_preserving(tuple.source.mapped(), tuple.source_port, protocol) {
         return by_client();
     }
     if !A::masquerade(snapshot).addresses.is_empty()
@@ -57,7 +57,7 @@ pub(super) fn of_pods_packet<A: Wire, R>(
     {
         return Some(elsewhere);
     }
-    if snapshot.keeps_clients() && !begins && handovers < 2 { by_client() } else { None }
+    if snapshot.preserves_sources() && !begins && handovers < 2 { by_client() } else { None }
 }
 
 /// The worker to look for the flow of a client, of whose answer an error from outside speaks. Where
@@ -72,7 +72,7 @@ pub(super) fn of_clients_error<A: Wire, R>(
     protocol: Protocol,
 ) -> Option<WorkerId> {
     let selector = cx.snapshot.selector(request.destination.mapped(), request.destination_port, protocol)?;
-    if selector.keeps_client != 0 || A::overlay_hop(cx.snapshot, request.source).is_some() {
+    if selector.preserves_source != 0 || A::overlay_hop(cx.snapshot, request.source).is_some() {
         return of_endpoint(cx, request.source, request.source_port);
     }
     let handovers = frame.handovers();

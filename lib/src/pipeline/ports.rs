@@ -6,7 +6,7 @@ use super::family::Wire;
 use super::worker::Worker;
 use crate::flow::Tuple;
 use crate::hash::Stream;
-use crate::nat::{self, Asker, Drawn, Free};
+use crate::nat::{self, Drawn, Free, Subscriber};
 use crate::net::Protocol;
 use crate::verdict::DropReason;
 
@@ -18,16 +18,16 @@ pub(super) fn allocate<A: Wire, R>(
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
     ended: Option<u32>,
-    asker: impl Asker,
+    subscriber: impl Subscriber,
 ) -> Result<Free<A>, DropReason> {
     let exhausted = &cx.worker.exhausted;
-    if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, ended, asker) {
+    if exhausted.has_any(cx.worker.now) && is_exhausted(cx.worker, pool, peer, ended, subscriber) {
         return Err(DropReason::PortsExhausted);
     }
     let mut random = cx.worker.random(hash);
     let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
-    let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
-    drawn.map_or_else(|| search(cx, random, pool, peer, ended, asker), Ok)
+    let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, subscriber), peer, &mut random);
+    drawn.map_or_else(|| search(cx, random, pool, peer, ended, subscriber), Ok)
 }
 
 /// What [`allocate`] will give a client for whose packet this port was drawn first; `None` where that has to be asked.
@@ -68,22 +68,22 @@ fn search<A: Wire, R>(
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
     ended: Option<u32>,
-    asker: impl Asker,
+    subscriber: impl Subscriber,
 ) -> Result<Free<A>, DropReason> {
     let now = cx.worker.now;
     if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
         return Err(DropReason::PortsExhausted);
     }
     let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
-    let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, asker), peer, &mut random);
+    let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, subscriber), peer, &mut random);
     if found == Err(nat::Searched::All) {
-        let hash = who_asks_whom(cx.worker, pool, peer, asker);
+        let hash = who_asks_whom(cx.worker, pool, peer, subscriber);
         cx.worker.exhausted.note(hash, now);
     }
     found.map_err(|_| DropReason::PortsExhausted)
 }
 
-/// Whether a search has just found nothing for those like the asker. The port of a flow that is `ended` towards the
+/// Whether a search has just found nothing for those like the subscriber. The port of a flow that is `ended` towards the
 /// same peer is free for this one.
 #[cold]
 #[inline(never)]
@@ -92,17 +92,22 @@ fn is_exhausted<A: Wire>(
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
     ended: Option<u32>,
-    asker: impl Asker,
+    subscriber: impl Subscriber,
 ) -> bool {
     let ended = ended.and_then(|ended| A::flows_of(worker).get(ended));
     !ended.is_some_and(|entry| peer.answers(entry))
-        && worker.exhausted.has(who_asks_whom(worker, pool, peer, asker), worker.now)
+        && worker.exhausted.has(who_asks_whom(worker, pool, peer, subscriber), worker.now)
 }
 
 /// A hash of this peer and of those whose ports towards it are used up together.
-fn who_asks_whom<A: Wire>(worker: &Worker<'_>, pool: nat::Pool<'_, A>, peer: nat::Peer<A>, asker: impl Asker) -> u64 {
+fn who_asks_whom<A: Wire>(
+    worker: &Worker<'_>,
+    pool: nat::Pool<'_, A>,
+    peer: nat::Peer<A>,
+    subscriber: impl Subscriber,
+) -> u64 {
     let destination = pool.addresses.first().copied().unwrap_or(peer.address);
     let source_port = peer.port.unwrap_or([0; 2]);
     let tuple = Tuple { source: peer.address, destination, source_port, destination_port: [0; 2] };
-    A::flows_of(worker).hash(&tuple, peer.protocol) ^ asker.hash()
+    A::flows_of(worker).hash(&tuple, peer.protocol) ^ subscriber.hash()
 }

@@ -49,7 +49,7 @@ pub(super) fn find<A: Wire, R>(
     ended: Option<u32>,
 ) -> Option<Stateless<A>> {
     let snapshot = cx.snapshot;
-    if snapshot.globals.places == 0 || protocol == Protocol::SCTP {
+    if snapshot.globals.forwards_stateless == 0 || protocol == Protocol::SCTP {
         return None;
     }
     let stateless = request(snapshot, tuple, protocol).or_else(|| answer(snapshot, tuple, protocol))?;
@@ -71,7 +71,7 @@ pub(super) fn find<A: Wire, R>(
 pub(super) fn began_without<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found) -> bool {
     let snapshot = cx.snapshot;
     let Some(entry) = A::flows(cx.worker).get(found.index) else { return false };
-    snapshot.globals.places != 0
+    snapshot.globals.forwards_stateless != 0
         && entry.state() == Some(State::TcpSynSent)
         && request(snapshot, &entry.original, Protocol(entry.protocol))
             .is_some_and(|stateless| stateless.reply == entry.reply)
@@ -80,7 +80,7 @@ pub(super) fn began_without<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: 
 /// Of a packet from a client to a service.
 fn request<A: Wire>(snapshot: &Snapshot<'_>, original: &Tuple<A>, protocol: Protocol) -> Option<Stateless<A>> {
     let selection = snapshot.select(original, protocol)?;
-    if selection.selector.keeps_client == 0 {
+    if selection.selector.preserves_source == 0 {
         return None;
     }
     let backend = selection.backend()?;
@@ -141,7 +141,7 @@ fn forward<'s, A: Wire, R: Recorder>(
     ended: Option<u32>,
 ) -> Result<Forward<'s, A>, DropReason> {
     let Stateless { original, reply, direction } = *stateless;
-    cx.explain(Step::Placed(direction));
+    cx.explain(Step::Stateless(direction));
     let (to, egress, selector) = match direction {
         Direction::Original => {
             let (egress, _) = egress::to_pod(cx.snapshot, reply.source)?;
@@ -162,7 +162,7 @@ fn forward<'s, A: Wire, R: Recorder>(
 #[cold]
 #[inline(never)]
 pub(super) fn count<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>, direction: Direction) {
-    cx.worker.counters.placed_without_state.add(1);
+    cx.worker.counters.forwarded_stateless.add(1);
     let (packet, bytes) = (&item.packet, u64::from(item.packet.len));
     let selector = match direction {
         Direction::Original => {

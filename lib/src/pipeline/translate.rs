@@ -157,7 +157,7 @@ impl Wire for [u8; 4] {
         packet.transport_is_intact(ip)
     }
 
-    fn is_told_onward(kind: u8) -> bool {
+    fn is_translatable(kind: u8) -> bool {
         kind != icmpv4::kind::REDIRECT && kind != icmpv4::kind::SOURCE_QUENCH
     }
 
@@ -321,7 +321,7 @@ impl Wire for [u8; 16] {
         packet.transport_is_intact(ip)
     }
 
-    fn is_told_onward(_: u8) -> bool {
+    fn is_translatable(_: u8) -> bool {
         // A redirect of ICMPv6 is no error message (RFC 4861 §4.5), so none comes this far.
         true
     }

@@ -129,7 +129,7 @@ pub struct Worker<'m> {
     random: Stream,
     pub(super) identification: u16,
     /// Counts the fragmented datagrams that got an identification of the gateway's own.
-    part_number: u16,
+    fragmented_identification: u16,
     /// For errors of the gateway's own, all but those that tell of an MTU.
     pub(super) errors: Budget,
     /// For those, to clients and to pods: neither side can use up the other's.
@@ -271,7 +271,7 @@ impl<'m> Worker<'m> {
             random: Stream::new([d, c, b, a]),
             identification: 0,
             // Receivers may still hold fragments that an earlier process numbered.
-            part_number: Stream::new([c, a, d, b]).next() as u16,
+            fragmented_identification: Stream::new([c, a, d, b]).next() as u16,
             errors: Budget::icmp(),
             too_big: [Budget::too_big(); 2],
             echoes: [Pacer::new(); 2],
@@ -311,7 +311,7 @@ impl<'m> Worker<'m> {
 
     /// How many fragmented datagrams are known.
     #[must_use]
-    pub const fn datagrams_in_parts(&self) -> u32 {
+    pub const fn fragmented_datagrams(&self) -> u32 {
         self.fragments.len()
     }
 
@@ -331,8 +331,8 @@ impl<'m> Worker<'m> {
     /// own (RFC 6864 §5.3.1).
     pub(super) fn next_identification(&mut self, workers: u8) -> u16 {
         let workers = u16::from(workers.max(1));
-        self.part_number = self.part_number.wrapping_add(1);
-        (self.part_number % (u16::MAX / workers)) * workers + u16::from(self.id.0) % workers
+        self.fragmented_identification = self.fragmented_identification.wrapping_add(1);
+        (self.fragmented_identification % (u16::MAX / workers)) * workers + u16::from(self.id.0) % workers
     }
 
     /// The next neighbour whose link address packets wait for, and its port. Ask the
@@ -517,7 +517,7 @@ impl PoolCount {
     }
 }
 
-/// A hash of who answers. An echo's identifier is the asker's, and every one is a port of its own.
+/// A hash of who answers. An echo's identifier is its sender's, and every one is a port of its own.
 fn remote_hash<A: Family>(flows: &Table<'_, A>, reply: &Tuple<A>, protocol: Protocol) -> u64 {
     let is_echo = protocol == Protocol::ICMP || protocol == Protocol::ICMPV6;
     let port = if is_echo { [0; 2] } else { reply.source_port };

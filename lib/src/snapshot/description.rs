@@ -151,12 +151,12 @@ pub enum PastLimit {
     /// It is dropped.
     #[default]
     Drop,
-    /// It is placed without state where that can be undone: if its service keeps clients' addresses
-    /// ([`ClientAddress::Keep`]), is TCP's or UDP's, and has one frontend in the packet's family, and the backend that the
+    /// It is forwarded statelessly where that can be undone: if its service preserves clients' addresses
+    /// ([`ClientAddress::Preserve`]), is TCP's or UDP's, and has one frontend in the packet's family, and the backend that the
     /// hash gives is no other service's. So is every TCP segment for such a service that has no flow and
     /// is no SYN; and whatever such a backend sends from its port that belongs to no flow and begins no TCP
     /// connection is taken for an answer. Everything else is dropped.
-    Place,
+    Stateless,
 }
 
 impl Admission {
@@ -322,7 +322,7 @@ pub enum ClientAddress {
     Translate,
     /// The client itself. The backends' nodes need a route to clients that leads over the overlay to
     /// this gateway, or answers go past it with the backend's own address on them.
-    Keep,
+    Preserve,
 }
 
 /// One who answers for a service.

@@ -77,8 +77,8 @@ pub(crate) struct Globals {
     pub(crate) mss_max: u16,
     /// Whether it may be no more than its way takes.
     pub(crate) mss_of_path: u8,
-    /// Whether packets for which no flow may begin are placed without state.
-    pub(crate) places: u8,
+    /// Whether packets for which no flow may begin are forwarded statelessly.
+    pub(crate) forwards_stateless: u8,
     /// What the gateway calls itself towards pods: the first address of its first subnet.
     pub(crate) own_v4: [u8; 4],
     pub(crate) own_v6: [u8; 16],
@@ -119,7 +119,7 @@ pub(crate) struct SelectorRecord {
     /// 0 where no backend takes new flows.
     pub(crate) slots: u32,
     /// Whether backends see the client's own address.
-    pub(crate) keeps_client: u8,
+    pub(crate) preserves_source: u8,
     /// What packets for the backends are marked with, or [`KEEP_DSCP`].
     pub(crate) dscp: u8,
     pub(super) reserved: [u8; 2],

@@ -82,8 +82,8 @@ sections! {
     globals: Globals,
     ports: PortRecord,
     frontends: FrontendRecord,
-    /// Backends that see their clients, in the form of frontends.
-    kept: FrontendRecord,
+    /// Backends of services that preserve the source, in the form of frontends.
+    preserving: FrontendRecord,
     selectors: SelectorRecord,
     backends: BackendRecord,
     slots: u16,

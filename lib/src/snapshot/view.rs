@@ -150,19 +150,19 @@ impl<'a> Snapshot<'a> {
         port: [u8; 2],
         protocol: Protocol,
     ) -> Option<(&'a FrontendRecord, &'a SelectorRecord)> {
-        let place = self.endpoint(self.sections.kept, address, port, protocol)?.selector;
+        let place = self.endpoint(self.sections.preserving, address, port, protocol)?.selector;
         let frontend = self.sections.frontends.get(place as usize)?;
         Some((frontend, self.sections.selectors.get(frontend.selector as usize)?))
     }
 
     /// Whether this is a backend that sees its clients.
-    pub(crate) fn is_kept(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> bool {
-        self.endpoint(self.sections.kept, address, port, protocol).is_some()
+    pub(crate) fn is_preserving(&self, address: [u8; 16], port: [u8; 2], protocol: Protocol) -> bool {
+        self.endpoint(self.sections.preserving, address, port, protocol).is_some()
     }
 
     /// Whether there are services whose backends see their clients, be it that they have none now.
-    pub(crate) const fn keeps_clients(&self) -> bool {
-        self.sections.kept.len() > 1
+    pub(crate) const fn preserves_sources(&self) -> bool {
+        self.sections.preserving.len() > 1
     }
 
     const fn pool<A>(&self, addresses: &'a [A], listening: u64, ports: PortRange) -> Pool<'a, A> {

@@ -430,12 +430,12 @@ fn an_ipv4_option_of_a_length_that_cannot_be_is_malformed() {
 #[test]
 fn stateless_packets_are_lowered_and_marked_too() {
     let mut world = marking(limited(MssLimit::Path), WEB, 46).preserving(WEB);
-    world.admission = Admission { new_flows_per_second: 1, past_limit: PastLimit::Place, ..world.admission };
+    world.admission = Admission { new_flows_per_second: 1, past_limit: PastLimit::Stateless, ..world.admission };
     let mut gateway = world.gateway();
     let mut out =
         |port| gateway.send(UPLINK, &framed(FROM_CLIENT, &with_options(&Packet::web(port, SYN, b""), &usual(1460))));
     let (with_flow, stateless) = (out(7), out(8));
-    assert_eq!(gateway.counters.placed_without_state.get(), 1);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 1);
     for out in [with_flow, stateless] {
         assert_eq!(options(&inside(&out)), usual(1410));
         let inner = Packet::read(&inside(&out));
@@ -443,7 +443,7 @@ fn stateless_packets_are_lowered_and_marked_too() {
         let answer = with_options(&inner.answer(SYN | ACK, b""), &usual(1460));
         assert_eq!(options(&outside(&gateway.send(UNDERLAY, &from_pod(node_of(&out), &answer)))), usual(1410));
     }
-    assert_eq!(gateway.counters.placed_without_state.get(), 2);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 2);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn the_only_port_of_an_ended_connection_goes_to_the_next_one() {
 
 #[test]
 fn a_connection_that_is_forwarded_statelessly_ends_the_one_before_it() {
-    let admission = Admission { past_limit: PastLimit::Place, ..ONE };
+    let admission = Admission { past_limit: PastLimit::Stateless, ..ONE };
     let mut gateway = World { admission, ..World::new().preserving(WEB) }.gateway();
     let request = Packet::web(7, SYN, b"");
     let (node, inner) = used(&mut gateway, &request);
@@ -128,7 +128,7 @@ fn a_connection_that_is_forwarded_statelessly_ends_the_one_before_it() {
     assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_reopened.get()), (0, 1));
     to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
     assert_eq!(to_pod(&mut gateway, &with_flags(&request, ACK)).0, node);
-    assert_eq!(gateway.counters.placed_without_state.get(), 3);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 3);
 }
 
 #[test]

@@ -15,12 +15,12 @@ use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
 /// The requester: a client, or a pod.
 #[derive(Clone, Copy, Debug)]
-struct Asker {
+struct Subscriber {
     is_pod: bool,
     is_v6: bool,
 }
 
-impl Asker {
+impl Subscriber {
     /// To the service at this node port.
     fn asks(self, port: u16, body: Body) -> Packet {
         let (client, pod, frontend): (IpAddr, IpAddr, IpAddr) = if self.is_v6 {
@@ -76,11 +76,11 @@ fn node_of(pod: IpAddr) -> usize {
 }
 
 /// Worlds with SNAT and with preserved sources, and the requesters in each.
-fn everywhere(mut check: impl FnMut(&World, Asker)) {
+fn everywhere(mut check: impl FnMut(&World, Subscriber)) {
     let world = World::new().with_sctp();
     for world in [world.clone(), world.preserving(WEB).preserving(DNS).preserving(SIGNAL)] {
         for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-            check(&world, Asker { is_pod, is_v6 });
+            check(&world, Subscriber { is_pod, is_v6 });
         }
     }
 }
@@ -380,7 +380,7 @@ fn no_flow_continues_from_a_removed_snat_pool_address() {
     let world = World::new().with_sctp();
     let later = moved(&world);
     for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let asker = Asker { is_pod, is_v6 };
+        let asker = Subscriber { is_pod, is_v6 };
         for request in [asker.query(), asker.init(1), asker.segment(SYN)] {
             let mut gateway = world.gateway();
             let first = asker.reaches(&mut gateway, &request);
@@ -512,7 +512,7 @@ fn a_packet_that_is_not_forwarded_creates_no_flow() {
     let ping = Packet::ping(world::pod(0, 10).into(), world::CLIENT.into(), b"hello");
     let by_pods = [outward(Body::Tcp(SYN, vec![])), outward(Body::Udp(vec![1])), ping];
     for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let asker = Asker { is_pod, is_v6 };
+        let asker = Subscriber { is_pod, is_v6 };
         let mut requests = vec![asker.query(), asker.segment(SYN), asker.init(1)];
         if is_pod && !is_v6 {
             requests.extend(by_pods.clone());
@@ -534,7 +534,7 @@ fn a_packet_whose_next_hop_is_unresolved_creates_no_flow() {
     let mut world = World::new().with_sctp();
     world.peers.iter_mut().for_each(|peer| peer.next_hop = None);
     let mut gateway = world.gateway();
-    for asker in [false, true].map(|is_v6| Asker { is_pod: false, is_v6 }) {
+    for asker in [false, true].map(|is_v6| Subscriber { is_pod: false, is_v6 }) {
         for request in [asker.query(), asker.segment(SYN), asker.init(1)] {
             let out = asker.sends(&mut gateway, &request);
             assert_eq!(out.verdict, Verdict::Drop(DropReason::NeighbourUnresolved));

@@ -13,7 +13,8 @@ use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out};
 
 /// One new flow a second.
-const ONE: Admission = Admission { half_open_per_client: 4096, new_flows_per_second: 1, past_limit: PastLimit::Place };
+const ONE: Admission =
+    Admission { half_open_per_client: 4096, new_flows_per_second: 1, past_limit: PastLimit::Stateless };
 
 fn stateless() -> World {
     World { admission: ONE, ..World::new().preserving(WEB).preserving(DNS) }
@@ -79,7 +80,7 @@ fn past_the_limit_a_conversation_is_forwarded_statelessly_as_it_would_be_with_a_
                 assert_eq!((again, inner.destination), (node, expected.destination));
                 to_client(&mut gateway, node, &inner.answer(flags, b"more"));
             }
-            assert_eq!(gateway.counters.placed_without_state.get(), 8);
+            assert_eq!(gateway.counters.forwarded_stateless.get(), 8);
             assert_eq!((gateway.counters.flows_created.get(), gateway.counters.flows_ended()), (1, 0));
             let service = if matches!(request.body, Body::Udp(_)) { DNS } else { WEB };
             let counted = &gateway.services[service as usize];
@@ -106,7 +107,7 @@ fn a_full_table_of_assured_flows_forwards_new_traffic_statelessly() {
     }
     gateway.assert_counted(&[
         ("flows-created", 16),
-        ("placed-without-state", 3 * 83),
+        ("forwarded-stateless", 3 * 83),
         ("port0-in", 2 * 99),
         ("port0-out", 99),
         ("port1-in", 99),
@@ -125,9 +126,9 @@ fn a_datagram_gets_its_flow_when_the_limit_allows_and_the_same_backend() {
     assert_eq!(gateway.worker.flows_v4().len(), 1);
     gateway.advance(Span::from_secs(1));
     assert_eq!(to_pod(&mut gateway, &Packet::dns(7, b"query")), (node, inner.clone()));
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.placed_without_state.get()), (2, 1));
+    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.forwarded_stateless.get()), (2, 1));
     to_client(&mut gateway, node, &inner.answer(0, b"answer"));
-    assert_eq!(gateway.counters.placed_without_state.get(), 1);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 1);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn assert_not_stateless(world: &World, request: &Packet) {
     if matches!(request.body, Body::Tcp(..)) {
         assert_eq!(reason(&from_client(&mut gateway, &with_flags(request, ACK))), DropReason::NotSyn);
     }
-    assert_eq!(gateway.counters.placed_without_state.get(), 0);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 0);
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn invalid_flags_are_not_forwarded_statelessly_in_either_direction() {
         let answer = from_pod(node, &inner.answer(flags, b"data").bytes());
         assert_eq!(reason(&gateway.send(UNDERLAY, &answer)), DropReason::TcpFlags, "{flags:#x}");
     }
-    assert_eq!(gateway.counters.placed_without_state.get(), 1);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 1);
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn only_the_owner_forwards_statelessly_and_the_others_hand_over() {
             assert_eq!(verdict, if id == owner { Verdict::Transmit(UPLINK) } else { handed });
         }
     }
-    let stateless: u64 = workers.iter().map(|worker| worker.counters.placed_without_state.get()).sum();
+    let stateless: u64 = workers.iter().map(|worker| worker.counters.forwarded_stateless.get()).sum();
     let created: u64 = workers.iter().map(|worker| worker.counters.flows_created.get()).sum();
     assert_eq!((created, stateless), (4, 2 * (199 - 4)));
 }
@@ -322,5 +323,5 @@ fn rfc1122_s3_2_1_3_nothing_is_forwarded_statelessly_for_an_invalid_client() {
             assert_eq!(egresses, client == clients[5], "{packet:?}");
         }
     }
-    assert_eq!(gateway.counters.placed_without_state.get(), 2);
+    assert_eq!(gateway.counters.forwarded_stateless.get(), 2);
 }

@@ -165,7 +165,7 @@ fn they_decide_alike_where_sources_are_preserved() {
     let kernel = world.start_kernel_gateway_with(Some(POD.1), preserve).unwrap_or_else(|error| panic!("{error}"));
     let expected = verdicts_of_the_gateway(&world, "kept");
     drop(kernel);
-    let preserve = "[[service]]\nclient_address = \"keep\"\n";
+    let preserve = "[[service]]\nclient_address = \"preserve\"\n";
     let gateway = start_weirgate(&world, &configuration(&world).replace("[[service]]\n", preserve));
     let found = verdicts_of_the_gateway(&world, "kept");
     drop(gateway);

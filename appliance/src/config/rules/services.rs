@@ -138,10 +138,12 @@ fn backends(sections: &Sections<'_>, service: &ServiceSection<'_>, peers: &Prefi
 
 /// Replies to preserved client addresses reach the gateway only in VXLAN.
 fn kept(sections: &Sections<'_>, service: &ServiceSection<'_>, findings: &mut Findings<'_>) {
-    let Some(word) = service.client_address.as_ref().filter(|word| word.value == ClientAddress::Keep) else { return };
+    let Some(word) = service.client_address.as_ref().filter(|word| word.value == ClientAddress::Preserve) else {
+        return;
+    };
     if let Some(peer) = sections.peers.iter().find(|peer| peer.backend == Backend::HostGw) {
         let text = format!(
-            "\"keep\" cannot be used where replies come by plain route, and {} has the backend \"host-gw\"; use \
+            "\"preserve\" cannot be used where replies come by plain route, and {} has the backend \"host-gw\"; use \
              \"translate\", or \"vxlan\" for every peer",
             peer.table.place.path
         );

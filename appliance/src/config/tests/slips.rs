@@ -401,13 +401,13 @@ const ONE_ERROR: &[(&str, &str, &str)] = &[
     ),
     (
         "port = 80\n",
-        "port = 80\nclient_address = \"keeps\"\n",
-        "w.toml:36:18: service[0].client_address: \"keeps\" is not \"translate\" or \"keep\"; did you mean \"keep\"?",
+        "port = 80\nclient_address = \"preserves\"\n",
+        "w.toml:36:18: service[0].client_address: \"preserves\" is not \"translate\" or \"preserve\"; did you mean \"preserve\"?",
     ),
     (
         "port = 80\n",
-        "port = 80\nclient_address = \"keep\"\n",
-        "w.toml:36:18: service[0].client_address: \"keep\" cannot be used where replies come by plain route, and peer[1] has \
+        "port = 80\nclient_address = \"preserve\"\n",
+        "w.toml:36:18: service[0].client_address: \"preserve\" cannot be used where replies come by plain route, and peer[1] has \
          the backend \"host-gw\"; use \"translate\", or \"vxlan\" for every peer",
     ),
 ];

@@ -443,7 +443,7 @@ fn chunks_of_frames_that_another_worker_dropped_come_home() {
 }
 
 #[test]
-fn copies_of_early_parts_reach_the_worker_whose_queue_they_came_on() {
+fn copies_of_early_fragments_reach_the_worker_whose_queue_they_came_on() {
     let link = Link::new(2);
     let mut steering = Steering::load(&["g0", "g1"]).unwrap();
     steering.fill(&table()).unwrap();

@@ -155,7 +155,7 @@ static void descriptions(void) {
     service.protocol = WEIRGATE_PROTOCOL_TCP;
     service.client_address = 2;
     refused(&description, WEIRGATE_STATUS_FLAG, "services[0]: client_address is 2");
-    service.client_address = WEIRGATE_CLIENT_KEPT;
+    service.client_address = WEIRGATE_CLIENT_PRESERVED;
     service.has_dscp = 2;
     refused(&description, WEIRGATE_STATUS_FLAG, "has_dscp is 2");
     service.has_dscp = 1;

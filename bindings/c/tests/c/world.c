@@ -117,7 +117,7 @@ void world_describe(weirgate_description *description) {
     description->new_flows_per_second = 2011;
     description->echoes_per_second = 53;
     description->echo_services = 1;
-    description->past_limit = WEIRGATE_PAST_LIMIT_PLACE;
+    description->past_limit = WEIRGATE_PAST_LIMIT_STATELESS;
     /* Not read. */
     memset(description->reserved, 0xa5, sizeof description->reserved);
 
@@ -214,7 +214,7 @@ void world_describe(weirgate_description *description) {
         .id = 17,
         .protocol = WEIRGATE_PROTOCOL_SCTP,
         .table_size = 19,
-        .client_address = WEIRGATE_CLIENT_KEPT,
+        .client_address = WEIRGATE_CLIENT_PRESERVED,
         .frontends = sctp_frontends,
         .frontend_count = COUNT(sctp_frontends),
         .backends = sctp_backends,

@@ -80,7 +80,7 @@ const DESCRIPTION: &[(&str, &str, Change)] = &[
     ("services[0].id", "19", |d, v| service(d, 0, |it| it.id = at(v))),
     ("services[0].table_size", "1013", |d, v| service(d, 0, |it| it.table_size = at(v))),
     ("services[0].protocol", "17", |d, v| service(d, 0, |it| it.protocol = Protocol(at(v)))),
-    ("services[0].client_address", "1", |d, _| service(d, 0, |it| it.policy.client_address = ClientAddress::Keep)),
+    ("services[0].client_address", "1", |d, _| service(d, 0, |it| it.policy.client_address = ClientAddress::Preserve)),
     ("services[1].has_dscp", "0", |d, _| service(d, 1, |it| it.policy.dscp = None)),
     ("services[1].dscp", "45", |d, v| service(d, 1, |it| it.policy.dscp = Dscp::new(at(v)))),
     ("route_count", "4", |d, v| edit(&mut d.routes, |list| list.truncate(at(v)))),

@@ -88,7 +88,7 @@ pub(crate) fn describe() -> Description<'static> {
             admission: Admission {
                 half_open_per_client: 101,
                 new_flows_per_second: 2011,
-                past_limit: PastLimit::Place,
+                past_limit: PastLimit::Stateless,
             },
             echo: Echo { services: true, per_second: 53 },
             selector_seed: 0x0123_4567_89ab_cdef,
@@ -149,7 +149,7 @@ pub(crate) fn describe() -> Description<'static> {
                 frontends: leak([endpoint("192.0.2.1:30132")]),
                 backends: leak([backend("10.77.74.10:13203", 11)]),
                 table_size: 19,
-                policy: Policy { client_address: ClientAddress::Keep, dscp: None },
+                policy: Policy { client_address: ClientAddress::Preserve, dscp: None },
             },
         ]),
         routes: leak([

@@ -120,7 +120,7 @@ impl Writer<'_, '_> {
             workers,
             has_v4: v4.is_some().into(),
             has_v6: v6.is_some().into(),
-            places: (gateway.admission.past_limit == PastLimit::Place).into(),
+            forwards_stateless: (gateway.admission.past_limit == PastLimit::Stateless).into(),
             listening: [self.listening(masquerade.addresses, true), self.listening(masquerade.addresses, false)],
             pool_ports: PortRange { first: pool_ports.0, last: pool_ports.1 },
             node_ports: PortRange { first: node_ports.0, last: node_ports.1 },

@@ -1,7 +1,7 @@
 //! How many records each section may have, and how much room it takes to work.
 
 use super::addresses::{answering, local};
-use super::services::{keeps_client, slots_of};
+use super::services::{preserves_source, slots_of};
 use crate::maglev::Member;
 use crate::net;
 use crate::snapshot::description::{Description, Service};
@@ -39,9 +39,9 @@ impl Plan {
             // A half of both tables is always vacant, and of the second one record more says that there are services
             // of this kind.
             frontends: 2 * sum(&|service| service.frontends.len()) + 1,
-            kept: sum(&|service| if keeps_client(service) { 2 * service.backends.len() } else { 0 })
+            preserving: sum(&|service| if preserves_source(service) { 2 * service.backends.len() } else { 0 })
                 + 1
-                + usize::from(d.services.iter().any(keeps_client)),
+                + usize::from(d.services.iter().any(preserves_source)),
             selectors: 2 * d.services.len(),
             backends: sum(&|service| service.backends.len()),
             slots: sum(&|service| slots_of(service, true) + slots_of(service, false)),

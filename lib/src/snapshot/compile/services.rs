@@ -21,9 +21,9 @@ fn of_family<'d>(service: &Service<'d>, v4: bool) -> impl Iterator<Item = &'d Ba
     service.backends.iter().filter(move |backend| backend.endpoint.address.is_ipv4() == v4)
 }
 
-/// Whether the service's backends see their clients.
-pub(super) fn keeps_client(service: &Service<'_>) -> bool {
-    service.policy.client_address == ClientAddress::Keep
+/// Whether the service preserves its clients' addresses towards its backends.
+pub(super) fn preserves_source(service: &Service<'_>) -> bool {
+    service.policy.client_address == ClientAddress::Preserve
 }
 
 /// Slots of the service's table for one family.
@@ -34,8 +34,8 @@ pub(super) fn slots_of(service: &Service<'_>, v4: bool) -> usize {
 impl Writer<'_, '_> {
     pub(super) fn services(&mut self) -> Result<(), CompileError> {
         let frontends = take(&mut self.out.frontends);
-        let kept = take(&mut self.out.kept);
-        frontends.iter_mut().chain(kept.iter_mut()).for_each(|record| record.selector = NONE);
+        let preserving = take(&mut self.out.preserving);
+        frontends.iter_mut().chain(preserving.iter_mut()).for_each(|record| record.selector = NONE);
         let selectors = take(&mut self.out.selectors);
         let backends = take(&mut self.out.backends);
         let slots = take(&mut self.out.slots);
@@ -54,8 +54,8 @@ impl Writer<'_, '_> {
                 return Err(CompileError::FrontendAddress(frontend.address));
             }
             self.frontends(service, index, frontends)?;
-            if keeps_client(service) {
-                self.kept(service, frontends, kept);
+            if preserves_source(service) {
+                self.preserving(service, frontends, preserving);
             }
             for v4 in [true, false] {
                 let list = backends.get_mut(backends_used..).unwrap_or_default();
@@ -70,7 +70,7 @@ impl Writer<'_, '_> {
                         backends: count as u32,
                         slots_first: slots_used as u32,
                         slots: table.len() as u32,
-                        keeps_client: keeps_client(service).into(),
+                        preserves_source: preserves_source(service).into(),
                         dscp: service.policy.dscp.map_or(KEEP_DSCP, Dscp::number),
                         reserved: [0; 2],
                     };
@@ -125,8 +125,8 @@ impl Writer<'_, '_> {
         place.and_then(|place| u32::try_from(place).ok()).unwrap_or(SEVERAL)
     }
 
-    /// Notes the backends of a service that see their clients, each once for all services.
-    fn kept(&self, service: &Service<'_>, frontends: &[FrontendRecord], table: &mut [FrontendRecord]) {
+    /// Notes the backends of a service that preserves the source, each once for all services.
+    fn preserving(&self, service: &Service<'_>, frontends: &[FrontendRecord], table: &mut [FrontendRecord]) {
         let key = HashKey::from_seed(!self.d.gateway.selector_seed);
         let answers_as = [true, false].map(|v4| self.only_frontend(service, v4, frontends));
         for backend in service.backends {

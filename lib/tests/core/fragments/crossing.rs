@@ -48,14 +48,14 @@ fn rfc4787_req14_a_fragmented_datagram_crosses_and_its_reply_comes_back_in_any_o
             ];
             counted.retain(|(_, count)| *count != 0);
             gateway.assert_counted(&counted);
-            assert_eq!(gateway.worker.datagrams_in_parts(), 0);
+            assert_eq!(gateway.worker.fragmented_datagrams(), 0);
         }
     }
 }
 
 #[test]
 fn fragments_of_a_datagram_whose_flow_finds_no_room_go_on_as_one_datagram() {
-    let admission = Admission { half_open_per_client: 0, new_flows_per_second: 0, past_limit: PastLimit::Place };
+    let admission = Admission { half_open_per_client: 0, new_flows_per_second: 0, past_limit: PastLimit::Stateless };
     let world = World { admission, ..World::new().preserving(world::WEB).preserving(world::DNS) };
     for order in [[0, 1, 2], [2, 0, 1]] {
         let mut gateway = world.describe(|description| Gateway::with_worker(description, WorkerId(0), 16));
@@ -70,14 +70,14 @@ fn fragments_of_a_datagram_whose_flow_finds_no_room_go_on_as_one_datagram() {
         let cut = fragments(&request.bytes(), 77, [1376, 1376]);
         let (inner, _) = at_pod(&from_client(&mut gateway, &order.map(|index| cut[index].clone()))).expect("all of it");
         assert_eq!(inner.source, request.source);
-        assert_eq!(gateway.counters.placed_without_state.get(), 3);
+        assert_eq!(gateway.counters.forwarded_stateless.get(), 3);
         assert_eq!(gateway.counters.flows_created.get(), 16);
     }
 }
 
 #[test]
 fn fragments_of_a_datagram_that_is_forwarded_statelessly_follow_the_first() {
-    let admission = Admission { half_open_per_client: 0, new_flows_per_second: 1, past_limit: PastLimit::Place };
+    let admission = Admission { half_open_per_client: 0, new_flows_per_second: 1, past_limit: PastLimit::Stateless };
     let world = World { admission, ..World::new().preserving(world::DNS) };
     for request in [query(5000, 4000), query_v6(5000, 4000)] {
         for order in [[0, 1, 2], [2, 0, 1]] {
@@ -91,7 +91,7 @@ fn fragments_of_a_datagram_that_is_forwarded_statelessly_follow_the_first() {
             let outs = from_pods(&mut gateway, &answer, &order.map(|index| cut[index].clone()));
             let (back, _) = at_client(&outs).expect("all of it");
             assert_eq!(back, Packet { source: request.destination, ..answer.after_a_hop() });
-            assert_eq!(gateway.counters.placed_without_state.get(), 6);
+            assert_eq!(gateway.counters.forwarded_stateless.get(), 6);
         }
     }
 }
@@ -203,5 +203,5 @@ fn rfc6946_an_atomic_fragment_waits_for_nothing() {
         let outs = from_client(&mut gateway, &[fragment(&ip, 1, 0, ip.len() - 40, false)]);
         assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
     }
-    assert_eq!(gateway.worker.datagrams_in_parts(), 0);
+    assert_eq!(gateway.worker.fragmented_datagrams(), 0);
 }

@@ -60,7 +60,7 @@ fn rfc5508_req1_a_fragmented_ping_crosses_and_its_reply_comes_back_in_any_order(
             let (back, _) = at_pod(&outs).expect("all of it");
             let expected = Packet { destination: ping.source, ..with_identifier(&answer, identifier(&ping)) };
             assert_eq!(back, expected.after_a_hop());
-            assert_eq!((gateway.counters.flows_created.get(), gateway.worker.datagrams_in_parts()), (1, 0));
+            assert_eq!((gateway.counters.flows_created.get(), gateway.worker.fragmented_datagrams()), (1, 0));
             assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
         }
     }
@@ -153,7 +153,7 @@ fn rfc1122_s3_2_2_6_fragmented_pings_of_the_gateway_itself_are_answered() {
             let cut = fragments(&ping.bytes(), 77, [1376, 1376]);
             let (answer, _) = reassembled(&in_order(&mut gateway, node, &cut, order)).expect("all of it");
             assert_eq!(Packet::read(&answer), reply_to(&ping));
-            assert_eq!((gateway.counters.echoes_answered.get(), gateway.worker.datagrams_in_parts()), (1, 0));
+            assert_eq!((gateway.counters.echoes_answered.get(), gateway.worker.fragmented_datagrams()), (1, 0));
             assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
         }
     }

@@ -21,7 +21,7 @@ fn rfc791_a_packet_too_large_for_its_path_is_fragmented() {
     assert_eq!(inner, Packet { source: inner.source, destination: inner.destination, ..request.after_a_hop() });
     gateway.assert_counted(&[
         ("flows-created", 1),
-        ("pieces-cut", 1),
+        ("fragments-created", 1),
         ("port0-in", 1),
         ("port1-out", 2),
         ("service2-flows", 1),

@@ -99,9 +99,9 @@ fn a_fragment_whose_first_never_comes_is_dropped_in_time() {
     from_client(&mut gateway, &cut[1..]);
     let (snapshot, now) = (gateway.snapshot(), gateway.now);
     gateway.worker.age(&snapshot, now + Span::from_millis(1900), 2000);
-    assert_eq!(gateway.worker.datagrams_in_parts(), 1);
+    assert_eq!(gateway.worker.fragmented_datagrams(), 1);
     gateway.worker.age(&snapshot, now + Span::from_millis(2100), 2000);
-    assert_eq!(gateway.worker.datagrams_in_parts(), 0);
+    assert_eq!(gateway.worker.fragmented_datagrams(), 0);
     gateway.assert_counted(&[("port0-in", 2), ("fragments-held", 2), ("drop-fragment-expired", 2)]);
 }
 
@@ -119,7 +119,7 @@ fn room_for_fragments_is_bounded_and_the_newest_get_it() {
         let cut = fragments(&query(5000, 4000).bytes(), id, [1376, 1376]);
         from_client(&mut gateway, &cut[1..2]);
     }
-    assert!(gateway.worker.datagrams_in_parts() <= 16);
+    assert!(gateway.worker.fragmented_datagrams() <= 16);
     let lost = gateway.counters.drops(DropReason::FragmentDisplaced);
     assert!(lost >= 1000 - 16, "{lost}");
     let request = query(6000, 4000);

@@ -52,7 +52,7 @@ fn rfc9260_s6_8_an_association_is_set_up_by_fragments_in_any_order() {
             let early = if first > last { first } else { last + 1 } as u64;
             assert_eq!(gateway.counters.fragments_held.get(), 2 * early, "{order:?}");
             assert_eq!(gateway.counters.flows_created.get(), 1);
-            assert_eq!(gateway.worker.datagrams_in_parts(), 0);
+            assert_eq!(gateway.worker.fragmented_datagrams(), 0);
         }
     }
 }

@@ -221,9 +221,12 @@ pub(super) const TEXTS: &[Text] = &[
     ),
     (
         "service.client_address",
-        "\"keep\"",
+        "\"preserve\"",
         &[],
-        &["config.services[0].policy.client_address = Keep", "description.services[0].policy.client_address = Keep"],
+        &[
+            "config.services[0].policy.client_address = Preserve",
+            "description.services[0].policy.client_address = Preserve",
+        ],
     ),
     (
         "service.backends",
@@ -294,9 +297,9 @@ pub(super) const TEXTS: &[Text] = &[
     ),
     (
         "flows.past_limit",
-        "\"place\"",
+        "\"stateless\"",
         &[],
-        &["config.admission.past_limit = Place", "description.gateway.admission.past_limit = Place"],
+        &["config.admission.past_limit = Stateless", "description.gateway.admission.past_limit = Stateless"],
     ),
     (
         "flows.memory",
