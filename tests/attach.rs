@@ -194,7 +194,8 @@ impl Script {
 fn flows(gateway: &Gateway) -> Vec<(u16, State)> {
     let mut flows: Vec<_> = gateway
         .worker
-        .flows_v4()
+        .flows()
+        .v4
         .iter()
         .map(|entry| (u16::from_be_bytes(entry.original.source_port), entry.state().expect("a live flow")))
         .collect();

@@ -99,7 +99,8 @@ fn forwarding_of_every_kind_allocates_nothing() {
 
     let replies: Vec<_> = gateway
         .worker
-        .flows_v4()
+        .flows()
+        .v4
         .iter()
         .map(|entry| {
             let (from, to) = (entry.reply.source, entry.reply.destination);
@@ -121,7 +122,7 @@ fn forwarding_of_every_kind_allocates_nothing() {
     gateway.advance(Span::from_secs(100_000));
     let (snapshot, now) = (gateway.snapshot(), gateway.now);
     without_allocation(|| gateway.worker.age(&snapshot, now, 5000));
-    assert!(gateway.worker.flows_v4().is_empty());
+    assert!(gateway.worker.flows().v4.is_empty());
 }
 
 #[test]

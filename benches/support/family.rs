@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use weirgate::flow::{Address, Table, Tuple};
-use weirgate::pipeline::Worker;
+use weirgate::flow::{Address, Tuple};
 use weirgate_fixture::frames::{ACK, FROM_CLIENT, Packet, framed, from_pod};
 use weirgate_fixture::world;
 
@@ -39,12 +38,6 @@ pub(crate) trait Family: Address {
 
     /// Writes the checksum of the outer datagram of an answer, where its family asks for one.
     fn seal_outer(frame: &mut [u8]);
-
-    /// The flows of this family.
-    fn table<'w>(worker: &'w Worker<'static>) -> &'w Table<'static, Self>;
-
-    /// Forgets the flow at this place.
-    fn forget(worker: &mut Worker<'static>, index: u32);
 
     /// A request as a frame from the client's link, and its answer as one from a node.
     fn frames(data: usize) -> [Vec<u8>; 2] {
@@ -114,14 +107,6 @@ impl Family for [u8; 4] {
     }
 
     fn seal_outer(_: &mut [u8]) {}
-
-    fn table<'w>(worker: &'w Worker<'static>) -> &'w Table<'static, Self> {
-        worker.flows_v4()
-    }
-
-    fn forget(worker: &mut Worker<'static>, index: u32) {
-        worker.forget_v4(index);
-    }
 }
 
 impl Family for [u8; 16] {
@@ -179,14 +164,6 @@ impl Family for [u8; 16] {
         // RFC 8200 §8.1: the pseudo-header, then the datagram.
         let summed = [&frame[IP + 8..UDP], &[0, 0], &length, &[0, 0, 0, 17], &frame[UDP..end]].concat();
         frame[UDP + 6..UDP + 8].copy_from_slice(&weirgate::wire::checksum::of(&summed));
-    }
-
-    fn table<'w>(worker: &'w Worker<'static>) -> &'w Table<'static, Self> {
-        worker.flows_v6()
-    }
-
-    fn forget(worker: &mut Worker<'static>, index: u32) {
-        worker.forget_v6(index);
     }
 }
 

@@ -141,12 +141,12 @@ impl<A: Family> Bench<A> {
     /// Makes new flows, whose handshakes are done, until there are `flows`.
     fn fill(&mut self, flows: u32) {
         let [request, answer] = A::frames(0);
-        for _ in A::table(&self.worker).len()..flows {
+        for _ in self.worker.flows().of::<A>().len()..flows {
             self.next_client += 1;
             let client = A::client(self.next_client);
             let lens = [self.write_request(0, &request, &client, SYN)];
             assert_eq!(self.run(UPLINK, &lens).1, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
-            let table = A::table(&self.worker);
+            let table = self.worker.flows().of::<A>();
             let found = table.lookup(table.hash(&client, Protocol::TCP), &client, Protocol::TCP);
             let reply = table.get(found.expect("a flow just made").index).expect("its entry").reply;
             let lens = [self.write_answer(0, &answer, &reply, SYN | ACK)];
@@ -154,7 +154,7 @@ impl<A: Family> Bench<A> {
             let lens = [self.write_request(0, &request, &client, ACK)];
             assert_eq!(self.run(UPLINK, &lens).1, Verdict::Transmit(UNDERLAY), "flow {}", self.next_client);
         }
-        self.flows = A::table(&self.worker).iter().map(|entry| (entry.original, entry.reply)).collect();
+        self.flows = self.worker.flows().of::<A>().iter().map(|entry| (entry.original, entry.reply)).collect();
         assert_eq!(self.flows.len(), flows as usize);
     }
 
@@ -165,7 +165,7 @@ impl<A: Family> Bench<A> {
         for tuple in self.pods.clone() {
             let lens = [self.write_answer(0, &answer, &tuple, SYN)];
             assert_eq!(self.run(UNDERLAY, &lens).1, workload.verdict());
-            let table = A::table(&self.worker);
+            let table = self.worker.flows().of::<A>();
             let found = table.lookup(table.hash(&tuple, Protocol::TCP), &tuple, Protocol::TCP);
             let reply = table.get(found.expect("a flow just made").index).expect("its entry").reply;
             if workload == Workload::Masquerade {
@@ -233,7 +233,7 @@ impl<A: Family> Bench<A> {
         self.fill(count);
         self.now = self.now + AGES;
         let begin = Clock::now();
-        while !A::table(&self.worker).is_empty() {
+        while !self.worker.flows().of::<A>().is_empty() {
             self.worker.age(&self.snapshot, self.now, AGE_BUDGET);
         }
         begin.elapsed().mul_f64(flows as f64 / f64::from(count))
@@ -241,14 +241,14 @@ impl<A: Family> Bench<A> {
 
     /// Takes the last burst's flows out again, so that the table stays as full as it was.
     fn forget_newest(&mut self) {
-        let table = A::table(&self.worker);
+        let table = self.worker.flows().of::<A>();
         let newest: Vec<u32> = (0..BURST as u32)
             .map(|back| {
                 let tuple = A::client(self.next_client - back);
                 table.lookup(table.hash(&tuple, Protocol::TCP), &tuple, Protocol::TCP).expect("a flow just made").index
             })
             .collect();
-        newest.into_iter().for_each(|index| A::forget(&mut self.worker, index));
+        newest.into_iter().for_each(|index| self.worker.forget::<A>(index));
     }
 
     fn write_request(&mut self, index: usize, request: &[u8], tuple: &Tuple<A>, flags: u8) -> usize {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use weirgate::counters::{Counters, ServiceCounters};
 use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
 use weirgate::net::{Endpoint, Mac, PortId, Prefix, Protocol, WorkerId};
-use weirgate::pipeline::{Recorder, Step, Worker, WorkerConfig, process_explained};
+use weirgate::pipeline::{Observer, Step, Worker, WorkerConfig, process_observed};
 use weirgate::snapshot::{
     Backend, Description, Encapsulation, Gateway, NextHop, Peer, Port, Route, RouteTarget, Service, Snapshot, Vtep,
     bytes_required, compile,
@@ -87,7 +87,7 @@ pub(crate) fn tell(out: &mut impl Write, capture: &[u8], service: SocketAddr) ->
         let mut spares = [Frame::spare(&mut spare)];
         writeln!(out, "frame {number}: {} bytes", bytes.len())?;
         let mut steps = Steps(Vec::new());
-        process_explained(&mut worker, &snapshot, time, &mut Burst::new(&mut frames, &mut spares), &mut steps);
+        process_observed(&mut worker, &snapshot, time, &mut Burst::new(&mut frames, &mut spares), &mut steps);
         for step in steps.0.iter().filter(|step| !matches!(step, Step::Decided(_))) {
             writeln!(out, "    {step:?}")?;
         }
@@ -97,13 +97,13 @@ pub(crate) fn tell(out: &mut impl Write, capture: &[u8], service: SocketAddr) ->
             other => writeln!(out, "  {other:?}")?,
         }
     }
-    writeln!(out, "flows: {}", worker.flows_v4().len() + worker.flows_v6().len())?;
+    writeln!(out, "flows: {}", worker.flows().len())?;
     Ok(())
 }
 
 struct Steps(Vec<Step>);
 
-impl Recorder for Steps {
+impl Observer for Steps {
     fn step(&mut self, _: usize, step: Step) {
         self.0.push(step);
     }

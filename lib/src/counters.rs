@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::flow::Gone;
+use crate::flow::{FlowEnd, Worth};
 use crate::net::{POOL_MAX, PORTS_MAX, PortId};
 use crate::verdict::DropReason;
 
@@ -257,19 +257,19 @@ impl Counters {
         .fold(0, u64::wrapping_add)
     }
 
-    /// Counts what made room for a flow.
-    pub(crate) fn count_gone(&self, gone: &Gone) {
-        let counters = [
-            &self.evicted_half_open,
-            &self.evicted_one_way,
-            &self.evicted_closing,
-            &self.evicted_unassured,
-            &self.evicted_stream,
-        ];
-        for (counter, count) in counters.into_iter().zip(gone.evicted) {
-            counter.add(count.into());
-        }
-        self.flows_expired.add(gone.expired.into());
+    /// Counts a flow that ended in this eviction class, if it was in one.
+    pub(crate) fn count_end(&self, end: FlowEnd, worth: Option<Worth>) {
+        let counter = match (end, worth) {
+            (FlowEnd::Expired | FlowEnd::AddressGone, _) | (FlowEnd::Evicted, None) => &self.flows_expired,
+            (FlowEnd::Reopened, _) => &self.flows_reopened,
+            (FlowEnd::Reset, _) => &self.flows_reset,
+            (FlowEnd::Evicted, Some(Worth::HalfOpen)) => &self.evicted_half_open,
+            (FlowEnd::Evicted, Some(Worth::OneWay)) => &self.evicted_one_way,
+            (FlowEnd::Evicted, Some(Worth::Closing)) => &self.evicted_closing,
+            (FlowEnd::Evicted, Some(Worth::Unassured)) => &self.evicted_unassured,
+            (FlowEnd::Evicted, Some(Worth::Stream)) => &self.evicted_stream,
+        };
+        counter.add(1);
     }
 
     /// Counts a drop.

@@ -152,7 +152,7 @@ fn a_million_flows_are_listed_while_traffic_goes_on() {
     buffer[HEADROOM_MAX..][..packet.len()].copy_from_slice(&packet);
     let mut frames = [Frame::new(&mut buffer, HEADROOM_MAX, packet.len(), UPLINK).expect("room for the packet")];
     process(&mut made, &snapshot, boot_time(), &mut Burst::new(&mut frames, &mut []));
-    assert_eq!(made.flows_v4().len(), 1);
+    assert_eq!(made.flows().v4.len(), 1);
     multiply(memory, COUNT);
     file.write_all_at(memory, 0).expect("the table takes it");
 

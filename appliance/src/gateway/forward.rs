@@ -116,7 +116,7 @@ impl<'m> Forwarder<'m> {
     ) -> Self {
         let mut latest = Cache::new(published);
         let attached = Attached::to(latest.load());
-        let entries = worker.flows_v4().capacity().max(worker.flows_v6().capacity());
+        let entries = worker.flows().v4.capacity().max(worker.flows().v6.capacity());
         Self { worker, latest, attached, counters, listed, pace: Pace { entries, done: Instant::ZERO } }
     }
 
@@ -146,10 +146,10 @@ impl Forward for Forwarder<'_> {
             self.worker.age(self.attached.borrow_dependent(), now, due);
         }
         // Relaxed: only people read these.
-        self.counters.flows_v4.store(self.worker.flows_v4().len(), Relaxed);
-        self.counters.flows_v6.store(self.worker.flows_v6().len(), Relaxed);
-        self.counters.half_open_v4.store(self.worker.flows_v4().half_open(), Relaxed);
-        self.counters.half_open_v6.store(self.worker.flows_v6().half_open(), Relaxed);
+        self.counters.flows_v4.store(self.worker.flows().v4.len(), Relaxed);
+        self.counters.flows_v6.store(self.worker.flows().v6.len(), Relaxed);
+        self.counters.half_open_v4.store(self.worker.flows().v4.half_open(), Relaxed);
+        self.counters.half_open_v6.store(self.worker.flows().v6.half_open(), Relaxed);
         self.listed.answer(&self.worker, self.attached.borrow_dependent(), now);
     }
 

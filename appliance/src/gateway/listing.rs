@@ -165,9 +165,9 @@ impl Listed {
     #[cold]
     fn copy(&mut self, worker: &Worker<'_>, snapshot: &Snapshot<'_>, now: Time, Ask { is_v6, from }: Ask) {
         let next = if is_v6 {
-            self.slice(worker.flows_v6(), snapshot, now, from)
+            self.slice(&worker.flows().v6, snapshot, now, from)
         } else {
-            self.slice(worker.flows_v4(), snapshot, now, from)
+            self.slice(&worker.flows().v4, snapshot, now, from)
         };
         let end = self.items.push(Item::End(next));
         debug_assert!(end.is_ok(), "the ring holds a slice, and there is one request at a time");

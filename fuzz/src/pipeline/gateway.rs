@@ -249,7 +249,7 @@ impl Gateway {
             }
         }
         let Part { worker, counters, adopted } = &parts[at];
-        let (live, ended) = (u64::from(worker.flows_v4().len() + worker.flows_v6().len()), counters.flows_ended());
+        let (live, ended) = (u64::from(worker.flows().len()), counters.flows_ended());
         assert_eq!(counters.flows_created.get() + adopted, ended + live);
     }
 
@@ -257,9 +257,9 @@ impl Gateway {
     fn audit(&self, parts: &[Part<'_>]) {
         let mut replies = HashSet::new();
         for Part { worker, .. } in parts {
-            let one = self.audit_table(worker.flows_v4(), &mut replies);
-            let other = self.audit_table(worker.flows_v6(), &mut replies);
-            assert_eq!((one, other), (worker.flows_v4().len(), worker.flows_v6().len()));
+            let one = self.audit_table(&worker.flows().v4, &mut replies);
+            let other = self.audit_table(&worker.flows().v6, &mut replies);
+            assert_eq!((one, other), (worker.flows().v4.len(), worker.flows().v6.len()));
         }
     }
 
@@ -289,6 +289,6 @@ impl Gateway {
 
 impl Part<'_> {
     fn live(&self) -> u32 {
-        self.worker.flows_v4().len() + self.worker.flows_v6().len()
+        self.worker.flows().len()
     }
 }

@@ -209,8 +209,8 @@ impl Gateway<'_, '_> {
         assert_eq!(self.tally.host, self.counters.host.get());
         assert_eq!(self.tally.handovers, self.counters.handovers.get());
         for (len, capacity) in [
-            (self.worker.flows_v4().len(), self.worker.flows_v4().capacity()),
-            (self.worker.flows_v6().len(), self.worker.flows_v6().capacity()),
+            (self.worker.flows().v4.len(), self.worker.flows().v4.capacity()),
+            (self.worker.flows().v6.len(), self.worker.flows().v6.capacity()),
         ] {
             assert!(len <= capacity);
         }

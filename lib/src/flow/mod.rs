@@ -35,29 +35,28 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod event;
 pub(crate) mod raw;
+mod sealed;
 mod state;
 mod table;
+mod tables;
 mod timeouts;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::hash::HashKey;
-use crate::net::{Origin, Protocol};
+use crate::net::{Endpoint, Origin, Protocol};
 use crate::time::{Instant, Span, span};
 
 pub(crate) use crate::time::tick;
+pub use event::{Flow, FlowEnd, FlowEvent};
 pub(crate) use state::{ASSURED, Step, Worth, are_legal, step};
 pub use state::{Direction, IdleTicks, State, idle_ticks};
+pub(crate) use table::NONE as NO_ENTRY;
 pub use table::{Adopted, Age, AttachError, CAPACITY_MAX, Found, InsertError, Owner, Table, TableError, Tracked};
-pub(crate) use table::{Gone, NONE as NO_ENTRY};
+pub use tables::Tables;
 pub use timeouts::Timeouts;
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for [u8; 4] {}
-    impl Sealed for [u8; 16] {}
-}
 
 /// A network address in wire order: `[u8; 4]` or `[u8; 16]`.
 pub trait Address: Copy + Eq + core::fmt::Debug + sealed::Sealed + 'static {
@@ -325,10 +324,17 @@ impl<A: Address> Entry<A> {
         Mode::from_number(self.mode)
     }
 
-    /// The service's number.
+    /// The service's number; `None` where the flow is not a service's, or the snapshot has the service no longer.
     #[must_use]
-    pub const fn service(&self) -> u32 {
-        self.service
+    pub const fn service(&self) -> Option<u32> {
+        if self.service == NO_SERVICE { None } else { Some(self.service) }
+    }
+
+    /// The backend that the service's selector gave the flow; `None` where a pod began it to somebody outside.
+    #[must_use]
+    pub fn backend(&self) -> Option<Endpoint> {
+        let (address, port) = (self.reply.source.to_ip(), u16::from_be_bytes(self.reply.source_port));
+        (self.mode != Mode::Outward as u8).then_some(Endpoint { address, port })
     }
 
     /// Room for two numbers in a flow that is never evicted, which stands in no queue; `None` in any other. What
@@ -358,7 +364,17 @@ mod tests {
 
     #[test]
     fn an_entry_names_its_service() {
-        assert_eq!(Entry { service: 7, ..<[u8; 4]>::VACANT }.service(), 7);
+        assert_eq!(Entry { service: 7, ..<[u8; 4]>::VACANT }.service(), Some(7));
+        assert_eq!(Entry { service: NO_SERVICE, ..<[u8; 4]>::VACANT }.service(), None);
+    }
+
+    #[test]
+    fn an_entry_names_its_backend() {
+        let vacant = <[u8; 4]>::VACANT;
+        let reply = Tuple { source: [10, 77, 1, 10], source_port: [0x1f, 0x90], ..vacant.reply };
+        let backend = |mode: Mode| Entry { reply, mode: mode as u8, ..vacant }.backend();
+        let named = Some(Endpoint { address: IpAddr::from([10, 77, 1, 10]), port: 8080 });
+        assert_eq!([Mode::Inward, Mode::Hairpin, Mode::Outward].map(backend), [named, named, None]);
     }
 
     #[test]

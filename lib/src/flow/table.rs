@@ -23,13 +23,12 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use zerocopy::{Immutable, IntoBytes};
 
 use super::raw::{self, split_plain};
-use super::{Address, Direction, Entry, State, Tuple, Worth};
+use super::{Address, Direction, Entry, FlowEnd, State, Tuple, Worth};
 use crate::hash::{HashKey, reduce};
 use crate::net::{Protocol, WorkerId};
 
 pub use attach::{Adopted, AttachError};
 pub(super) use clients::ClientCounts;
-pub(crate) use evict::Gone;
 use queues::Queue;
 pub use track::Tracked;
 
@@ -579,15 +578,16 @@ impl<'m, A: Address> Table<'m, A> {
         }
     }
 
-    /// Looks at the next `budget` entries and forgets those that idled too long. Returns how many.
-    pub(crate) fn age(&mut self, age: Age<'_>, budget: u32) -> u32 {
+    /// Looks at the next `budget` entries and forgets those that idled too long, each of which `ended` is shown.
+    /// Returns how many.
+    pub(crate) fn age(&mut self, age: Age<'_>, budget: u32, ended: &mut impl FnMut(&Entry<A>, FlowEnd)) -> u32 {
         let mut expired = 0;
         for _ in 0..budget.min(self.capacity()) {
             let index = self.hand;
             self.hand = if index + 1 < self.capacity() { index + 1 } else { 0 };
-            if self.entries.get(index as usize).is_some_and(|entry| {
-                entry.state != 0 && (entry.is_idle(age.tick, age.idle) || entry.is_ahead(age.tick))
-            }) {
+            let Some(entry) = self.entries.get(index as usize).filter(|entry| entry.state != 0) else { continue };
+            if entry.is_idle(age.tick, age.idle) || entry.is_ahead(age.tick) {
+                ended(entry, FlowEnd::Expired);
                 self.remove(index);
                 expired += 1;
             }

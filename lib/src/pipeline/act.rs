@@ -2,11 +2,11 @@
 
 use super::context::{Context, Spares};
 use super::decision::Decision;
-use super::explain::Recorder;
 use super::family::Wire;
 use super::follow::{self, Fast};
 use super::fragments::{self, Decided};
 use super::item::Item;
+use super::observe::Observer;
 use super::{carry_out, decide};
 use crate::flow::{Direction, Found, Mode};
 use crate::fragment::{Fate, First};
@@ -16,8 +16,8 @@ use crate::wire::packet::Transport;
 
 /// Forwards a plain packet of a flow at once; anything else is decided first.
 #[inline(always)]
-pub(super) fn act<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn act<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -26,7 +26,7 @@ pub(super) fn act<A: Wire, R: Recorder>(
         Transport::Tcp | Transport::Udp if item.packet.fragment.is_none() => {}
         _ => return act_on_rare(cx, frame, item, spares, None),
     }
-    let flows = A::flows_of(cx.worker);
+    let flows = cx.worker.flows.of::<A>();
     let found = flows.lookup_likely(item.likely, item.hash, &item.tuple(), item.packet.protocol);
     let Some(found) = found else { return act_on_rare(cx, frame, item, spares, None) };
     if flows.get(found.index).is_some_and(|entry| entry.mode() != Mode::Inward) {
@@ -51,8 +51,8 @@ pub(super) fn act<A: Wire, R: Recorder>(
 
 /// A packet of a flow that a pod began.
 #[inline(never)]
-fn act_on_pods<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn act_on_pods<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -66,8 +66,8 @@ fn act_on_pods<A: Wire, R: Recorder>(
 
 #[cold]
 #[inline(never)]
-fn act_on_rare<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn act_on_rare<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -84,8 +84,8 @@ fn act_on_rare<A: Wire, R: Recorder>(
 }
 
 /// A fragment that has come in.
-fn act_on_fragment<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn act_on_fragment<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -101,8 +101,8 @@ fn act_on_fragment<A: Wire, R: Recorder>(
 /// A fragment that has waited in its datagram's entry.
 ///
 /// - `fate`: of the datagram; `first`: what its first fragment said.
-pub(super) fn act_on_held<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn act_on_held<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -112,8 +112,8 @@ pub(super) fn act_on_held<A: Wire, R: Recorder>(
     carry_out_fragment(cx, frame, item, spares, index, decided)
 }
 
-fn carry_out_fragment<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn carry_out_fragment<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,

@@ -11,7 +11,7 @@ use crate::verdict::DropReason;
 /// Whether what is for the gateway comes from a pod, where its source can be at all: one that belongs to this
 /// side, and is nobody else's than its sender's.
 #[inline(always)]
-pub(super) fn comes_from_pod<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> Result<bool, DropReason> {
+pub(super) fn comes_from_pod<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>) -> Result<bool, DropReason> {
     let source = item.packet.source;
     let is_pod = A::overlay_hop(cx.snapshot, source).is_some();
     let is_spoofed = match item.ingress {
@@ -27,15 +27,15 @@ pub(super) fn comes_from_pod<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Ite
 
 /// The state, if a flow in it may begin that `client` asks for; `is_pod`: whether that is inside. Ask
 /// this first: where flows may not begin, nothing is looked for that they would need.
-pub(super) fn admit<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn admit<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     client: A,
     is_pod: bool,
     state: State,
 ) -> Result<State, DropReason> {
     let globals = cx.snapshot.globals;
     let limit = globals.half_open_per_client;
-    if limit != 0 && state.is_half_open() && !A::flows(cx.worker).may_begin_half_open(client, is_pod, limit) {
+    if limit != 0 && state.is_half_open() && !cx.worker.flows.of::<A>().may_begin_half_open(client, is_pod, limit) {
         return Err(DropReason::HalfOpenLimit);
     }
     if globals.new_flow_ns != 0 && !cx.worker.new_flows.may_come(cx.worker.now) {
@@ -46,7 +46,7 @@ pub(super) fn admit<A: Wire, R>(
 
 /// Counts a flow that has begun. One that was admitted and yet could not, as there was no backend for it, no
 /// port or no room, leaves others their time.
-pub(super) fn begun<R>(cx: &mut Context<'_, '_, '_, R>) {
+pub(super) fn begun<O>(cx: &mut Context<'_, '_, '_, O>) {
     let apart = Span(cx.snapshot.globals.new_flow_ns.into());
     if apart != Span(0) {
         cx.worker.new_flows.come(cx.worker.now, apart);

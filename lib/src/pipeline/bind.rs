@@ -4,13 +4,13 @@ use super::admit::{admit, comes_from_pod, first_state};
 use super::context::Context;
 use super::decision::{Beginning, Decision, FlowChange, Forward, endpoint};
 use super::egress;
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::foreseen::Foreseen;
 use super::item::{Ingress, Item};
+use super::observe::{Observer, Step};
 use super::report::Report;
 use super::{masquerade, owner, policy, ports, revalidate, stateless};
-use crate::flow::{Mode, NO_ENTRY, SnapshotIndex, Tuple};
+use crate::flow::{FlowEnd, Mode, NO_ENTRY, SnapshotIndex, Tuple};
 use crate::frame::Frame;
 use crate::nat::{self, Free};
 use crate::net::Protocol;
@@ -25,17 +25,17 @@ const PRESERVE_TRIES: u64 = 8;
 /// is decided for that is kept, and where is told: an entry's index that none has.
 #[cold]
 #[inline(never)]
-pub(super) fn foresee<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>) -> u32 {
+pub(super) fn foresee<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, item: &Item<A>) -> u32 {
     look_ahead(cx, item).map_or(NO_ENTRY, |foreseen| cx.foresight.keep(foreseen))
 }
 
 #[inline(always)]
-fn look_ahead<'s, A: Wire, R>(cx: &Context<'_, '_, 's, R>, item: &Item<A>) -> Option<Foreseen<'s>> {
+fn look_ahead<'s, A: Wire, O>(cx: &Context<'_, '_, 's, O>, item: &Item<A>) -> Option<Foreseen<'s>> {
     let (worker, snapshot, packet) = (&*cx.worker, cx.snapshot, &item.packet);
     first_state(item).ok()?;
     let selection = snapshot.select(&item.tuple(), packet.protocol)?;
     let (selector, backend) = (selection.selector, selection.backend()?);
-    let flows = A::flows_of(worker);
+    let flows = worker.flows.of::<A>();
     flows.prefetch_client(packet.source, false);
     let (pool, peer) = (A::pool(snapshot), peer_of(backend, packet.protocol));
     let mut random = worker.random(item.hash);
@@ -51,8 +51,8 @@ fn look_ahead<'s, A: Wire, R>(cx: &Context<'_, '_, 's, R>, item: &Item<A>) -> Op
 /// - `ended`: the flow that the packet's tuple has already, whose connection is over or whose backend is gone. It
 ///   goes when the new one is there, and stays as it is where none begins.
 #[cold]
-pub(super) fn bind<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn bind<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     ended: Option<u32>,
@@ -63,7 +63,7 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
         if item.ingress == Ingress::Link {
             return Err(DropReason::NoFlow);
         }
-        let elsewhere = owner::of_pool::<A, R>(cx, packet.destination_port);
+        let elsewhere = owner::of_pool::<A, O>(cx, packet.destination_port);
         return elsewhere.map(Decision::Handover).ok_or(DropReason::NoFlow);
     }
     let foreseen = cx.foresight.of(item.likely).copied();
@@ -77,7 +77,7 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
         if !A::masquerade(snapshot).addresses.contains(&packet.destination) {
             return Ok(Decision::Host);
         }
-        let elsewhere = owner::of_masquerade::<A, R>(cx, packet.destination_port);
+        let elsewhere = owner::of_masquerade::<A, O>(cx, packet.destination_port);
         return elsewhere.map(Decision::Handover).ok_or(DropReason::NoFlow);
     };
     cx.explain(Step::Service(selector.service));
@@ -110,7 +110,7 @@ pub(super) fn bind<'s, A: Wire, R: Recorder>(
     let (Free { reply, hash }, next_hop) = if preserves_source {
         preserve(cx, (&selection(), backend), &item.tuple(), packet.protocol, ended).ok_or(DropReason::ReplyTaken)?
     } else {
-        explain_backend::<A, R>(cx, backend);
+        explain_backend::<A, O>(cx, backend);
         let (pool, peer) = (A::pool(snapshot), peer_of(backend, packet.protocol));
         let free = if is_pod {
             ports::allocate_for_pod(cx, item.hash, pool, peer, ended, packet.source)?
@@ -143,7 +143,7 @@ fn peer_of<A: Wire>(backend: &BackendRecord, protocol: Protocol) -> nat::Peer<A>
     nat::Peer { address: A::unmapped(backend.address), port: Some(backend.port), protocol }
 }
 
-fn explain_backend<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, backend: &BackendRecord) {
+fn explain_backend<A: Wire, O: Observer>(cx: &mut Context<'_, '_, '_, O>, backend: &BackendRecord) {
     cx.explain(Step::Selected(endpoint(A::unmapped(backend.address).to_ip(), backend.port)));
 }
 
@@ -154,29 +154,29 @@ fn explain_backend<A: Wire, R: Recorder>(cx: &mut Context<'_, '_, '_, R>, backen
 /// another backend, which the next of a fixed row of hashes names.
 ///
 /// Work: at most [`PRESERVE_TRIES`] lookups. `None` where each of them finds a flow that has not ended.
-fn preserve<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn preserve<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     (selection, mut backend): (&Selection<'s>, &'s BackendRecord),
     original: &Tuple<A>,
     protocol: Protocol,
     ended: Option<u32>,
 ) -> Option<(Free<A>, u32)> {
     for turn in 1..=PRESERVE_TRIES {
-        explain_backend::<A, R>(cx, backend);
+        explain_backend::<A, O>(cx, backend);
         let reply = Tuple {
             source: A::unmapped(backend.address),
             destination: original.source,
             source_port: backend.port,
             destination_port: original.source_port,
         };
-        let flows = A::flows(cx.worker);
+        let flows = cx.worker.flows.of::<A>();
         let hash = flows.hash(&reply, protocol);
         let free = Free { reply, hash };
         match flows.lookup(hash, &reply, protocol) {
             None => return Some((free, backend.hop)),
             Some(found) if Some(found.index) == ended => return Some((free, backend.hop)),
             Some(found) if revalidate::has_idled(cx.tick, cx.snapshot, flows, found.index) => {
-                revalidate::forget::<A, R>(cx, found.index);
+                cx.end_flow::<A>(found.index, FlowEnd::Expired);
                 return Some((free, backend.hop));
             }
             Some(_) => {}

@@ -6,13 +6,13 @@ use super::decision::{
     Answer, Beginning, Counted, Decision, FlowChange, Forward, ForwardError, Hold, Onward, Rewrite, Update, endpoint,
 };
 use super::egress::{ClientLink, Egress};
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::Item;
+use super::observe::{Observer, Step};
 use super::report::Report;
 use super::transmit::{self, Ready};
 use super::{admit, error, fragmentation, stateless};
-use crate::flow::{Age, Direction, Entry, FlowTraffic, Found, Gone, Tuple};
+use crate::flow::{Age, Direction, Entry, FlowEnd, FlowEvent, FlowTraffic, Found, State, Tuple};
 use crate::frame::Frame;
 use crate::net::PortId;
 use crate::verdict::{DropReason, Verdict};
@@ -21,8 +21,8 @@ use crate::wire::tcp;
 
 /// Carries out any decision.
 #[inline(always)]
-pub(super) fn carry_out<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn carry_out<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -39,8 +39,8 @@ pub(super) fn carry_out<A: Wire, R: Recorder>(
     }
 }
 
-fn forward<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn forward<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -62,8 +62,7 @@ fn forward<A: Wire, R: Recorder>(
         },
         FlowChange::Stateless { direction, ended } => {
             if let Some(ended) = *ended {
-                A::flows(cx.worker).remove(ended);
-                cx.worker.counters.flows_reopened.add(1);
+                cx.end_flow::<A>(ended, FlowEnd::Reopened);
             }
             Counted::Stateless(*direction)
         }
@@ -74,8 +73,8 @@ fn forward<A: Wire, R: Recorder>(
 
 /// Translates the packet, counts it in its flow, and sends it on; or reports to its sender why not.
 #[inline(always)]
-pub(super) fn send_on<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn send_on<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -97,8 +96,8 @@ pub(super) fn send_on<A: Wire, R: Recorder>(
 /// A packet that is too large for its egress: it is fragmented, or reported where it may not be.
 #[cold]
 #[inline(never)]
-fn send_fragmented<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn send_fragmented<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     spares: &mut Spares<'_, '_>,
@@ -114,8 +113,8 @@ fn send_fragmented<A: Wire, R: Recorder>(
 }
 
 #[inline(always)]
-fn translate<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn translate<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
     to: &Tuple<A>,
@@ -130,7 +129,7 @@ fn translate<A: Wire, R: Recorder>(
 }
 
 #[inline(always)]
-fn count<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, item: &Item<A>, counted: Counted) {
+fn count<A: Wire, O: Observer>(cx: &mut Context<'_, '_, '_, O>, frame: &Frame<'_>, item: &Item<A>, counted: Counted) {
     match counted {
         Counted::Flow(update) => self::update(cx, frame.port(), item, update),
         Counted::Stateless(direction) => stateless::count(cx, item, direction),
@@ -138,22 +137,22 @@ fn count<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, item: &
 }
 
 #[inline(always)]
-fn transmit<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn transmit<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
     egress: Egress<'_>,
 ) -> Result<Verdict, DropReason> {
     let ready = Ready { at: item.at, len: item.packet.len, tos: item.packet.tos, hash: item.hash };
-    transmit::transmit::<A, R>(cx, frame, ready, egress)
+    transmit::transmit::<A, O>(cx, frame, ready, egress)
 }
 
 /// What the packet changes in its flow, and the counts.
 #[inline(always)]
-fn update<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, port: PortId, item: &Item<A>, update: Update) {
+fn update<A: Wire, O: Observer>(cx: &mut Context<'_, '_, '_, O>, port: PortId, item: &Item<A>, update: Update) {
     let (tick, bytes) = (cx.tick, u64::from(item.packet.len));
     let Update { found: Found { index, direction }, learnt, .. } = update;
-    let Some(entry) = A::flows(cx.worker).get_mut(index) else { return };
+    let Some(entry) = cx.worker.flows.of_mut::<A>().get_mut(index) else { return };
     if learnt.client {
         (entry.port, entry.origin) = (port.0, item.origin);
     }
@@ -185,23 +184,32 @@ fn update<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, port: PortId, item: &Item
         }
     }
     if update.requeues {
-        A::flows(cx.worker).requeue(index, before);
+        cx.worker.flows.of_mut::<A>().requeue(index, before);
     }
     if let Some(spare) = update.spare
-        && let Some(room) = A::flows(cx.worker).get_mut(index).and_then(Entry::spare)
+        && let Some(room) = cx.worker.flows.of_mut::<A>().get_mut(index).and_then(Entry::spare)
     {
         *room = spare;
     }
     if update.ends {
-        A::flows(cx.worker).remove(index);
-        cx.worker.counters.flows_reset.add(1);
+        cx.end_flow::<A>(index, FlowEnd::Reset);
+    } else if before != update.state {
+        observe_change::<A, O>(cx, index, before);
+    }
+}
+
+/// Reports that a flow is not in the state of this byte any more.
+#[inline(always)]
+fn observe_change<A: Wire, O: Observer>(cx: &mut Context<'_, '_, '_, O>, index: u32, before: u8) {
+    if let (Some(entry), Some(before)) = (cx.worker.flows.of::<A>().get(index), State::from_byte(before)) {
+        cx.observer.flow(A::flow(entry), FlowEvent::Changed(before));
     }
 }
 
 /// Enters a flow whose tuples no other has than the one that has `ended`, which it takes the place of. In a full
 /// table others are evicted.
-fn begin<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn begin<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     port: PortId,
     item: &Item<A>,
     to: &Tuple<A>,
@@ -212,36 +220,37 @@ fn begin<A: Wire, R>(
     let Beginning { hash, state, mode, service, is_tunnelled, next_hop, tags, ended } = *beginning;
     let (original, reply) = (item.tuple(), to.inverted());
     let hashes = [item.hash, hash];
-    let mut gone = Gone::default();
-    let flows = A::flows(cx.worker);
+    let Context { worker, observer, .. } = cx;
+    let counters = worker.counters;
+    let mut ended_by = |entry: &Entry<A>, end| {
+        counters.count_end(end, entry.worth());
+        observer.flow(A::flow(entry), FlowEvent::Ended(end));
+    };
+    let flows = worker.flows.of_mut::<A>();
     let old = ended.and_then(|ended| flows.take(ended));
     let (tuples, protocol) = ([&original, &reply], item.packet.protocol);
-    let entered = flows.enter_or_evict(tuples, hashes, protocol, state, (age, &mut gone), |entry| {
+    let entered = flows.enter_or_evict(tuples, hashes, protocol, state, (age, &mut ended_by), |entry| {
         (entry.mode, entry.service, entry.hop, entry.expected) = (mode as u8, service, next_hop, tags);
         let client = if is_tunnelled { ClientLink::NONE } else { ClientLink { port: port.0, origin: item.origin } };
         (entry.port, entry.origin) = (client.port, client.origin);
         (entry.seen, entry.generation) = (tick, generation);
     });
-    if let Some(old) = old
-        && entered.is_err()
-    {
-        flows.put_back(old);
+    match old {
+        Some(old) if entered.is_err() => flows.put_back(old),
+        Some(old) => ended_by(&old, FlowEnd::Reopened),
+        None => {}
     }
     let limit = cx.snapshot.globals.half_open_per_client;
     if let Ok(index) = entered
         && limit != 0
         && state.is_half_open()
     {
-        flows.hold_client(index, limit, age, &mut gone);
-    }
-    let counters = cx.worker.counters;
-    if gone != Gone::default() {
-        counters.count_gone(&gone);
+        flows.hold_client(index, limit, age, &mut ended_by);
     }
     let index = entered.map_err(|_| DropReason::FlowTableFull)?;
     counters.flows_created.add(1);
-    if ended.is_some() {
-        counters.flows_reopened.add(1);
+    if let Some(entry) = flows.get(index) {
+        observer.flow(A::flow(entry), FlowEvent::Begun);
     }
     if let Some(service) = cx.worker.services.get(service as usize) {
         service.flows.add(1);
@@ -251,8 +260,8 @@ fn begin<A: Wire, R>(
 }
 
 /// Rewrites what is rewritten beside addresses and ports.
-fn rewrite_packet<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn rewrite_packet<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     rewrite: Rewrite,
@@ -278,8 +287,8 @@ fn rewrite_packet<A: Wire, R: Recorder>(
 /// Puts an error in the packet's place, or drops it.
 #[cold]
 #[inline(never)]
-fn send_report<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn send_report<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     report: Report,
@@ -288,8 +297,8 @@ fn send_report<A: Wire, R: Recorder>(
     transmit(cx, frame, item, egress)
 }
 
-fn answer<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn answer<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
     answer: &Answer<'_>,
@@ -304,8 +313,8 @@ fn answer<A: Wire, R: Recorder>(
     transmit(cx, frame, item, answer.egress)
 }
 
-fn forward_error<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn forward_error<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
     onward: &ForwardError<'_, A>,
@@ -316,7 +325,7 @@ fn forward_error<A: Wire, R: Recorder>(
     transmit(cx, frame, item, *egress)
 }
 
-fn hold<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, hold: Hold) -> Result<Verdict, DropReason> {
+fn hold<O: Observer>(cx: &mut Context<'_, '_, '_, O>, frame: &Frame<'_>, hold: Hold) -> Result<Verdict, DropReason> {
     cx.explain(Step::Held);
     let (tick, fragments) = (cx.tick, &mut cx.worker.fragments);
     let (bytes, port, handovers) = (frame.bytes(), frame.port(), frame.handovers());

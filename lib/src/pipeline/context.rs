@@ -1,26 +1,36 @@
 //! What the third pass works with, and the empty frames that it may fill.
 
-use super::explain::{Recorder, Step};
 use super::foreseen::Foresight;
+use super::observe::{Observer, Step};
 use super::worker::Worker;
+use crate::flow::{Address, FlowEnd, FlowEvent};
 use crate::frame::Frame;
 use crate::snapshot::Snapshot;
 use crate::verdict::Verdict;
 
 /// What the third pass works with.
-pub(super) struct Context<'c, 'm, 's, R> {
+pub(super) struct Context<'c, 'm, 's, O> {
     pub(super) worker: &'c mut Worker<'m>,
     pub(super) snapshot: &'c Snapshot<'s>,
     pub(super) tick: u32,
     pub(super) frame_index: usize,
-    pub(super) recorder: &'c mut R,
+    pub(super) observer: &'c mut O,
     pub(super) foresight: Foresight<'s>,
 }
 
-impl<R: Recorder> Context<'_, '_, '_, R> {
+impl<O: Observer> Context<'_, '_, '_, O> {
     #[inline]
     pub(super) fn explain(&mut self, step: Step) {
-        self.recorder.step(self.frame_index, step);
+        self.observer.step(self.frame_index, step);
+    }
+
+    /// Forgets the flow at this place.
+    #[cold]
+    pub(super) fn end_flow<A: Address>(&mut self, index: u32, end: FlowEnd) {
+        if let Some(entry) = self.worker.flows.of_mut::<A>().take(index) {
+            self.worker.counters.count_end(end, entry.worth());
+            self.observer.flow(A::flow(&entry), FlowEvent::Ended(end));
+        }
     }
 
     /// Counts the verdict of a frame of the worker's own, explains it, and gives it to the frame.
@@ -35,12 +45,12 @@ impl<R: Recorder> Context<'_, '_, '_, R> {
 pub(super) struct Spares<'b, 'a> {
     frames: &'b mut [Frame<'a>],
     taken: usize,
-    /// The number by which a recorder knows the first of them.
+    /// The number by which a observer knows the first of them.
     first: usize,
 }
 
 impl<'b, 'a> Spares<'b, 'a> {
-    /// - `first`: the number by which a recorder knows the first of them.
+    /// - `first`: the number by which a observer knows the first of them.
     pub(super) const fn new(frames: &'b mut [Frame<'a>], first: usize) -> Self {
         Self { frames, taken: 0, first }
     }
@@ -66,7 +76,7 @@ impl<'b, 'a> Spares<'b, 'a> {
         self.frames.first_mut()
     }
 
-    /// The next one, which has to be given a verdict, and its number for a recorder.
+    /// The next one, which has to be given a verdict, and its number for a observer.
     pub(super) fn take(&mut self) -> Option<(&'b mut Frame<'a>, usize)> {
         let (first, rest) = core::mem::take(&mut self.frames).split_first_mut()?;
         self.frames = rest;

@@ -2,9 +2,9 @@
 
 use super::context::Context;
 use super::decision::Decision;
-use super::explain::Recorder;
 use super::family::Wire;
 use super::item::Item;
+use super::observe::Observer;
 use super::{echo, icmp_error, sctp, track};
 use crate::flow::Found;
 use crate::frame::Frame;
@@ -16,8 +16,8 @@ use crate::wire::packet::Transport;
 ///
 /// - `found`: the flow of a packet with ports, where there is one.
 #[inline(always)]
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &mut Item<A>,
     found: Option<Found>,

@@ -176,7 +176,7 @@ pub(super) enum Hold {
     First(u32),
 }
 
-/// An address and a port, for a recorder.
+/// An address and a port, for a observer.
 #[inline]
 pub(super) fn endpoint(address: IpAddr, port: [u8; 2]) -> Endpoint {
     Endpoint { address, port: u16::from_be_bytes(port) }

@@ -3,10 +3,10 @@
 use super::context::Context;
 use super::decision::{Answer, Decision, Update};
 use super::egress;
-use super::explain::Recorder;
 use super::family::Wire;
 use super::follow::follow;
 use super::item::{Ingress, Item};
+use super::observe::Observer;
 use super::revalidate::{self, Validity};
 use super::{admit, masquerade, owner};
 use crate::flow::{Direction, step};
@@ -16,8 +16,8 @@ use crate::verdict::DropReason;
 use crate::wire::packet::Transport;
 
 /// An echo, or the first fragment of one: for the gateway itself, of a pod's flow, or the beginning of one.
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
 ) -> Result<Decision<'s, A>, DropReason> {
@@ -25,12 +25,12 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
         return answer(cx, frame, item);
     }
     let is_request = item.packet.transport == Transport::EchoRequest;
-    let found = A::flows(cx.worker).lookup(item.hash, &item.tuple(), item.packet.protocol);
+    let found = cx.worker.flows.of::<A>().lookup(item.hash, &item.tuple(), item.packet.protocol);
     let found = found.filter(|found| revalidate::check(cx, *found, item) != Validity::Gone);
     if let Some(found) = found
         && is_request == (found.direction == Direction::Original)
     {
-        let before = A::flows(cx.worker).get(found.index).map_or(0, |entry| entry.state);
+        let before = cx.worker.flows.of::<A>().get(found.index).map_or(0, |entry| entry.state);
         let state = step(before, found.direction, item.packet.flags).state().unwrap_or(before);
         return follow(cx, frame, item, Update::to(found, state));
     }
@@ -43,13 +43,13 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
     {
         return Err(DropReason::IcmpUnmatched);
     }
-    let elsewhere = owner::of_masquerade::<A, R>(cx, item.packet.destination_port);
+    let elsewhere = owner::of_masquerade::<A, O>(cx, item.packet.destination_port);
     elsewhere.map(Decision::Handover).ok_or(DropReason::IcmpUnmatched)
 }
 
 /// Whether this is an echo request, or the first fragment of one, that the gateway answers itself: for one of its
 /// overlay addresses, for a service's, or from outside for a masquerade address.
-pub(super) fn is_asked<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+pub(super) fn is_asked<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>) -> bool {
     let asked = item.packet.destination;
     let stands_for_pods = || A::masquerade(cx.snapshot).addresses.contains(&asked) && item.ingress != Ingress::Overlay;
     item.packet.transport == Transport::EchoRequest
@@ -57,8 +57,8 @@ pub(super) fn is_asked<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) 
 }
 
 /// How a ping that the gateway answers, or a fragment of one, is answered: by where it came from. Operators ping.
-pub(super) fn answer<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn answer<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
 ) -> Result<Decision<'s, A>, DropReason> {

@@ -3,9 +3,9 @@
 use core::net::Ipv6Addr;
 
 use super::context::Context;
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::{Ingress, Item};
+use super::observe::{Observer, Step};
 use crate::flow::{Address, Entry, SnapshotIndex};
 use crate::frame::Frame;
 use crate::net::{Mac, Origin, PORTS_MAX, PortId};
@@ -77,8 +77,8 @@ pub(super) const fn over(hop: &HopRecord) -> Result<Egress<'_>, DropReason> {
 }
 
 /// To somebody outside, as the kernel routes it, and the index of the neighbour where that is known.
-pub(super) fn to_outside<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn to_outside<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     client: A,
     seen: ClientLink,
 ) -> Result<(Egress<'s>, SnapshotIndex), DropReason> {
@@ -103,8 +103,8 @@ pub(super) fn to_outside<'s, A: Wire, R: Recorder>(
 
 /// To this neighbour.
 #[inline(always)]
-pub(super) fn to_neighbour<'s, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn to_neighbour<'s, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     neighbour: &NeighbourRecord,
     seen: ClientLink,
 ) -> Result<Egress<'s>, DropReason> {
@@ -117,8 +117,8 @@ pub(super) fn to_neighbour<'s, R: Recorder>(
 
 /// Back to who sent the packet: over the overlay what came out of it, any other to the link address that its frame
 /// came from.
-pub(super) fn back<'s, A: Wire, R>(
-    cx: &Context<'_, '_, 's, R>,
+pub(super) fn back<'s, A: Wire, O>(
+    cx: &Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
 ) -> Result<Egress<'s>, DropReason> {
@@ -136,8 +136,8 @@ pub(super) const fn came_tunnelled<A: Address>(entry: &Entry<A>) -> bool {
 
 /// Back to the pod that began a hairpin, by where it came from, since its node may refuse answers from an address
 /// that it has another route to (RFC 3704 §2.2).
-pub(super) fn back_to_pod<'s, A: Wire, R>(
-    cx: &Context<'_, '_, 's, R>,
+pub(super) fn back_to_pod<'s, A: Wire, O>(
+    cx: &Context<'_, '_, 's, O>,
     entry: &Entry<A>,
 ) -> Result<Egress<'s>, DropReason> {
     if came_tunnelled(entry) {

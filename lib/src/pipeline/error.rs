@@ -2,9 +2,9 @@
 
 use super::context::Context;
 use super::egress::{self, Egress};
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::{Ingress, Item};
+use super::observe::{Observer, Step};
 use super::report::Report;
 use crate::frame::Frame;
 use crate::verdict::DropReason;
@@ -18,8 +18,8 @@ use crate::wire::{ethernet, icmpv4, tcp};
 /// # Errors
 /// The report's own reason where no error may be sent, or the limit on them.
 #[cold]
-pub(super) fn write<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn write<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
     report: Report,

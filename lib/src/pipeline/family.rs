@@ -2,8 +2,7 @@
 
 use super::item::{Item, Sorted};
 use super::report::Report;
-use super::worker::Worker;
-use crate::flow::{Table, Tuple};
+use crate::flow::Tuple;
 use crate::net::Mac;
 use crate::snapshot::{Family, Snapshot};
 use crate::verdict::DropReason;
@@ -14,9 +13,6 @@ use crate::wire::{Dscp, Ecn, ParseError};
 
 /// What differs between the families on the data path.
 pub(super) trait Wire: Family {
-    /// The worker's flows of this family, to look at.
-    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self>;
-
     /// The gateway's end of the overlay over this family, and whether there is one.
     fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool);
 
@@ -25,9 +21,6 @@ pub(super) trait Wire: Family {
 
     /// The item of a packet of this family.
     fn sorted(item: Item<Self>) -> Sorted;
-
-    /// The worker's flows of this family.
-    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self>;
 
     /// Reads a packet; `None` for one off the fast path.
     fn parse_plain(ip: &[u8]) -> Result<Option<Packet<Self>>, ParseError>;

@@ -4,9 +4,9 @@
 use super::context::Context;
 use super::decision::{Counted, Decision, FlowChange, Forward, Learnt, Onward, Update};
 use super::egress::{self, ClientLink, Egress};
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::{Ingress, Item};
+use super::observe::{Observer, Step};
 use super::{policy, revalidate};
 use crate::flow::{self, Direction, Entry, Found, Mode, NO_SERVICE, SnapshotIndex, Tuple};
 use crate::frame::Frame;
@@ -26,8 +26,8 @@ pub(super) struct Fast {
 impl Fast {
     /// `None` for any other packet of the flow.
     #[inline(always)]
-    pub(super) fn of<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>, found: Found) -> Option<Self> {
-        let entry = A::flows_of(cx.worker).get(found.index)?;
+    pub(super) fn of<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>, found: Found) -> Option<Self> {
+        let entry = cx.worker.flows.of::<A>().get(found.index)?;
         if entry.is_idle(cx.tick, &cx.snapshot.globals.idle_ticks) || !revalidate::is_known(cx.snapshot, entry) {
             return None;
         }
@@ -43,12 +43,12 @@ impl Fast {
 
 /// From the client to the backend, by the next hop that the flow remembers.
 #[inline(always)]
-pub(super) fn fast_to_backend<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn fast_to_backend<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     item: &Item<A>,
     fast: Fast,
 ) -> Option<Onward<'s, A>> {
-    let entry = A::flows_of(cx.worker).get(fast.found.index)?;
+    let entry = cx.worker.flows.of::<A>().get(fast.found.index)?;
     let hop = cx.snapshot.hop_at(entry.hop).filter(|hop| item.ingress != Ingress::Overlay && hop.is_resolved != 0)?;
     let to = entry.reply.inverted();
     cx.explain(Step::FlowFound(Direction::Original));
@@ -58,12 +58,12 @@ pub(super) fn fast_to_backend<'s, A: Wire, R: Recorder>(
 
 /// From the backend to the client, by the neighbour that the flow remembers.
 #[inline(always)]
-pub(super) fn fast_to_client<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn fast_to_client<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     item: &Item<A>,
     fast: Fast,
 ) -> Option<Onward<'s, A>> {
-    let entry = A::flows_of(cx.worker).get(fast.found.index)?;
+    let entry = cx.worker.flows.of::<A>().get(fast.found.index)?;
     let neighbour = cx.snapshot.neighbour_at(entry.neighbour).filter(|_| item.ingress != Ingress::Link)?;
     let (to, client) = (entry.original.inverted(), ClientLink::of(entry));
     cx.explain(Step::FlowFound(Direction::Reply));
@@ -73,13 +73,13 @@ pub(super) fn fast_to_client<'s, A: Wire, R: Recorder>(
 
 /// Of a flow that a pod began and whose packets come out of VXLAN, by what the flow remembers of its two sides.
 #[inline(always)]
-pub(super) fn fast_of_pod<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn fast_of_pod<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     item: &Item<A>,
     fast: Fast,
 ) -> Option<Onward<'s, A>> {
     let (snapshot, direction) = (cx.snapshot, fast.found.direction);
-    let entry = A::flows_of(cx.worker).get(fast.found.index)?;
+    let entry = cx.worker.flows.of::<A>().get(fast.found.index)?;
     let is_outward = entry.mode == Mode::Outward as u8;
     if !is_outward && !egress::came_tunnelled(entry) {
         return None;
@@ -104,15 +104,15 @@ pub(super) fn fast_of_pod<'s, A: Wire, R: Recorder>(
 }
 
 /// Any packet of a flow that has its backend and its address still.
-pub(super) fn follow<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn follow<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     update: Update,
 ) -> Result<Decision<'s, A>, DropReason> {
     let direction = update.found.direction;
     cx.explain(Step::FlowFound(direction));
-    let entry = *A::flows(cx.worker).get(update.found.index).ok_or(DropReason::NoFlow)?;
+    let entry = *cx.worker.flows.of::<A>().get(update.found.index).ok_or(DropReason::NoFlow)?;
     let onward = match entry.mode() {
         Mode::Inward => inward(cx, item, &entry, direction),
         Mode::Outward => outward(cx, item, &entry, direction),
@@ -133,8 +133,8 @@ struct FlowEgress<'s, A> {
 
 /// Between a client and the backend of its service. A flow whose packets are to be marked remembers no next hop, so
 /// that all of them come by here.
-fn inward<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn inward<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     item: &Item<A>,
     entry: &Entry<A>,
     direction: Direction,
@@ -167,8 +167,8 @@ fn inward<'s, A: Wire, R: Recorder>(
 }
 
 /// Between a pod and somebody outside.
-fn outward<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn outward<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     item: &Item<A>,
     entry: &Entry<A>,
     direction: Direction,
@@ -195,8 +195,8 @@ fn outward<'s, A: Wire, R: Recorder>(
 
 /// Between a pod and the backend that a service gave it (RFC 4787 §6): both are inside, and neither sees the other's
 /// address. In the place of a neighbour the flow remembers the next hop back to the pod.
-fn hairpin<'s, A: Wire, R: Recorder>(
-    cx: &Context<'_, '_, 's, R>,
+fn hairpin<'s, A: Wire, O: Observer>(
+    cx: &Context<'_, '_, 's, O>,
     item: &Item<A>,
     entry: &Entry<A>,
     direction: Direction,
@@ -240,7 +240,7 @@ fn asked<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &Entry<A>) -> Option<&'s S
 }
 
 /// Whether a packet is a pod's that a peer has sent as it is, and packets to the pod go so, too.
-pub(super) fn came_by_plain_route<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+pub(super) fn came_by_plain_route<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>) -> bool {
     let hop = || cx.snapshot.hop(A::overlay_hop(cx.snapshot, item.packet.source)?);
     item.ingress == Ingress::Underlay && hop().is_some_and(|hop| hop.headers.carrier() == Carrier::Direct)
 }

@@ -3,9 +3,9 @@
 
 use super::context::{Context, Spares};
 use super::egress::Egress;
-use super::explain::{Recorder, Step};
 use super::family::{Wire, is_v4};
 use super::item::Item;
+use super::observe::{Observer, Step};
 use super::transmit::{self, Ready};
 use crate::frame::Frame;
 use crate::verdict::{DropReason, Verdict};
@@ -19,8 +19,8 @@ use crate::wire::ipv4::{FragmentHeader, Header};
 /// shares with others, whose numbers nobody has kept apart (RFC 6864 §5.3.1).
 #[cold]
 #[inline(never)]
-pub(super) fn send<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn send<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &Item<A>,
     egress: Egress<'_>,
@@ -59,7 +59,7 @@ pub(super) fn send<A: Wire, R: Recorder>(
         let more = whole.more || index + 1 < count;
         let fragment = Fragment { offset: whole.offset + (index * room) as u16, more, ..whole };
         let verdict = write(spare, later.emit(chunk.len() as u16, fragment), chunk)
-            .and_then(|len| transmit::transmit::<A, R>(cx, spare, Ready { at: 0, len, tos, hash }, egress))
+            .and_then(|len| transmit::transmit::<A, O>(cx, spare, Ready { at: 0, len, tos, hash }, egress))
             .unwrap_or_else(Verdict::Drop);
         cx.conclude(spare, verdict);
     }
@@ -70,7 +70,7 @@ pub(super) fn send<A: Wire, R: Recorder>(
     let at = data_at.checked_sub(header.len()).ok_or(DropReason::NoRoom)?;
     let target = frame.bytes_mut().get_mut(at..data_at).ok_or(DropReason::Malformed)?;
     target.copy_from_slice(header);
-    transmit::transmit::<A, R>(cx, frame, Ready { at: at as u16, len: len as u16, tos, hash }, egress)
+    transmit::transmit::<A, O>(cx, frame, Ready { at: at as u16, len: len as u16, tos, hash }, egress)
 }
 
 /// Puts a fragment into a spare frame.

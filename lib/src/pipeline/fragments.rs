@@ -14,9 +14,9 @@
 
 use super::context::{Context, Spares};
 use super::decision::{Decision, Forward, Hold};
-use super::explain::Recorder;
 use super::family::{Wire, is_v4};
 use super::item::{Ingress, Item};
+use super::observe::Observer;
 use super::revalidate::{self, Validity};
 use super::{decide, echo, owner, stateless, track};
 use crate::flow::{Step, step};
@@ -44,8 +44,8 @@ impl<'s, A> Decided<'s, A> {
 }
 
 /// The entry of the fragment's datagram, made where there is none, and what of the datagram is in the fragment.
-pub(super) fn open<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn open<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
 ) -> Result<(u32, Extent), DropReason> {
@@ -57,8 +57,8 @@ pub(super) fn open<A: Wire, R>(
 }
 
 /// What becomes of a fragment that has come in.
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &mut Item<A>,
     spares: &Spares<'_, '_>,
@@ -95,8 +95,8 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
 }
 
 /// What becomes of a fragment that has waited.
-pub(super) fn decide_held<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide_held<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &mut Item<A>,
     (index, fate, first): (u32, Fate, First),
@@ -113,8 +113,8 @@ pub(super) const fn spares_needed(len: usize) -> usize {
 }
 
 /// The first fragment: what becomes of it becomes of all.
-fn decide_first<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn decide_first<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &mut Item<A>,
     index: u32,
@@ -135,7 +135,7 @@ fn decide_first<'s, A: Wire, R: Recorder>(
     let Some(whole_len) = whole_len(cx, frame, item, index) else {
         return Decided::later(Ok(Decision::Hold(Hold::First(index))));
     };
-    let found = A::flows(cx.worker).lookup(item.hash, &item.tuple(), item.packet.protocol);
+    let found = cx.worker.flows.of::<A>().lookup(item.hash, &item.tuple(), item.packet.protocol);
     let mut decision = decide::decide(cx, frame, item, found);
     if let Ok(Decision::Forward(Forward { rewrite, .. })) = &mut decision {
         rewrite.whole_len = whole_len;
@@ -170,8 +170,8 @@ fn identified<A>(mut decision: Decision<'_, A>, identification: u16) -> Decision
 
 /// Bytes of the whole of an SCTP packet, which its translation takes since its checksum depends on them; 0 of
 /// others. `None` where they are not known yet.
-fn whole_len<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn whole_len<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     index: u32,
@@ -187,7 +187,7 @@ fn whole_len<A: Wire, R>(
 }
 
 /// Whether a datagram may come fragmented. VXLAN may not (RFC 7348 §4.3).
-fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+fn is_carried<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>) -> bool {
     let (vtep, has_vtep) = A::vtep(cx.snapshot);
     let packet = &item.packet;
     let is_vxlan = packet.destination_port == cx.snapshot.globals.vxlan_port
@@ -202,7 +202,7 @@ fn is_carried<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
 }
 
 /// The worker to look for a client's flow next; `None` where it is here, or nowhere.
-fn next_to_ask<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, item: &Item<A>) -> Option<WorkerId> {
+fn next_to_ask<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, frame: &Frame<'_>, item: &Item<A>) -> Option<WorkerId> {
     let packet = &item.packet;
     let workers = cx.snapshot.globals.workers;
     if workers < 2 || frame.handovers() >= workers || A::is_own(cx.snapshot, packet.destination) {
@@ -224,8 +224,8 @@ fn next_to_ask<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, frame: &Frame<'_>, i
 }
 
 /// Whether the packet's flow is here, and has neither idled too long nor ended.
-fn has_flow<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
-    let flows = A::flows(cx.worker);
+fn has_flow<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, item: &Item<A>) -> bool {
+    let flows = cx.worker.flows.of::<A>();
     let Some(found) = flows.lookup(item.hash, &item.tuple(), item.packet.protocol) else { return false };
     let is_idle = revalidate::has_idled(cx.tick, cx.snapshot, flows, found.index);
     let state = flows.get(found.index).map_or(0, |entry| entry.state);
@@ -233,8 +233,8 @@ fn has_flow<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &Item<A>) -> bool
 }
 
 /// A later fragment goes where the first went.
-fn decide_later<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn decide_later<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &mut Item<A>,
     fate: Fate,
@@ -256,7 +256,7 @@ fn decide_later<'s, A: Wire, R: Recorder>(
     packet.destination_port = first.destination_port;
     packet.protocol = Protocol(first.protocol);
     let tuple = item.tuple();
-    let flows = A::flows(cx.worker);
+    let flows = cx.worker.flows.of::<A>();
     item.hash = flows.hash(&tuple, item.packet.protocol);
     let found = flows.lookup(item.hash, &tuple, item.packet.protocol);
     let validity = found.map_or(Validity::Gone, |found| revalidate::check(cx, found, item));

@@ -2,14 +2,14 @@
 
 use super::act;
 use super::context::{Context, Spares};
-use super::explain::Recorder;
 use super::fragments::spares_needed;
 use super::item::Sorted;
+use super::observe::Observer;
 use super::sort;
 use crate::verdict::{DropReason, Verdict};
 
 #[cold]
-pub(super) fn release<R: Recorder>(cx: &mut Context<'_, '_, '_, R>, spares: &mut Spares<'_, '_>) {
+pub(super) fn release<O: Observer>(cx: &mut Context<'_, '_, '_, O>, spares: &mut Spares<'_, '_>) {
     while let Some(len) = cx.worker.fragments.next_len() {
         // It may have to be fragmented again. Where not even the first one finds as many, that is a drop.
         if spares.should_wait_for(spares_needed(len)) {

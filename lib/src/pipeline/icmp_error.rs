@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::decision::{Decision, ForwardError};
 use super::egress::{self, ClientLink};
-use super::explain::Recorder;
 use super::family::Wire;
 use super::item::{Ingress, Item};
+use super::observe::Observer;
 use super::{owner, revalidate, stateless};
 use crate::flow::{Direction, Mode, Tuple};
 use crate::frame::Frame;
@@ -32,8 +32,8 @@ const fn has_flow(transport: Transport) -> bool {
 /// - From the overlay, about an answer to a pod: to who answered, from the address that stands for
 ///   the pod.
 /// - Between a pod and the backend that a service gave it: as between a client and its backend.
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
 ) -> Result<Decision<'s, A>, DropReason> {
@@ -54,7 +54,7 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
         destination_port: quote.destination_port,
     };
     let answer = quoted.inverted();
-    let flows = A::flows(cx.worker);
+    let flows = cx.worker.flows.of::<A>();
     let found = flows.lookup(flows.hash(&answer, quote.protocol), &answer, quote.protocol);
     let found = found.filter(|found| {
         !revalidate::has_idled(cx.tick, cx.snapshot, flows, found.index)
@@ -64,9 +64,9 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
         (*flows.get(found.index).ok_or(DropReason::IcmpUnmatched)?, found.direction)
     } else {
         let elsewhere = if A::is_own(cx.snapshot, item.packet.destination) {
-            owner::of_pool::<A, R>(cx, quote.source_port)
+            owner::of_pool::<A, O>(cx, quote.source_port)
         } else if A::masquerade(cx.snapshot).addresses.contains(&item.packet.destination) {
-            owner::of_masquerade::<A, R>(cx, quote.source_port)
+            owner::of_masquerade::<A, O>(cx, quote.source_port)
         } else if item.ingress == Ingress::Overlay
             || item.ingress == Ingress::Underlay && A::overlay_hop(cx.snapshot, answer.source).is_some()
         {

@@ -8,10 +8,10 @@ use super::admit::{admit, comes_from_pod, first_state};
 use super::context::Context;
 use super::decision::{Beginning, Decision, FlowChange, Forward, endpoint};
 use super::egress::{self, ClientLink};
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::follow::came_by_plain_route;
 use super::item::{Ingress, Item};
+use super::observe::{Observer, Step};
 use super::report::Report;
 use super::{owner, policy, ports, stateless};
 use crate::flow::{Mode, NO_SERVICE, SnapshotIndex};
@@ -22,7 +22,7 @@ use crate::wire::packet::Transport;
 
 /// Whether a packet for no service is a pod's to the outside: any out of the overlay, and of those that came
 /// by a plain route what the host does not get or route itself.
-pub(super) fn is_outward<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>) -> bool {
+pub(super) fn is_outward<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>) -> bool {
     let (snapshot, destination) = (cx.snapshot, item.packet.destination);
     let is_the_hosts = || {
         A::masquerade(snapshot).addresses.is_empty()
@@ -37,8 +37,8 @@ pub(super) fn is_outward<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>
 /// gateway's own is the host's.
 ///
 /// - `ended`: as of a packet to a service.
-pub(super) fn bind<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn bind<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     ended: Option<u32>,

@@ -23,7 +23,6 @@ mod decision;
 mod echo;
 mod egress;
 mod error;
-mod explain;
 mod family;
 mod follow;
 mod foreseen;
@@ -35,8 +34,10 @@ mod icmp_error;
 mod item;
 mod limits;
 mod masquerade;
+mod observe;
 mod owner;
 mod policy;
+mod pool_flows;
 mod ports;
 mod report;
 mod revalidate;
@@ -58,7 +59,7 @@ use family::Wire;
 use foreseen::Foresight;
 use item::{Item, Sorted};
 
-pub use explain::{Recorder, Step};
+pub use observe::{Observer, Step};
 pub use worker::{AttachError, InitError, Worker, WorkerConfig};
 
 /// How many frames are sorted before the first of them is acted on.
@@ -88,22 +89,22 @@ const ENTRIES: usize = 4;
 /// Counts everything in the worker's counters, drops by their reason. Frames that are handed over
 /// or go to the host are as they came, but for congestion marks taken inward (RFC 6040).
 pub fn process(worker: &mut Worker<'_>, snapshot: &Snapshot<'_>, now: Instant, burst: &mut Burst<'_, '_>) {
-    process_explained(worker, snapshot, now, burst, &mut ());
+    process_observed(worker, snapshot, now, burst, &mut ());
 }
 
-/// As [`process`], and tells `recorder` each step on the way. With `()` for a recorder the telling
+/// As [`process`], and tells `observer` each step on the way. With `()` for a observer the telling
 /// is not compiled.
-pub fn process_explained<R: Recorder>(
+pub fn process_observed<O: Observer>(
     worker: &mut Worker<'_>,
     snapshot: &Snapshot<'_>,
     now: Instant,
     burst: &mut Burst<'_, '_>,
-    recorder: &mut R,
+    observer: &mut O,
 ) {
     worker.begin(now);
     let Burst { frames, spares, emitted } = burst;
     let mut spares = Spares::new(spares.get_mut(*emitted..).unwrap_or_default(), frames.len());
-    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, recorder, foresight: Foresight::new() };
+    let mut cx = Context { worker, snapshot, tick: tick(now), frame_index: 0, observer, foresight: Foresight::new() };
     for frames in frames.chunks_mut(CHUNK) {
         cx.worker.renew_random();
         cx.worker.receive(frames);
@@ -152,15 +153,15 @@ pub fn process_explained<R: Recorder>(
 #[inline(always)]
 fn ask_for_bucket(worker: &Worker<'_>, item: &mut Sorted) {
     match item {
-        Sorted::V4(item) => item.likely = worker.v4.prefetch_bucket(item.hash),
-        Sorted::V6(item) => item.likely = worker.v6.prefetch_bucket(item.hash),
+        Sorted::V4(item) => item.likely = worker.flows.v4.prefetch_bucket(item.hash),
+        Sorted::V6(item) => item.likely = worker.flows.v6.prefetch_bucket(item.hash),
         Sorted::Decided(_) => {}
     }
 }
 
 /// Second pass: asks for the memory of the flow that the packet most likely belongs to.
 #[inline(always)]
-fn ask<R>(cx: &mut Context<'_, '_, '_, R>, item: &mut Sorted) {
+fn ask<O>(cx: &mut Context<'_, '_, '_, O>, item: &mut Sorted) {
     match item {
         Sorted::V4(item) => ask_for(cx, item),
         Sorted::V6(item) => ask_for(cx, item),
@@ -169,8 +170,8 @@ fn ask<R>(cx: &mut Context<'_, '_, '_, R>, item: &mut Sorted) {
 }
 
 #[inline(always)]
-fn ask_for<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, item: &mut Item<A>) {
-    item.likely = A::flows_of(cx.worker).prefetch_entry(item.likely, item.hash);
+fn ask_for<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, item: &mut Item<A>) {
+    item.likely = cx.worker.flows.of::<A>().prefetch_entry(item.likely, item.hash);
     if item.likely == NO_ENTRY {
         item.likely = bind::foresee(cx, item);
     }

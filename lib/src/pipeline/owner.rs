@@ -10,21 +10,21 @@ use crate::wire::packet::Packet;
 
 /// The owner of the flows at this port of the SNAT pool's addresses.
 #[inline]
-pub(super) fn of_pool<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: [u8; 2]) -> Option<WorkerId> {
+pub(super) fn of_pool<A: Wire, O>(cx: &Context<'_, '_, '_, O>, port: [u8; 2]) -> Option<WorkerId> {
     elsewhere(cx, A::pool(cx.snapshot).owner(port))
 }
 
 /// The owner of the flows at this port of the masquerade addresses.
-pub(super) fn of_masquerade<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: [u8; 2]) -> Option<WorkerId> {
+pub(super) fn of_masquerade<A: Wire, O>(cx: &Context<'_, '_, '_, O>, port: [u8; 2]) -> Option<WorkerId> {
     elsewhere(cx, A::masquerade(cx.snapshot).owner(port))
 }
 
 /// The owner of what an endpoint sends and is sent, where its address is preserved.
-pub(super) fn of_endpoint<A: Wire, R>(cx: &Context<'_, '_, '_, R>, address: A, port: [u8; 2]) -> Option<WorkerId> {
+pub(super) fn of_endpoint<A: Wire, O>(cx: &Context<'_, '_, '_, O>, address: A, port: [u8; 2]) -> Option<WorkerId> {
     elsewhere(cx, cx.snapshot.owner_of(address, port))
 }
 
-fn elsewhere<R>(cx: &Context<'_, '_, '_, R>, owner: WorkerId) -> Option<WorkerId> {
+fn elsewhere<O>(cx: &Context<'_, '_, '_, O>, owner: WorkerId) -> Option<WorkerId> {
     (owner != cx.worker.id).then_some(owner)
 }
 
@@ -36,8 +36,8 @@ fn elsewhere<R>(cx: &Context<'_, '_, '_, R>, owner: WorkerId) -> Option<WorkerId
 /// the client is asked before it `begins` one.
 ///
 /// - `handovers`: of the frame; at most three.
-pub(super) fn of_pods_packet<A: Wire, R>(
-    cx: &Context<'_, '_, '_, R>,
+pub(super) fn of_pods_packet<A: Wire, O>(
+    cx: &Context<'_, '_, '_, O>,
     tuple: &Tuple<A>,
     protocol: Protocol,
     handovers: u8,
@@ -64,8 +64,8 @@ pub(super) fn of_pods_packet<A: Wire, R>(
 /// the client's address is preserved, or the client is a pod, that names it. Else nothing does: the hash that spread
 /// the flow's own packets is the NIC's, and the error has other headers. So it goes round, until one has the flow, as
 /// often as errors may be sent; one that reports an MTU, whatever others there are.
-pub(super) fn of_clients_error<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn of_clients_error<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &Frame<'_>,
     error: &Packet<A>,
     request: &Tuple<A>,
@@ -83,6 +83,6 @@ pub(super) fn of_clients_error<A: Wire, R>(
 }
 
 /// The worker whose number is the next one.
-pub(super) fn next<R>(cx: &Context<'_, '_, '_, R>) -> WorkerId {
+pub(super) fn next<O>(cx: &Context<'_, '_, '_, O>) -> WorkerId {
     WorkerId((cx.worker.id.0 + 1) % cx.snapshot.globals.workers)
 }

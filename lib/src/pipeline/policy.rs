@@ -15,8 +15,8 @@ use crate::wire::{Dscp, tcp};
 /// What is rewritten in a packet that leaves by this egress. A packet that is quoted to its sender stays as it came.
 ///
 /// - `selector`: of the service, where the packet goes to a backend.
-pub(super) fn rewrite<A: Wire, R>(
-    cx: &Context<'_, '_, '_, R>,
+pub(super) fn rewrite<A: Wire, O>(
+    cx: &Context<'_, '_, '_, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     selector: Option<&SelectorRecord>,
@@ -37,7 +37,7 @@ const fn is_reported<A>(packet: &Packet<A>, mtu: u16) -> bool {
 
 /// The most that a handshake's segment may announce as maximum segment size. It says what its sender takes,
 /// so both paths count: onward, which shows what the sender would be sent from there, and back.
-fn mss<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: PortId, item: &Item<A>, egress: Egress<'_>) -> Option<u16> {
+fn mss<A: Wire, O>(cx: &Context<'_, '_, '_, O>, port: PortId, item: &Item<A>, egress: Egress<'_>) -> Option<u16> {
     let globals = cx.snapshot.globals;
     let is_limited = globals.mss_of_path != 0 || globals.mss_max != u16::MAX;
     let packet = &item.packet;
@@ -55,7 +55,7 @@ fn mss<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: PortId, item: &Item<A>, eg
 }
 
 /// The MTU of the path back to the packet's sender; `None` where there is none.
-fn mtu_back<A: Wire, R>(cx: &Context<'_, '_, '_, R>, port: PortId, item: &Item<A>) -> Option<u16> {
+fn mtu_back<A: Wire, O>(cx: &Context<'_, '_, '_, O>, port: PortId, item: &Item<A>) -> Option<u16> {
     let (snapshot, source) = (cx.snapshot, item.packet.source);
     let next_hop = A::overlay_hop(snapshot, source).and_then(|index| snapshot.hop(index));
     Some(match (item.ingress, next_hop) {

@@ -12,8 +12,8 @@ use crate::verdict::DropReason;
 
 /// A reply tuple towards this peer that no flow has but one that is `ended`, for the packet with this hash:
 /// at a port at random, or after a search, as often as there may be one, at the last that is free.
-pub(super) fn allocate<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn allocate<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     hash: u64,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
@@ -25,15 +25,15 @@ pub(super) fn allocate<A: Wire, R>(
         return Err(DropReason::PortsExhausted);
     }
     let mut random = cx.worker.random(hash);
-    let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
+    let taken = nat::Taken { flows: cx.worker.flows.of::<A>(), over: ended };
     let drawn = nat::drawn(&taken, cx.snapshot, pool, (cx.worker.id, subscriber), peer, &mut random);
     drawn.map_or_else(|| search(cx, random, pool, peer, ended, subscriber), Ok)
 }
 
 /// What [`allocate`] will give a client for whose packet this port was drawn first; `None` where that has to be asked.
 #[inline(always)]
-pub(super) fn take_up<A: Wire, R>(
-    cx: &Context<'_, '_, '_, R>,
+pub(super) fn take_up<A: Wire, O>(
+    cx: &Context<'_, '_, '_, O>,
     drawn: Drawn,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
@@ -41,14 +41,14 @@ pub(super) fn take_up<A: Wire, R>(
     if cx.worker.exhausted.has_any(cx.worker.now) {
         return None;
     }
-    drawn.free(A::flows_of(cx.worker), pool, peer)
+    drawn.free(cx.worker.flows.of::<A>(), pool, peer)
 }
 
 /// As [`allocate`], for a pod: others find ports towards a peer to which it has used up its own.
 #[cold]
 #[inline(never)]
-pub(super) fn allocate_for_pod<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn allocate_for_pod<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     hash: u64,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
@@ -56,14 +56,14 @@ pub(super) fn allocate_for_pod<A: Wire, R>(
     pod: A,
 ) -> Result<Free<A>, DropReason> {
     let alone = Tuple { source: pod, destination: pod, source_port: [0; 2], destination_port: [0; 2] };
-    let pod = nat::Pod(A::flows_of(cx.worker).hash(&alone, Protocol(0)));
+    let pod = nat::Pod(cx.worker.flows.of::<A>().hash(&alone, Protocol(0)));
     allocate(cx, hash, pool, peer, ended, pod)
 }
 
 #[cold]
 #[inline(never)]
-fn search<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+fn search<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     mut random: Stream,
     pool: nat::Pool<'_, A>,
     peer: nat::Peer<A>,
@@ -74,7 +74,7 @@ fn search<A: Wire, R>(
     if pool.addresses.is_empty() || !cx.worker.searches.take(now) {
         return Err(DropReason::PortsExhausted);
     }
-    let taken = nat::Taken { flows: A::flows_of(cx.worker), over: ended };
+    let taken = nat::Taken { flows: cx.worker.flows.of::<A>(), over: ended };
     let found = nat::search(&taken, cx.snapshot, pool, (cx.worker.id, subscriber), peer, &mut random);
     if found == Err(nat::Searched::All) {
         let hash = who_asks_whom(cx.worker, pool, peer, subscriber);
@@ -94,7 +94,7 @@ fn is_exhausted<A: Wire>(
     ended: Option<u32>,
     subscriber: impl Subscriber,
 ) -> bool {
-    let ended = ended.and_then(|ended| A::flows_of(worker).get(ended));
+    let ended = ended.and_then(|ended| worker.flows.of::<A>().get(ended));
     !ended.is_some_and(|entry| peer.answers(entry))
         && worker.exhausted.has(who_asks_whom(worker, pool, peer, subscriber), worker.now)
 }
@@ -109,5 +109,5 @@ fn who_asks_whom<A: Wire>(
     let destination = pool.addresses.first().copied().unwrap_or(peer.address);
     let source_port = peer.port.unwrap_or([0; 2]);
     let tuple = Tuple { source: peer.address, destination, source_port, destination_port: [0; 2] };
-    A::flows_of(worker).hash(&tuple, peer.protocol) ^ subscriber.hash()
+    worker.flows.of::<A>().hash(&tuple, peer.protocol) ^ subscriber.hash()
 }

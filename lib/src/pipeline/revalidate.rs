@@ -8,7 +8,8 @@
 use super::context::Context;
 use super::family::Wire;
 use super::item::Item;
-use crate::flow::{Direction, Entry, Found, Mode, NO_SERVICE, State, Table};
+use super::observe::Observer;
+use crate::flow::{Direction, Entry, FlowEnd, Found, Mode, NO_SERVICE, State, Table};
 use crate::net::Protocol;
 use crate::snapshot::Snapshot;
 
@@ -31,11 +32,11 @@ pub(super) enum Validity {
 
 /// What becomes of this packet of a flow. One that has idled too long, before ageing comes round to it, or cannot go
 /// on is forgotten.
-pub(super) fn check<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> Validity {
-    let is_idle = has_idled(cx.tick, cx.snapshot, A::flows(cx.worker), found.index);
+pub(super) fn check<A: Wire, O: Observer>(cx: &mut Context<'_, '_, '_, O>, found: Found, item: &Item<A>) -> Validity {
+    let is_idle = has_idled(cx.tick, cx.snapshot, cx.worker.flows.of::<A>(), found.index);
     let validity = if is_idle { Validity::Gone } else { look(cx, found, item) };
     if validity == Validity::Gone {
-        forget::<A, R>(cx, found.index);
+        cx.end_flow::<A>(found.index, if is_idle { FlowEnd::Expired } else { FlowEnd::AddressGone });
     }
     validity
 }
@@ -45,17 +46,11 @@ pub(super) fn has_idled<A: Wire>(tick: u32, snapshot: &Snapshot<'_>, flows: &Tab
     flows.get(index).is_none_or(|entry| entry.is_idle(tick, &snapshot.globals.idle_ticks))
 }
 
-/// Forgets a flow that has idled too long, before ageing comes round to it, or cannot go on.
-pub(super) fn forget<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, index: u32) {
-    A::flows(cx.worker).remove(index);
-    cx.worker.counters.flows_expired.add(1);
-}
-
 #[cold]
 #[inline(never)]
-fn look<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found, item: &Item<A>) -> Validity {
+fn look<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, found: Found, item: &Item<A>) -> Validity {
     let snapshot = cx.snapshot;
-    let Some(entry) = A::flows(cx.worker).get_mut(found.index) else { return Validity::Valid };
+    let Some(entry) = cx.worker.flows.of_mut::<A>().get_mut(found.index) else { return Validity::Valid };
     if is_known(snapshot, entry) {
         return Validity::Valid;
     }

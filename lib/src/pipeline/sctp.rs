@@ -8,10 +8,10 @@
 use super::bind::bind;
 use super::context::Context;
 use super::decision::{Decision, FlowChange, Forward, Update};
-use super::explain::Recorder;
 use super::family::Wire;
 use super::follow::follow;
 use super::item::Item;
+use super::observe::Observer;
 use super::revalidate::{self, Validity};
 use super::track;
 use crate::flow::{Direction, Entry, State, Step, step};
@@ -21,13 +21,13 @@ use crate::wire::sctp::{Chunk, Chunks, Header, kind};
 use crate::wire::tcp::Flags;
 
 /// Reads an SCTP packet of which only the IP header has been read.
-pub(super) fn read<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn read<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &Frame<'_>,
     item: &mut Item<A>,
 ) -> Result<(), DropReason> {
     item.packet.read_sctp(frame.bytes().get(usize::from(item.at)..).unwrap_or_default())?;
-    item.hash = A::flows(cx.worker).hash(&item.tuple(), item.packet.protocol);
+    item.hash = cx.worker.flows.of::<A>().hash(&item.tuple(), item.packet.protocol);
     Ok(())
 }
 
@@ -36,8 +36,8 @@ pub(super) fn read<A: Wire, R>(
 /// Work: as of a TCP segment, and two steps for each of the first [`CHUNKS_MAX`](crate::wire::sctp::CHUNKS_MAX)
 /// chunks.
 #[cold]
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
 ) -> Result<Decision<'s, A>, DropReason> {
@@ -50,10 +50,10 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
     let first = chunks.clone().next();
     let initiate_tag = first.and_then(|chunk| chunk.initiate_tag());
     let mut ended = None;
-    if let Some(found) = A::flows(cx.worker).lookup(item.hash, &item.tuple(), item.packet.protocol) {
+    if let Some(found) = cx.worker.flows.of::<A>().lookup(item.hash, &item.tuple(), item.packet.protocol) {
         match revalidate::check(cx, found, item) {
             Validity::Valid | Validity::Doubted => {
-                let mut entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+                let mut entry = *cx.worker.flows.of::<A>().get(found.index).ok_or(DropReason::NoFlow)?;
                 // Whether it begins an association anew, the pod's answer shows (RFC 9260 §5.2.2).
                 let is_open = !matches!(entry.state(), Some(State::SctpCookieWait | State::SctpClosed));
                 if is_open && first.is_some_and(|chunk| chunk.kind == kind::INIT) {

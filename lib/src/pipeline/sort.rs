@@ -207,7 +207,7 @@ impl<const RARE: bool> Reading<'_, '_, '_, RARE> {
             // Known here, and so not carried along.
             (packet.fragment, packet.icmp) = (None, [0; 2]);
         }
-        let hash = A::flows_of(self.worker).hash(&tuple_of(&packet), packet.protocol);
+        let hash = self.worker.flows.of::<A>().hash(&tuple_of(&packet), packet.protocol);
         let Self { at, ingress, origin, .. } = self;
         // A frame is at most 65535 bytes of packet behind a handful of headers that fit in its buffer.
         *self.out = A::sorted(Item { packet, hash, likely: NO_ENTRY, at: at as u16, ingress, origin });

@@ -10,9 +10,9 @@
 use super::context::Context;
 use super::decision::{Beginning, FlowChange, Forward};
 use super::egress::{self, ClientLink};
-use super::explain::{Recorder, Step};
 use super::family::Wire;
 use super::item::Item;
+use super::observe::{Observer, Step};
 use super::policy;
 use crate::flow::{Direction, Entry, Found, Mode, State, Tuple};
 use crate::frame::Frame;
@@ -42,8 +42,8 @@ impl<A: Wire> Stateless<A> {
 /// - `ended`: a flow with this tuple whose connection is over, if there is one.
 /// - Work: two lookups in the snapshot, one in the table.
 #[cold]
-pub(super) fn find<A: Wire, R>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn find<A: Wire, O>(
+    cx: &mut Context<'_, '_, '_, O>,
     tuple: &Tuple<A>,
     protocol: Protocol,
     ended: Option<u32>,
@@ -59,7 +59,7 @@ pub(super) fn find<A: Wire, R>(
     }
     // Under another snapshot a flow with one of the tuples may have got another backend.
     let other = if stateless.direction == Direction::Original { &stateless.reply } else { &stateless.original };
-    let flows = A::flows(cx.worker);
+    let flows = cx.worker.flows.of::<A>();
     let taken = flows.lookup(flows.hash(other, protocol), other, protocol);
     taken.is_none_or(|found| Some(found.index) == ended).then_some(stateless)
 }
@@ -68,9 +68,9 @@ pub(super) fn find<A: Wire, R>(
 /// itself: its first segments went on without a flow, to the same backend, and the SYN came twice. What
 /// does not fit its state goes on then, as it did before there was a flow.
 #[cold]
-pub(super) fn began_without<A: Wire, R>(cx: &mut Context<'_, '_, '_, R>, found: Found) -> bool {
+pub(super) fn began_without<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, found: Found) -> bool {
     let snapshot = cx.snapshot;
-    let Some(entry) = A::flows(cx.worker).get(found.index) else { return false };
+    let Some(entry) = cx.worker.flows.of::<A>().get(found.index) else { return false };
     snapshot.globals.forwards_stateless != 0
         && entry.state() == Some(State::TcpSynSent)
         && request(snapshot, &entry.original, Protocol(entry.protocol))
@@ -113,8 +113,8 @@ fn answer<A: Wire>(snapshot: &Snapshot<'_>, reply: &Tuple<A>, protocol: Protocol
 ///
 /// - `ended`: a flow with the packet's tuple whose connection is over, if there is one. It goes.
 #[cold]
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     ended: Option<u32>,
@@ -124,8 +124,8 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
 }
 
 /// As [`decide`], for a packet whose flow found no room.
-pub(super) fn instead_of<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn instead_of<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     beginning: &Beginning,
@@ -133,8 +133,8 @@ pub(super) fn instead_of<'s, A: Wire, R: Recorder>(
     if beginning.mode == Mode::Outward { None } else { decide(cx, frame, item, beginning.ended) }
 }
 
-fn forward<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn forward<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     stateless: &Stateless<A>,
@@ -161,7 +161,7 @@ fn forward<'s, A: Wire, R: Recorder>(
 /// Counts a packet that has gone on.
 #[cold]
 #[inline(never)]
-pub(super) fn count<A: Wire, R>(cx: &Context<'_, '_, '_, R>, item: &Item<A>, direction: Direction) {
+pub(super) fn count<A: Wire, O>(cx: &Context<'_, '_, '_, O>, item: &Item<A>, direction: Direction) {
     cx.worker.counters.forwarded_stateless.add(1);
     let (packet, bytes) = (&item.packet, u64::from(item.packet.len));
     let selector = match direction {

@@ -3,11 +3,11 @@
 use super::bind::bind;
 use super::context::Context;
 use super::decision::{Decision, Update};
-use super::explain::Recorder;
 use super::family::Wire;
 use super::follow::follow;
 use super::handshake::Segment;
 use super::item::Item;
+use super::observe::Observer;
 use super::revalidate::{self, Validity};
 use super::{admit, stateless};
 use crate::flow::{Found, Step, step};
@@ -17,8 +17,8 @@ use crate::verdict::DropReason;
 
 /// A TCP segment or UDP datagram, whole or the first fragment of one: of the flow that was found, or of none.
 #[inline(always)]
-pub(super) fn decide<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn decide<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     found: Option<Found>,
@@ -30,8 +30,8 @@ pub(super) fn decide<'s, A: Wire, R: Recorder>(
 }
 
 #[inline(never)]
-fn of_flow<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+fn of_flow<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     found: Found,
@@ -43,7 +43,7 @@ fn of_flow<'s, A: Wire, R: Recorder>(
         Validity::Rebind => return bind(cx, frame, item, Some(found.index)),
         Validity::Gone => return bind(cx, frame, item, None),
     }
-    let entry = *A::flows(cx.worker).get(found.index).ok_or(DropReason::NoFlow)?;
+    let entry = *cx.worker.flows.of::<A>().get(found.index).ok_or(DropReason::NoFlow)?;
     let step = step(entry.state, found.direction, item.packet.flags);
     if let Some(state) = step.plain() {
         return follow(cx, frame, item, Update { requeues: false, ..Update::to(found, state) });
@@ -64,7 +64,7 @@ fn of_flow<'s, A: Wire, R: Recorder>(
         Step::IGNORE => Update::none(found, entry.state),
         _ if let Some(state) = step.state() => Update::to(found, state),
         _ => match admit::misfit(item, DropReason::OutOfState) {
-            DropReason::OutOfState if stateless::began_without::<A, R>(cx, found) => Update::none(found, entry.state),
+            DropReason::OutOfState if stateless::began_without::<A, O>(cx, found) => Update::none(found, entry.state),
             reason => return Err(reason),
         },
     };
@@ -76,28 +76,28 @@ fn of_flow<'s, A: Wire, R: Recorder>(
 }
 
 /// A packet that goes on and leaves its flow in its state.
-pub(super) fn pass_on<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn pass_on<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     found: Found,
 ) -> Result<Decision<'s, A>, DropReason> {
-    let state = state_of::<A, R>(cx, found);
+    let state = state_of::<A, O>(cx, found);
     follow(cx, frame, item, Update::to(found, state))
 }
 
 /// A packet that goes on and changes nothing about its flow, not even how long it has idled.
-pub(super) fn pass<'s, A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, 's, R>,
+pub(super) fn pass<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
     item: &Item<A>,
     found: Found,
 ) -> Result<Decision<'s, A>, DropReason> {
-    let state = state_of::<A, R>(cx, found);
+    let state = state_of::<A, O>(cx, found);
     follow(cx, frame, item, Update::none(found, state))
 }
 
 /// The byte of the flow's state.
-fn state_of<A: Wire, R>(cx: &Context<'_, '_, '_, R>, found: Found) -> u8 {
-    A::flows_of(cx.worker).get(found.index).map_or(0, |entry| entry.state)
+fn state_of<A: Wire, O>(cx: &Context<'_, '_, '_, O>, found: Found) -> u8 {
+    cx.worker.flows.of::<A>().get(found.index).map_or(0, |entry| entry.state)
 }

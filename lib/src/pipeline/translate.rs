@@ -3,8 +3,7 @@
 use super::family::Wire;
 use super::item::{Item, Sorted};
 use super::report::Report;
-use super::worker::Worker;
-use crate::flow::{Table, Tuple};
+use crate::flow::Tuple;
 use crate::net::{Mac, Protocol};
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
@@ -29,11 +28,6 @@ impl Wire for [u8; 4] {
 
     /// Precedence 6, internetwork control (RFC 1812 §4.3.2.5).
     const ERROR_TOS: u8 = 0xc0;
-
-    #[inline(always)]
-    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self> {
-        &worker.v4
-    }
 
     #[inline(always)]
     fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool) {
@@ -72,11 +66,6 @@ impl Wire for [u8; 4] {
     #[inline(always)]
     fn sorted(item: Item<Self>) -> Sorted {
         Sorted::V4(item)
-    }
-
-    #[inline(always)]
-    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self> {
-        &mut worker.v4
     }
 
     #[inline(always)]
@@ -201,11 +190,6 @@ impl Wire for [u8; 16] {
     const ERROR_TOS: u8 = 0;
 
     #[inline(always)]
-    fn flows_of<'w, 'm>(worker: &'w Worker<'m>) -> &'w Table<'m, Self> {
-        &worker.v6
-    }
-
-    #[inline(always)]
     fn vtep(snapshot: &Snapshot<'_>) -> (Self, bool) {
         (snapshot.globals.vtep_v6, snapshot.globals.has_v6 != 0)
     }
@@ -241,11 +225,6 @@ impl Wire for [u8; 16] {
     #[inline(always)]
     fn sorted(item: Item<Self>) -> Sorted {
         Sorted::V6(item)
-    }
-
-    #[inline(always)]
-    fn flows<'w, 'm>(worker: &'w mut Worker<'m>) -> &'w mut Table<'m, Self> {
-        &mut worker.v6
     }
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 
 use super::context::Context;
 use super::egress::Egress;
-use super::explain::{Recorder, Step};
 use super::family::Wire;
+use super::observe::{Observer, Step};
 use crate::frame::Frame;
 use crate::net::PortId;
 use crate::tunnel::Passage;
@@ -22,8 +22,8 @@ pub(super) struct Ready {
 
 /// Puts the headers before the packet that `egress` asks for.
 #[inline(always)]
-pub(super) fn transmit<A: Wire, R: Recorder>(
-    cx: &mut Context<'_, '_, '_, R>,
+pub(super) fn transmit<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     ready: Ready,
     egress: Egress<'_>,

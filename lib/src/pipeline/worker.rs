@@ -4,13 +4,15 @@ use core::fmt;
 use core::net::IpAddr;
 
 use super::limits::{Budget, Pacer};
-use crate::counters::{Counters, Gauge, PoolFlows, ServiceCounters};
-use crate::flow::{self, Adopted, Age, Entry, Mode, Owner, Table, TableError, Tuple, raw, tick};
+use super::observe::Observer;
+use super::pool_flows::PoolCounts;
+use crate::counters::{Counters, ServiceCounters};
+use crate::flow::{self, Address, Adopted, Age, Entry, FlowEvent, Owner, Table, TableError, Tables, raw, tick};
 use crate::fragment::{Fragments, FragmentsError, Limits};
 use crate::frame::Frame;
 use crate::hash::Stream;
 use crate::nat::Exhausted;
-use crate::net::{POOL_MAX, PortId, Protocol, WorkerId};
+use crate::net::{PortId, WorkerId};
 use crate::snapshot::{Family, Snapshot};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
@@ -121,8 +123,7 @@ impl core::error::Error for InitError {
 #[derive(Debug)]
 pub struct Worker<'m> {
     pub(super) id: WorkerId,
-    pub(super) v4: Table<'m, [u8; 4]>,
-    pub(super) v6: Table<'m, [u8; 16]>,
+    pub(super) flows: Tables<'m>,
     pub(super) fragments: Fragments<'m>,
     pub(super) counters: &'m Counters,
     pub(super) services: &'m [ServiceCounters],
@@ -142,8 +143,7 @@ pub struct Worker<'m> {
     pub(super) rounds: [Budget; 2],
     pub(super) new_flows: Pacer,
     pub(super) now: Instant,
-    pool_v4: PoolCount,
-    pool_v6: PoolCount,
+    pools: PoolCounts,
     unresolved: [Option<(PortId, IpAddr)>; UNRESOLVED_MAX],
 }
 
@@ -176,7 +176,7 @@ impl<'m> Worker<'m> {
         let v6 = Table::with_owner(config.flows_v6, config.owner(), config.secret, memory_v6);
         let (v4, v6) = (v4.map_err(InitError::FlowsV4)?, v6.map_err(InitError::FlowsV6)?);
         let fragments = Self::fragments(config, rest).map_err(InitError::Fragments)?;
-        Ok(Self::with_tables(config, (v4, v6, fragments), counters, services))
+        Ok(Self::with_tables(config, (Tables { v4, v6 }, fragments), counters, services))
     }
 
     /// Whether [`attach`](Self::attach) would go on with this memory. Reads two cache lines.
@@ -224,7 +224,7 @@ impl<'m> Worker<'m> {
         };
         // Fragments that were on their way are sent again.
         let fragments = Self::fragments(config, rest).map_err(AttachError::Fragments)?;
-        Ok((Self::with_tables(config, (v4, v6, fragments), counters, services), adopted))
+        Ok((Self::with_tables(config, (Tables { v4, v6 }, fragments), counters, services), adopted))
     }
 
     /// Of an earlier process's table the flows whose replies lead here.
@@ -256,15 +256,14 @@ impl<'m> Worker<'m> {
 
     fn with_tables(
         config: &WorkerConfig,
-        (v4, v6, fragments): (Table<'m, [u8; 4]>, Table<'m, [u8; 16]>, Fragments<'m>),
+        (flows, fragments): (Tables<'m>, Fragments<'m>),
         counters: &'m Counters,
         services: &'m [ServiceCounters],
     ) -> Self {
         let [a, b, c, d] = config.secret;
         Self {
             id: config.id,
-            v4,
-            v6,
+            flows,
             fragments,
             counters,
             services,
@@ -280,8 +279,7 @@ impl<'m> Worker<'m> {
             rounds: [Budget::too_big(), Budget::icmp()],
             new_flows: Pacer::new(),
             now: Instant::ZERO,
-            pool_v4: PoolCount::new(),
-            pool_v6: PoolCount::new(),
+            pools: PoolCounts::new(),
             unresolved: [None; UNRESOLVED_MAX],
         }
     }
@@ -289,16 +287,25 @@ impl<'m> Worker<'m> {
     /// Forgets flows that idled too long, and fragmented datagrams of which nothing has come for too long, among
     /// the next `budget` of each.
     pub fn age(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32) {
-        let Counters { pool_v4, pool_v6, masquerade_v4, masquerade_v6, busiest_v4, busiest_v6, .. } = self.counters;
-        self.pool_v4.round(&self.v4, snapshot, [pool_v4, masquerade_v4], busiest_v4, budget);
-        self.pool_v6.round(&self.v6, snapshot, [pool_v6, masquerade_v6], busiest_v6, budget);
+        self.age_observed(snapshot, now, budget, &mut ());
+    }
+
+    /// As [`age`](Self::age), and reports each flow that ends to `observer`.
+    pub fn age_observed(&mut self, snapshot: &Snapshot<'_>, now: Instant, budget: u32, observer: &mut impl Observer) {
+        self.pools.round(&self.flows, snapshot, self.counters, budget);
         let age = Age { tick: tick(now), idle: &snapshot.globals.idle_ticks };
-        let expired = self.v4.age(age, budget) + self.v6.age(age, budget);
-        if expired != 0 {
-            self.counters.flows_expired.add(u64::from(expired));
-        }
+        self.age_family::<[u8; 4]>(age, budget, observer);
+        self.age_family::<[u8; 16]>(age, budget, observer);
         self.fragments.age(tick(now), budget);
         self.count_lost_fragments();
+    }
+
+    fn age_family<A: Address>(&mut self, age: Age<'_>, budget: u32, observer: &mut impl Observer) {
+        let counters = self.counters;
+        self.flows.of_mut::<A>().age(age, budget, &mut |entry, end| {
+            counters.count_end(end, entry.worth());
+            observer.flow(A::flow(entry), FlowEvent::Ended(end));
+        });
     }
 
     /// Whether frames of the worker's own wait for spare buffers. Call the pipeline again, with an
@@ -341,26 +348,15 @@ impl<'m> Worker<'m> {
         self.unresolved.iter_mut().find_map(Option::take)
     }
 
-    /// The IPv4 flows.
+    /// The flows of both families.
     #[must_use]
-    pub const fn flows_v4(&self) -> &Table<'m, [u8; 4]> {
-        &self.v4
+    pub const fn flows(&self) -> &Tables<'m> {
+        &self.flows
     }
 
-    /// The IPv6 flows.
-    #[must_use]
-    pub const fn flows_v6(&self) -> &Table<'m, [u8; 16]> {
-        &self.v6
-    }
-
-    /// Forgets the IPv4 flow at this place of its table.
-    pub fn forget_v4(&mut self, index: u32) {
-        self.v4.remove(index);
-    }
-
-    /// Forgets the IPv6 flow at this place of its table.
-    pub fn forget_v6(&mut self, index: u32) {
-        self.v6.remove(index);
+    /// Forgets the flow at this place of its family's table. It is neither counted nor observed.
+    pub fn forget<A: Address>(&mut self, index: u32) {
+        self.flows.of_mut::<A>().remove(index);
     }
 
     /// The random numbers for a packet with this hash: the same each time, until they are renewed.
@@ -461,66 +457,4 @@ impl PortSum {
         self.packets += 1;
         self.bytes += frame.len() as u64;
     }
-}
-
-/// Remote endpoints share this many counts, by their hash.
-const REMOTE_COUNTS: usize = 256;
-
-/// Counts the flows of each pool address and of each masquerade address, the entries that ageing is
-/// about to look at at a time.
-#[derive(Clone, Copy, Debug)]
-struct PoolCount {
-    next: u32,
-    counts: [[u32; POOL_MAX]; 2],
-    /// Pods' flows by the endpoint that they go to: never fewer than go there.
-    remotes: [u32; REMOTE_COUNTS],
-}
-
-impl PoolCount {
-    const fn new() -> Self {
-        Self { next: 0, counts: [[0; POOL_MAX]; 2], remotes: [0; REMOTE_COUNTS] }
-    }
-
-    /// Looks at the next `budget` entries, and tells the counts after the last one.
-    fn round<A: Family>(
-        &mut self,
-        flows: &Table<'_, A>,
-        snapshot: &Snapshot<'_>,
-        told: [&PoolFlows; 2],
-        busiest: &Gauge,
-        budget: u32,
-    ) {
-        let pools = [A::pool(snapshot).addresses, A::masquerade(snapshot).addresses];
-        for _ in 0..budget.min(flows.capacity()) {
-            if let Some(entry) = flows.get(self.next).filter(|entry| entry.state().is_some()) {
-                let own = entry.reply.destination;
-                for (addresses, counts) in pools.iter().zip(&mut self.counts) {
-                    let place = addresses.iter().position(|address| *address == own);
-                    if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
-                        *count += 1;
-                    }
-                }
-                if entry.mode == Mode::Outward as u8 {
-                    let bucket = remote_hash(flows, &entry.reply, Protocol(entry.protocol)) >> 56;
-                    if let Some(count) = self.remotes.get_mut(bucket as usize) {
-                        *count += 1;
-                    }
-                }
-            }
-            self.next += 1;
-            if self.next >= flows.capacity() {
-                told.into_iter().zip(&self.counts).for_each(|(told, counts)| told.set(counts));
-                busiest.set(self.remotes.iter().copied().max().unwrap_or(0).into());
-                *self = Self::new();
-            }
-        }
-    }
-}
-
-/// A hash of who answers. An echo's identifier is its sender's, and every one is a port of its own.
-fn remote_hash<A: Family>(flows: &Table<'_, A>, reply: &Tuple<A>, protocol: Protocol) -> u64 {
-    let is_echo = protocol == Protocol::ICMP || protocol == Protocol::ICMPV6;
-    let port = if is_echo { [0; 2] } else { reply.source_port };
-    let tuple = Tuple { destination: reply.source, source_port: port, destination_port: port, ..*reply };
-    flows.hash(&tuple, protocol)
 }

@@ -99,7 +99,7 @@ fn replies(worker: &Worker<'_>) -> Vec<Reply> {
         };
         table.iter().map(reply).collect()
     }
-    [of(worker.flows_v4()), of(worker.flows_v6())].concat()
+    [of(&worker.flows().v4), of(&worker.flows().v6)].concat()
 }
 
 fn world(workers: u8) -> World {

@@ -81,7 +81,7 @@ fn look(gateway: &Gateway) -> (State, bool, u64) {
         };
         flows.iter().next().map(tell)
     }
-    let (v4, v6) = (only(gateway, gateway.worker.flows_v4()), only(gateway, gateway.worker.flows_v6()));
+    let (v4, v6) = (only(gateway, &gateway.worker.flows().v4), only(gateway, &gateway.worker.flows().v6));
     v4.xor(v6).expect("one flow")
 }
 
@@ -309,7 +309,7 @@ fn segments_in_flight_at_a_reset_do_not_revive_the_connection() {
             }
             gateway.advance(Span::from_secs(241));
             gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
-            assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 0);
+            assert_eq!(gateway.worker.flows().len(), 0);
         }
     });
 }

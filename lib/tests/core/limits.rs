@@ -119,10 +119,10 @@ fn searches_for_the_last_free_ports() {
         let mut found = 0;
         for _ in 0..50 {
             // One port becomes free, or the one that no search has found still is.
-            if gateway.worker.flows_v4().len() == u32::from(PORTS) {
+            if gateway.worker.flows().v4.len() == u32::from(PORTS) {
                 let index = (0..8192)
-                    .find(|index| gateway.worker.flows_v4().get(*index).is_some_and(|it| it.state().is_some()));
-                gateway.worker.forget_v4(index.expect("a flow"));
+                    .find(|index| gateway.worker.flows().v4.get(*index).is_some_and(|it| it.state().is_some()));
+                gateway.worker.forget::<[u8; 4]>(index.expect("a flow"));
             }
             number += 1;
             match flood(&mut gateway, [syn(number)])[..] {

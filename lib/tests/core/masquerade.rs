@@ -158,7 +158,7 @@ fn no_pods_packet_egresses_without_a_masquerade_address_or_to_a_forbidden_destin
     for (packet, reason) in cases {
         assert_eq!(verdict(&mut gateway, &packet), Verdict::Drop(reason), "{packet:?}");
     }
-    assert!(gateway.worker.flows_v4().is_empty());
+    assert!(gateway.worker.flows().v4.is_empty());
 }
 
 /// The verdicts of a pod's packets to these addresses, at a port without a service.
@@ -179,7 +179,7 @@ fn to_own(world: &World, destinations: [&str; 2], source: Option<&str>) -> Vec<O
         assert!(out.verdict != Verdict::Host || out.bytes == frame, "the host gets the frame unchanged");
         outs.push(out);
     }
-    assert!(gateway.worker.flows_v4().is_empty() && gateway.worker.flows_v6().is_empty());
+    assert!(gateway.worker.flows().is_empty());
     outs
 }
 

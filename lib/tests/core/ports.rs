@@ -51,15 +51,15 @@ fn regression_all_ports_used_up_harms_no_old_flow_and_the_last_free_port_is_foun
         assert_eq!(open(&mut gateway, (world::CLIENT, client)), Err(DropReason::PortsExhausted));
     }
     assert_eq!(gateway.counters.drops(DropReason::PortsExhausted), 100);
-    assert_eq!(gateway.worker.flows_v4().len(), u32::from(PORTS));
+    assert_eq!(gateway.worker.flows().v4.len(), u32::from(PORTS));
     for (port, client) in &seen {
         assert_eq!(open(&mut gateway, (world::CLIENT, *client)).map(|seen| seen.port()), Ok(*port));
     }
     // The port of an ended flow goes to the next one.
     let ended = (0..8192).find(|index| {
-        gateway.worker.flows_v4().get(*index).is_some_and(|entry| entry.original.source_port == 77_u16.to_be_bytes())
+        gateway.worker.flows().v4.get(*index).is_some_and(|entry| entry.original.source_port == 77_u16.to_be_bytes())
     });
-    gateway.worker.forget_v4(ended.expect("the flow of client port 77"));
+    gateway.worker.forget::<[u8; 4]>(ended.expect("the flow of client port 77"));
     gateway.advance(Span::from_secs(1));
     let port = open(&mut gateway, (world::CLIENT, 20_000)).expect("one port is free").port();
     assert_eq!(seen[&port], 77);
@@ -166,7 +166,11 @@ fn used_up_ports_are_remembered_for_a_moment() {
         }
         gateway.advance(Span::from_secs(1));
         assert_eq!(open(&mut gateway, 1000), Verdict::Drop(DropReason::PortsExhausted));
-        let forget = if v4 { weirgate::pipeline::Worker::forget_v4 } else { weirgate::pipeline::Worker::forget_v6 };
+        let forget = if v4 {
+            weirgate::pipeline::Worker::forget::<[u8; 4]>
+        } else {
+            weirgate::pipeline::Worker::forget::<[u8; 16]>
+        };
         (0..1024).for_each(|index| forget(&mut gateway.worker, index));
         assert_eq!(open(&mut gateway, 1001), Verdict::Drop(DropReason::PortsExhausted), "no search");
         gateway.advance(Span::from_millis(100));
@@ -185,17 +189,17 @@ fn an_incomplete_port_search_is_not_remembered_as_exhaustion() {
     let client =
         |number: u32| -> SocketAddr { ([192, 0, 2, 30 + (number >> 14) as u8], 1 + number as u16 % 16_384).into() };
     let mut next = 0..;
-    while gateway.worker.flows_v4().len() < 16_384 {
+    while gateway.worker.flows().v4.len() < 16_384 {
         gateway.advance(Span::from_millis(20));
         let _ = open(&mut gateway, client(next.next().unwrap()));
         assert!(next.start < 40_000);
     }
     let found = (0..20_u32).filter(|turn| {
-        gateway.worker.forget_v4(turn * 700);
+        gateway.worker.forget::<[u8; 4]>(turn * 700);
         // After a while without a search, four are allowed at once.
         gateway.advance(Span::from_secs(1));
         let found = (0..4).any(|_| open(&mut gateway, client(next.next().unwrap())).is_ok());
-        while gateway.worker.flows_v4().len() < 16_384 {
+        while gateway.worker.flows().v4.len() < 16_384 {
             gateway.advance(Span::from_millis(120));
             let _ = open(&mut gateway, client(next.next().unwrap()));
         }
@@ -237,8 +241,8 @@ fn used_up_ports_are_remembered_for_a_flow_whose_backend_is_gone() {
         assert_eq!(send(&mut gateway, 1000), Err(DropReason::PortsExhausted));
         let first = |entry: &weirgate::flow::Entry<[u8; 4]>| entry.original.source_port == 1_u16.to_be_bytes();
         for index in 0..1024 {
-            if gateway.worker.flows_v4().get(index).is_some_and(|entry| !first(entry)) {
-                gateway.worker.forget_v4(index);
+            if gateway.worker.flows().v4.get(index).is_some_and(|entry| !first(entry)) {
+                gateway.worker.forget::<[u8; 4]>(index);
             }
         }
         let expected = if is_gone { Err(DropReason::PortsExhausted) } else { Ok(gone) };

@@ -163,7 +163,7 @@ fn a_client_port_in_use_towards_every_backend_is_dropped_by_name_until_a_flow_en
     to_pod(&mut gateway, &one);
     gateway.advance(Span::from_secs(1000));
     to_pod(&mut gateway, &other);
-    assert_eq!(gateway.worker.flows_v4().len(), 1);
+    assert_eq!(gateway.worker.flows().v4.len(), 1);
 }
 
 #[test]

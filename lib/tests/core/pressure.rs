@@ -75,7 +75,7 @@ fn connections_go_on_while_a_flood_of_syns_fills_the_table() {
         assert_eq!((back.source, back.destination), (request.destination, request.source));
     }
     let counters = gateway.counters;
-    assert_eq!(gateway.worker.flows_v4().len(), 1024);
+    assert_eq!(gateway.worker.flows().v4.len(), 1024);
     assert_eq!(counters.evicted_half_open.get(), u64::from(flooded) - 224);
     assert_eq!(counters.flows_ended(), counters.evicted_half_open.get(), "nothing else was evicted");
     assert_eq!(counters.flows_created.get(), u64::from(flooded) + 800);
@@ -149,7 +149,7 @@ fn unanswered_queries_are_evicted_before_answered_ones() {
     assert_eq!(gateway.counters.evicted_one_way.get(), 8);
     (108..116).for_each(|port| _ = open(&mut gateway, &Packet::web(port, SYN, b"")));
     assert_eq!((gateway.counters.evicted_one_way.get(), gateway.counters.evicted_unassured.get()), (8, 8));
-    let states: Vec<_> = gateway.worker.flows_v4().iter().map(|entry| entry.state()).collect();
+    let states: Vec<_> = gateway.worker.flows().v4.iter().map(|entry| entry.state()).collect();
     assert_eq!(states, [Some(State::TcpEstablished); 16]);
 }
 
@@ -167,7 +167,7 @@ fn a_flow_without_a_free_port_evicts_nothing() {
         gateway.advance(Span::from_millis(20));
         assert_eq!(from_client(&mut gateway, &flood(number)).verdict, Verdict::Drop(DropReason::PortsExhausted));
     }
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_ended()), (16, 0));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.flows_ended()), (16, 0));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn how_each_flow_ended_is_counted() {
     let counters = gateway.counters;
     let counts = [&counters.flows_created, &counters.flows_reset, &counters.flows_reopened, &counters.flows_expired];
     assert_eq!(counts.map(|counter| counter.get()), [4, 1, 1, 1]);
-    assert_eq!((counters.flows_ended(), gateway.worker.flows_v4().len()), (3, 1));
+    assert_eq!((counters.flows_ended(), gateway.worker.flows().v4.len()), (3, 1));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_spoofed_client_address_does_not_block_its_owner_while_there_is_room() {
         to_client(&mut gateway, node, &inner.answer(ACK, b"data"));
     }
     assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 0);
-    assert_eq!((gateway.counters.flows_ended(), gateway.worker.flows_v4().len()), (0, 300 + 2 * 200));
+    assert_eq!((gateway.counters.flows_ended(), gateway.worker.flows().v4.len()), (0, 300 + 2 * 200));
     let (node, inner) = &connections[0];
     to_client(&mut gateway, *node, &inner.answer(ACK, b"data"));
 }
@@ -247,7 +247,7 @@ fn a_spoofed_address_in_a_filling_table_evicts_only_its_owners_oldest_handshakes
         (0..count).for_each(|_| _ = to_pod(gateway, &syn_of(66, forged.next().expect("a port"))));
     };
     forge(&mut gateway, 5000);
-    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 20);
+    assert_eq!(gateway.worker.flows().v4.half_open_of([192, 0, 2, 66], false), 20);
     assert_eq!(gateway.counters.evicted_half_open.get(), 5000 - 20);
     let honest = syn_of(66, 60_000);
     let (node, inner) = to_pod(&mut gateway, &honest);
@@ -271,14 +271,14 @@ fn one_client_cannot_fill_a_table_with_handshakes() {
     });
     // The oldest flow belongs to another client, and stays; so do later flows of others.
     assert_eq!(refused.count(), 20_000 - 254);
-    assert_eq!((gateway.worker.flows_v4().half_open(), gateway.counters.flows_ended()), (256, 0));
+    assert_eq!((gateway.worker.flows().v4.half_open(), gateway.counters.flows_ended()), (256, 0));
     to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
     to_pod(&mut gateway, &with_flags(&answered, ACK));
     let (node, inner) = to_pod(&mut gateway, &silent);
     to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
     // Now the client's own flow is the oldest.
     (20_001..=40_000).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
-    assert_eq!((gateway.worker.flows_v4().half_open(), gateway.worker.flows_v4().len()), (255, 256));
+    assert_eq!((gateway.worker.flows().v4.half_open(), gateway.worker.flows().v4.len()), (255, 256));
     (1..=500).for_each(|port| _ = open(&mut gateway, &syn_of(69, port)));
     assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 20_000 - 254);
 }
@@ -293,7 +293,7 @@ fn half_open_flows_are_limited_per_client() {
         assert_eq!(out.verdict, Verdict::Drop(DropReason::HalfOpenLimit));
     }
     assert_eq!(gateway.counters.drops(DropReason::HalfOpenLimit), 980);
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.worker.flows_v4().half_open()), (768 + 20, 21));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.worker.flows().v4.half_open()), (768 + 20, 21));
     // Its open handshakes continue, and so do other clients and its queries.
     to_pod(&mut gateway, &syn_of(66, 7));
     (1..=20).for_each(|port| _ = open(&mut gateway, &syn_of(67, port)));
@@ -313,7 +313,7 @@ fn half_open_flows_are_limited_per_client() {
     gateway.advance(Span::from_secs(121));
     let (snapshot, now) = (gateway.snapshot(), gateway.now);
     gateway.worker.age(&snapshot, now, 1024);
-    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 0);
+    assert_eq!(gateway.worker.flows().v4.half_open_of([192, 0, 2, 66], false), 0);
     (600..620).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
 }
 
@@ -321,7 +321,7 @@ fn half_open_flows_are_limited_per_client() {
 fn without_a_limit_one_client_may_have_as_many_as_there_is_room_for() {
     let (_, mut gateway) = limited(Admission { half_open_per_client: 0, ..Admission::default() });
     (1..=2000).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
-    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 1024);
+    assert_eq!(gateway.worker.flows().v4.half_open_of([192, 0, 2, 66], false), 1024);
     assert_eq!(gateway.counters.evicted_half_open.get(), 2000 - 1024);
 }
 
@@ -333,7 +333,7 @@ fn an_evicted_flow_no_longer_counts_against_its_client() {
         (1..=256).for_each(|port| _ = to_pod(&mut gateway, &syn_of(host, port)));
     }
     // Flows of other clients fill the table.
-    assert_eq!(gateway.worker.flows_v4().half_open_of([192, 0, 2, 66], false), 0);
+    assert_eq!(gateway.worker.flows().v4.half_open_of([192, 0, 2, 66], false), 0);
     (1..=300).for_each(|port| _ = to_pod(&mut gateway, &syn_of(66, port)));
 }
 
@@ -409,7 +409,7 @@ fn a_refused_flow_uses_none_of_the_new_flow_limit() {
     }
     // The rest of the burst is still allowed.
     (1..=100).for_each(|port| _ = to_pod(&mut gateway, &Packet::dns(port, b"query")));
-    assert_eq!((gateway.counters.drops(DropReason::NewFlowLimit), gateway.worker.flows_v4().len()), (0, 200));
+    assert_eq!((gateway.counters.drops(DropReason::NewFlowLimit), gateway.worker.flows().v4.len()), (0, 200));
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn past_the_new_flow_limit_no_backend_or_port_is_looked_for() {
         let out = from_client(&mut gateway, &empty(port));
         assert_eq!(out.verdict, Verdict::Drop(DropReason::NewFlowLimit));
     }
-    assert_eq!((gateway.counters.errors_sent.get(), gateway.worker.flows_v4().len()), (0, 2));
+    assert_eq!((gateway.counters.errors_sent.get(), gateway.worker.flows().v4.len()), (0, 2));
 }
 
 #[test]
@@ -433,18 +433,18 @@ fn counts_that_a_damaged_table_has_do_not_stop_its_flows() {
         let request = Packet::web(1, SYN, b"");
         let mut first = Gateway::with_memory(description, &config, memory);
         let (node, inner) = open(&mut first, &request);
-        let counts = &first.worker.flows_v4().get(0).expect("the flow's").traffic;
+        let counts = &first.worker.flows().v4.get(0).expect("the flow's").traffic;
         let at = std::ptr::from_ref(counts).addr() - start.addr();
         // SAFETY: nothing uses the first gateway after this, so this is the only live reference.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         memory[at..][..size_of::<FlowTraffic>()].fill(0xff);
         let (mut second, adopted) = Gateway::adopt(description, &config, memory);
         assert_eq!((adopted.flows, adopted.damaged), (1, 0));
-        let traffic = second.worker.flows_v4().get(0).expect("the flow's").traffic;
+        let traffic = second.worker.flows().v4.get(0).expect("the flow's").traffic;
         assert_eq!((traffic.packets, traffic.bytes), ([u64::MAX; 2], [u64::MAX; 2]));
         to_pod(&mut second, &with_flags(&request, ACK));
         to_client(&mut second, node, &inner.answer(ACK, b"data"));
-        assert_eq!(second.worker.flows_v4().get(0).map(|entry| entry.traffic.packets), Some([0; 2]));
+        assert_eq!(second.worker.flows().v4.get(0).map(|entry| entry.traffic.packets), Some([0; 2]));
     });
 }
 

@@ -51,7 +51,7 @@ fn used(gateway: &mut Gateway, request: &Packet) -> (usize, Packet) {
 fn flows(gateway: &Gateway) -> String {
     format!(
         "{:?}",
-        (gateway.worker.flows_v4().iter().collect::<Vec<_>>(), gateway.worker.flows_v6().iter().collect::<Vec<_>>())
+        (gateway.worker.flows().v4.iter().collect::<Vec<_>>(), gateway.worker.flows().v6.iter().collect::<Vec<_>>())
     )
 }
 
@@ -86,7 +86,7 @@ fn a_refused_reopening_does_not_change_the_ended_connection() {
             assert_eq!((counters.flows_reopened.get(), counters.flows_created.get()), (1, 2));
             to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
             to_pod(&mut gateway, &with_flags(&request, ACK));
-            assert_eq!(gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len(), 1);
+            assert_eq!(gateway.worker.flows().len(), 1);
         }
     }
 }
@@ -125,7 +125,7 @@ fn a_connection_that_is_forwarded_statelessly_ends_the_one_before_it() {
     let request = Packet::web(7, SYN, b"");
     let (node, inner) = used(&mut gateway, &request);
     assert_eq!(to_pod(&mut gateway, &request), (node, inner.clone()));
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_reopened.get()), (0, 1));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.flows_reopened.get()), (0, 1));
     to_client(&mut gateway, node, &inner.answer(SYN | ACK, b""));
     assert_eq!(to_pod(&mut gateway, &with_flags(&request, ACK)).0, node);
     assert_eq!(gateway.counters.forwarded_stateless.get(), 3);
@@ -154,14 +154,14 @@ fn a_refused_reopening_does_not_change_the_ended_association() {
         let (node, inner) = to_pod(&mut gateway, &init);
         let aborted = Body::Sctp(TAGS[0], chunk(ABORT, 0, b""));
         to_client(&mut gateway, node, &Packet::new(inner.destination, inner.source, aborted));
-        let state = |gateway: &Gateway| gateway.worker.flows_v4().get(0).and_then(Entry::state);
+        let state = |gateway: &Gateway| gateway.worker.flows().v4.get(0).and_then(Entry::state);
         assert_eq!(state(&gateway), Some(weirgate::flow::State::SctpClosed));
         let before = flows(&gateway);
         assert_eq!(from_client(&mut gateway, &init), Verdict::Drop(DropReason::NewFlowLimit));
         assert_eq!((flows(&gateway), gateway.counters.flows_ended()), (before, 0));
         gateway.advance(Span::from_secs(1));
         let (node, inner) = to_pod(&mut gateway, &init);
-        assert_eq!((gateway.counters.flows_reopened.get(), gateway.worker.flows_v4().len()), (1, 1));
+        assert_eq!((gateway.counters.flows_reopened.get(), gateway.worker.flows().v4.len()), (1, 1));
         let answer = Body::Sctp(TAGS[0], init_chunk(2, TAGS[1], &chunk(7, 0, b"cookie")));
         to_client(&mut gateway, node, &Packet::new(inner.destination, inner.source, answer));
         assert!([10, 11].iter().any(|number| inner.destination.ip() == world::pod(node, *number)));

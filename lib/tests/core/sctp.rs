@@ -106,9 +106,9 @@ impl Association {
     fn state(&self) -> State {
         let worker = &self.gateway.worker;
         let found = if self.outside.source.is_ipv4() {
-            worker.flows_v4().get(0).and_then(weirgate::flow::Entry::state)
+            worker.flows().v4.get(0).and_then(weirgate::flow::Entry::state)
         } else {
-            worker.flows_v6().get(0).and_then(weirgate::flow::Entry::state)
+            worker.flows().v6.get(0).and_then(weirgate::flow::Entry::state)
         };
         found.expect("a flow")
     }
@@ -315,7 +315,7 @@ fn an_ended_association_is_replaced_by_the_next() {
     let (node, inside) = to_pod(&mut association.gateway, &next);
     assert_eq!(association.state(), State::SctpCookieWait);
     assert_eq!(association.gateway.counters.flows_created.get(), 2);
-    assert_eq!(association.gateway.worker.flows_v4().len(), 1);
+    assert_eq!(association.gateway.worker.flows().v4.len(), 1);
     (association.outside, association.inside, association.node) = (next, inside, node);
     assert_eq!(association.pods([0xc1, 0, 0, 9], &chunk(ABORT, 0, b"")), State::SctpClosed);
 }
@@ -361,7 +361,7 @@ fn only_an_init_creates_a_flow() {
         let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &packet.bytes()));
         assert_eq!(out.verdict, Verdict::Drop(DropReason::NotSyn), "chunk {kind}");
     }
-    assert!(gateway.worker.flows_v4().is_empty());
+    assert!(gateway.worker.flows().v4.is_empty());
 }
 
 #[test]

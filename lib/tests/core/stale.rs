@@ -15,12 +15,12 @@ use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
 /// The requester: a client, or a pod.
 #[derive(Clone, Copy, Debug)]
-struct Subscriber {
+struct Requester {
     is_pod: bool,
     is_v6: bool,
 }
 
-impl Subscriber {
+impl Requester {
     /// To the service at this node port.
     fn asks(self, port: u16, body: Body) -> Packet {
         let (client, pod, frontend): (IpAddr, IpAddr, IpAddr) = if self.is_v6 {
@@ -76,11 +76,11 @@ fn node_of(pod: IpAddr) -> usize {
 }
 
 /// Worlds with SNAT and with preserved sources, and the requesters in each.
-fn everywhere(mut check: impl FnMut(&World, Subscriber)) {
+fn everywhere(mut check: impl FnMut(&World, Requester)) {
     let world = World::new().with_sctp();
     for world in [world.clone(), world.preserving(WEB).preserving(DNS).preserving(SIGNAL)] {
         for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-            check(&world, Subscriber { is_pod, is_v6 });
+            check(&world, Requester { is_pod, is_v6 });
         }
     }
 }
@@ -104,37 +104,37 @@ fn draining(world: &World, backend: &Packet) -> World {
 }
 
 fn live(gateway: &Gateway) -> u32 {
-    gateway.worker.flows_v4().len() + gateway.worker.flows_v6().len()
+    gateway.worker.flows().len()
 }
 
 /// The milliseconds that remain of the only flow's idle timeout.
 fn remaining(gateway: &Gateway) -> u64 {
     let snapshot = gateway.snapshot();
-    let v4 = gateway.worker.flows_v4().iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
-    let v6 = gateway.worker.flows_v6().iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
+    let v4 = gateway.worker.flows().v4.iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
+    let v6 = gateway.worker.flows().v6.iter().map(|it| it.idle_left(snapshot.idle_ticks(), gateway.now).0);
     let all: Vec<u64> = v4.chain(v6).collect();
     assert_eq!(all.len(), 1);
     all[0] / 1_000_000
 }
 
 fn state(gateway: &Gateway) -> Option<State> {
-    let v4 = gateway.worker.flows_v4().iter().next().and_then(Entry::state);
-    v4.or_else(|| gateway.worker.flows_v6().iter().next().and_then(Entry::state))
+    let v4 = gateway.worker.flows().v4.iter().next().and_then(Entry::state);
+    v4.or_else(|| gateway.worker.flows().v6.iter().next().and_then(Entry::state))
 }
 
 #[test]
 fn datagrams_for_a_removed_backend_go_to_another_one() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         // A flow without a reply, one with a reply, and one with traffic in both directions.
         for spoken in 0..3 {
             for answers_first in [false, true] {
                 let mut gateway = world.gateway();
-                let query = asker.query();
-                let first = asker.reaches(&mut gateway, &query);
+                let query = requester.query();
+                let first = requester.reaches(&mut gateway, &query);
                 for turn in 0..spoken {
-                    asker.hears(&mut gateway, &first.answer(0, b"answer"));
+                    requester.hears(&mut gateway, &first.answer(0, b"answer"));
                     if turn == 1 {
-                        assert_eq!(asker.reaches(&mut gateway, &query), first);
+                        assert_eq!(requester.reaches(&mut gateway, &query), first);
                     }
                 }
                 gateway.apply(&without(world, &first));
@@ -143,16 +143,16 @@ fn datagrams_for_a_removed_backend_go_to_another_one() {
                 if answers_first {
                     // A reply in flight is forwarded, and does not extend the flow.
                     for _ in 0..2 {
-                        asker.hears(&mut gateway, &first.answer(0, b"late"));
+                        requester.hears(&mut gateway, &first.answer(0, b"late"));
                         assert_eq!(remaining(&gateway), before);
                     }
                 }
-                let second = asker.reaches(&mut gateway, &query);
+                let second = requester.reaches(&mut gateway, &query);
                 assert_ne!(second.destination, first.destination);
-                asker.hears(&mut gateway, &second.answer(0, b"answer"));
+                requester.hears(&mut gateway, &second.answer(0, b"answer"));
                 for _ in 0..3 {
                     gateway.advance(Span::from_secs(60));
-                    assert_eq!(asker.reaches(&mut gateway, &query), second);
+                    assert_eq!(requester.reaches(&mut gateway, &query), second);
                 }
                 assert_eq!((live(&gateway), gateway.counters.flows_reopened.get()), (1, 1));
                 let late = from_pod(node_of(first.destination.ip()), &first.answer(0, b"late").bytes());
@@ -164,44 +164,44 @@ fn datagrams_for_a_removed_backend_go_to_another_one() {
 
 #[test]
 fn datagrams_get_an_error_once_no_backend_or_no_service_remains() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         let mut gateway = world.gateway();
-        let query = asker.query();
-        let first = asker.reaches(&mut gateway, &query);
+        let query = requester.query();
+        let first = requester.reaches(&mut gateway, &query);
         let mut later = World { generation: 2, ..world.clone() };
         later.backends[1].clear();
         gateway.apply(&later);
         for sent in 1..=3 {
             gateway.advance(Span::from_secs(30));
-            let out = asker.sends(&mut gateway, &query);
-            assert_eq!(out.verdict, Verdict::Transmit(if asker.is_pod { UNDERLAY } else { UPLINK }));
+            let out = requester.sends(&mut gateway, &query);
+            assert_eq!(out.verdict, Verdict::Transmit(if requester.is_pod { UNDERLAY } else { UPLINK }));
             assert_eq!(gateway.counters.errors_sent.get(), sent);
         }
         later.generation = 3;
         later.frontends.remove(1);
         later.backends.remove(1);
         gateway.apply(&later);
-        assert_eq!(asker.sends(&mut gateway, &query).verdict, Verdict::Host);
+        assert_eq!(requester.sends(&mut gateway, &query).verdict, Verdict::Host);
         // Nothing has extended the flow.
         gateway.advance(Span::from_secs(31));
         gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
         assert_eq!(live(&gateway), 0);
         // The service is added again.
         gateway.apply(&World { generation: 4, ..world.clone() });
-        assert_eq!(asker.reaches(&mut gateway, &query).destination, first.destination);
+        assert_eq!(requester.reaches(&mut gateway, &query).destination, first.destination);
     });
 }
 
 #[test]
 fn a_backend_that_drains_keeps_its_flows() {
-    everywhere(|world, asker| {
-        for request in [asker.query(), asker.segment(SYN), asker.init(1)] {
+    everywhere(|world, requester| {
+        for request in [requester.query(), requester.segment(SYN), requester.init(1)] {
             let mut gateway = world.gateway();
-            let first = asker.reaches(&mut gateway, &request);
+            let first = requester.reaches(&mut gateway, &request);
             gateway.apply(&draining(world, &first));
-            assert_eq!(asker.reaches(&mut gateway, &request), first);
-            asker.hears(&mut gateway, &first.answer(SYN | ACK, b"answer"));
-            assert_eq!(asker.reaches(&mut gateway, &request), first);
+            assert_eq!(requester.reaches(&mut gateway, &request), first);
+            requester.hears(&mut gateway, &first.answer(SYN | ACK, b"answer"));
+            assert_eq!(requester.reaches(&mut gateway, &request), first);
             assert_eq!((live(&gateway), gateway.counters.flows_created.get()), (1, 1));
         }
     });
@@ -210,36 +210,36 @@ fn a_backend_that_drains_keeps_its_flows() {
 #[test]
 fn an_init_opens_an_association_with_a_backend_that_exists() {
     const POD: [u8; 4] = [0xac, 0, 0, 1];
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         for is_open in [false, true] {
             let mut gateway = world.gateway();
-            let init = asker.init(1);
-            let first = asker.reaches(&mut gateway, &init);
-            asker.hears(&mut gateway, &first.answer(0, b"cookie"));
-            let says = |kind: u8| asker.asks(30_038, Body::Sctp(POD, chunk(kind, 0, b"data")));
+            let init = requester.init(1);
+            let first = requester.reaches(&mut gateway, &init);
+            requester.hears(&mut gateway, &first.answer(0, b"cookie"));
+            let says = |kind: u8| requester.asks(30_038, Body::Sctp(POD, chunk(kind, 0, b"data")));
             let answers = |kind: u8| Packet {
                 body: Body::Sctp([0xc1, 0, 0, 1], chunk(kind, 0, b"data")),
                 ..first.answer(0, b"")
             };
             if is_open {
-                asker.reaches(&mut gateway, &says(10));
-                asker.hears(&mut gateway, &answers(11));
+                requester.reaches(&mut gateway, &says(10));
+                requester.hears(&mut gateway, &answers(11));
                 assert_eq!(state(&gateway), Some(State::SctpEstablished));
                 gateway.advance(Span::from_secs(20));
                 // An INIT without an answer does not extend the flow.
                 let before = remaining(&gateway);
-                assert_eq!(asker.reaches(&mut gateway, &asker.init(2)).destination, first.destination);
+                assert_eq!(requester.reaches(&mut gateway, &requester.init(2)).destination, first.destination);
                 assert_eq!(remaining(&gateway), before);
             }
             gateway.apply(&without(world, &first));
             let before = remaining(&gateway);
-            let heartbeat = asker.sends(&mut gateway, &says(4));
+            let heartbeat = requester.sends(&mut gateway, &says(4));
             assert_eq!(heartbeat.verdict, Verdict::Drop(DropReason::NotSyn));
-            asker.hears(&mut gateway, &answers(4));
+            requester.hears(&mut gateway, &answers(4));
             assert_eq!(remaining(&gateway), before);
-            let second = asker.reaches(&mut gateway, &asker.init(3));
+            let second = requester.reaches(&mut gateway, &requester.init(3));
             assert_ne!(second.destination, first.destination);
-            asker.hears(&mut gateway, &second.answer(0, b"cookie"));
+            requester.hears(&mut gateway, &second.answer(0, b"cookie"));
             assert_eq!(live(&gateway), 1);
         }
     });
@@ -247,13 +247,13 @@ fn an_init_opens_an_association_with_a_backend_that_exists() {
 
 #[test]
 fn an_open_connection_continues_with_a_removed_backend_and_a_repeated_syn_does_not() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         for no_service in [false, true] {
             let mut gateway = world.gateway();
-            let syn = asker.segment(SYN);
-            let first = asker.reaches(&mut gateway, &syn);
-            asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
-            asker.reaches(&mut gateway, &asker.segment(ACK));
+            let syn = requester.segment(SYN);
+            let first = requester.reaches(&mut gateway, &syn);
+            requester.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+            requester.reaches(&mut gateway, &requester.segment(ACK));
             let mut later = without(world, &first);
             if no_service {
                 later.frontends.remove(0);
@@ -262,26 +262,26 @@ fn an_open_connection_continues_with_a_removed_backend_and_a_repeated_syn_does_n
             gateway.apply(&later);
             for _ in 0..3 {
                 gateway.advance(Span::from_secs(7200));
-                assert_eq!(asker.reaches(&mut gateway, &asker.segment(ACK)).destination, first.destination);
+                assert_eq!(requester.reaches(&mut gateway, &requester.segment(ACK)).destination, first.destination);
                 gateway.advance(Span::from_secs(7200));
-                asker.hears(&mut gateway, &first.answer(ACK, b"data"));
+                requester.hears(&mut gateway, &first.answer(ACK, b"data"));
                 assert_eq!(state(&gateway), Some(State::TcpEstablished));
                 assert_eq!(remaining(&gateway) / 1000, 86_399);
             }
             // The first one follows its connection.
-            assert_eq!(asker.reaches(&mut gateway, &syn).destination, first.destination);
+            assert_eq!(requester.reaches(&mut gateway, &syn).destination, first.destination);
             assert_eq!((state(&gateway), remaining(&gateway) / 1000), (Some(State::TcpReset), 239));
             gateway.advance(Span::from_secs(1));
-            let out = asker.sends(&mut gateway, &syn);
+            let out = requester.sends(&mut gateway, &syn);
             if no_service {
                 assert_eq!(out.verdict, Verdict::Host);
-                assert_eq!(asker.reaches(&mut gateway, &asker.segment(ACK)).destination, first.destination);
+                assert_eq!(requester.reaches(&mut gateway, &requester.segment(ACK)).destination, first.destination);
                 continue;
             }
             let second = Packet::read(&tunnelled(&out.bytes).inner);
             assert_ne!(second.destination, first.destination);
-            asker.hears(&mut gateway, &second.answer(SYN | ACK, b""));
-            assert_eq!(asker.reaches(&mut gateway, &asker.segment(ACK)).destination, second.destination);
+            requester.hears(&mut gateway, &second.answer(SYN | ACK, b""));
+            assert_eq!(requester.reaches(&mut gateway, &requester.segment(ACK)).destination, second.destination);
             assert_eq!((live(&gateway), gateway.counters.flows_reopened.get()), (1, 1));
         }
     });
@@ -289,21 +289,21 @@ fn an_open_connection_continues_with_a_removed_backend_and_a_repeated_syn_does_n
 
 #[test]
 fn rfc5961_s4_a_blind_syn_moves_no_connection_of_a_removed_backend_that_still_answers() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         // Open, or half-closed.
         for (from_client, from_backend) in [(ACK, ACK), (FIN | ACK, ACK), (ACK, FIN | ACK)] {
             let mut gateway = world.gateway();
-            let first = asker.reaches(&mut gateway, &asker.segment(SYN));
-            asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
-            asker.reaches(&mut gateway, &asker.segment(ACK));
-            asker.reaches(&mut gateway, &asker.segment(from_client));
-            asker.hears(&mut gateway, &first.answer(from_backend, b""));
+            let first = requester.reaches(&mut gateway, &requester.segment(SYN));
+            requester.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+            requester.reaches(&mut gateway, &requester.segment(ACK));
+            requester.reaches(&mut gateway, &requester.segment(from_client));
+            requester.hears(&mut gateway, &first.answer(from_backend, b""));
             gateway.apply(&without(world, &first));
-            let reset = asker.segment(RST);
+            let reset = requester.segment(RST);
             for number in [77_777, 77_777, 88_888] {
-                let syn = Packet { numbers: [number, 0], ..asker.segment(SYN) };
+                let syn = Packet { numbers: [number, 0], ..requester.segment(SYN) };
                 let reaches = |gateway: &mut Gateway, packet: &Packet| {
-                    assert_eq!(asker.reaches(gateway, packet).destination, first.destination);
+                    assert_eq!(requester.reaches(gateway, packet).destination, first.destination);
                     state(gateway)
                 };
                 // Whatever an off-path sender has sent before.
@@ -316,12 +316,12 @@ fn rfc5961_s4_a_blind_syn_moves_no_connection_of_a_removed_backend_that_still_an
                 let other = Packet { numbers: [99_999, 0], ..syn.clone() };
                 gateway.advance(Span::from_secs(1));
                 assert_eq!(reaches(&mut gateway, &other), Some(State::TcpReset));
-                asker.hears(&mut gateway, &first.answer(ACK, b""));
+                requester.hears(&mut gateway, &first.answer(ACK, b""));
                 assert_eq!(state(&gateway), Some(State::TcpResetReply));
                 gateway.advance(Span::from_secs(1));
                 assert_eq!(reaches(&mut gateway, &other), Some(State::TcpReset));
-                asker.hears(&mut gateway, &first.answer(ACK, b""));
-                assert_eq!(reaches(&mut gateway, &asker.segment(ACK)), Some(State::TcpEstablished));
+                requester.hears(&mut gateway, &first.answer(ACK, b""));
+                assert_eq!(reaches(&mut gateway, &requester.segment(ACK)), Some(State::TcpEstablished));
             }
             assert_eq!(gateway.counters.flows_created.get(), 1);
         }
@@ -330,20 +330,20 @@ fn rfc5961_s4_a_blind_syn_moves_no_connection_of_a_removed_backend_that_still_an
 
 #[test]
 fn a_syn_for_a_connection_that_was_never_answered_or_has_ended_goes_to_a_backend_that_exists() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         for has_ended in [false, true] {
             let mut gateway = world.gateway();
-            let syn = asker.segment(SYN);
-            let first = asker.reaches(&mut gateway, &syn);
+            let syn = requester.segment(SYN);
+            let first = requester.reaches(&mut gateway, &syn);
             if has_ended {
-                asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
-                asker.reaches(&mut gateway, &asker.segment(ACK));
-                asker.reaches(&mut gateway, &Packet { numbers: [1001, 1001], ..asker.segment(FIN | ACK) });
-                asker.hears(&mut gateway, &Packet { numbers: [1001, 1002], ..first.answer(FIN | ACK, b"") });
+                requester.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+                requester.reaches(&mut gateway, &requester.segment(ACK));
+                requester.reaches(&mut gateway, &Packet { numbers: [1001, 1001], ..requester.segment(FIN | ACK) });
+                requester.hears(&mut gateway, &Packet { numbers: [1001, 1002], ..first.answer(FIN | ACK, b"") });
                 assert_eq!(state(&gateway), Some(State::TcpLastAck));
             }
             gateway.apply(&without(world, &first));
-            let second = asker.reaches(&mut gateway, &syn);
+            let second = requester.reaches(&mut gateway, &syn);
             assert_ne!(second.destination, first.destination);
             assert_eq!(live(&gateway), 1);
         }
@@ -352,17 +352,17 @@ fn a_syn_for_a_connection_that_was_never_answered_or_has_ended_goes_to_a_backend
 
 #[test]
 fn a_retransmitted_syn_after_a_reset_goes_to_a_backend_that_exists() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         let mut gateway = world.gateway();
-        let syn = asker.segment(SYN);
-        let first = asker.reaches(&mut gateway, &syn);
-        asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
-        asker.reaches(&mut gateway, &asker.segment(ACK));
-        asker.hears(&mut gateway, &first.answer(RST, b""));
+        let syn = requester.segment(SYN);
+        let first = requester.reaches(&mut gateway, &syn);
+        requester.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+        requester.reaches(&mut gateway, &requester.segment(ACK));
+        requester.hears(&mut gateway, &first.answer(RST, b""));
         gateway.apply(&without(world, &first));
-        assert_eq!(asker.reaches(&mut gateway, &syn).destination, first.destination);
+        assert_eq!(requester.reaches(&mut gateway, &syn).destination, first.destination);
         gateway.advance(Span::from_millis(501));
-        assert_ne!(asker.reaches(&mut gateway, &syn).destination, first.destination);
+        assert_ne!(requester.reaches(&mut gateway, &syn).destination, first.destination);
         assert_eq!(live(&gateway), 1);
     });
 }
@@ -380,15 +380,15 @@ fn no_flow_continues_from_a_removed_snat_pool_address() {
     let world = World::new().with_sctp();
     let later = moved(&world);
     for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let asker = Subscriber { is_pod, is_v6 };
-        for request in [asker.query(), asker.init(1), asker.segment(SYN)] {
+        let requester = Requester { is_pod, is_v6 };
+        for request in [requester.query(), requester.init(1), requester.segment(SYN)] {
             let mut gateway = world.gateway();
-            let first = asker.reaches(&mut gateway, &request);
+            let first = requester.reaches(&mut gateway, &request);
             gateway.apply(&later);
-            let second = asker.reaches(&mut gateway, &request);
+            let second = requester.reaches(&mut gateway, &request);
             assert!(later.pool.contains(&second.source.ip()), "{second:?}");
             assert_eq!(second.destination, first.destination);
-            asker.hears(&mut gateway, &second.answer(SYN | ACK, b"cookie"));
+            requester.hears(&mut gateway, &second.answer(SYN | ACK, b"cookie"));
             assert_eq!(live(&gateway), 1);
             // A late packet to the old address matches no flow.
             let late = from_pod(node_of(first.destination.ip()), &first.answer(SYN | ACK, b"late").bytes());
@@ -397,15 +397,15 @@ fn no_flow_continues_from_a_removed_snat_pool_address() {
         // An open connection cannot change its address.
         for answers_first in [false, true] {
             let mut gateway = world.gateway();
-            let first = asker.reaches(&mut gateway, &asker.segment(SYN));
-            asker.hears(&mut gateway, &first.answer(SYN | ACK, b""));
-            asker.reaches(&mut gateway, &asker.segment(ACK));
+            let first = requester.reaches(&mut gateway, &requester.segment(SYN));
+            requester.hears(&mut gateway, &first.answer(SYN | ACK, b""));
+            requester.reaches(&mut gateway, &requester.segment(ACK));
             gateway.apply(&later);
             if answers_first {
                 let late = from_pod(node_of(first.destination.ip()), &first.answer(ACK, b"data").bytes());
                 assert_eq!(gateway.send(UNDERLAY, &late).verdict, Verdict::Drop(DropReason::NoFlow));
             }
-            let out = asker.sends(&mut gateway, &asker.segment(ACK));
+            let out = requester.sends(&mut gateway, &requester.segment(ACK));
             assert_eq!(out.verdict, Verdict::Drop(DropReason::NotSyn));
             assert_eq!(live(&gateway), 0);
         }
@@ -450,7 +450,7 @@ fn no_pods_flow_continues_from_a_removed_masquerade_address() {
 
 #[test]
 fn adopted_flows_are_checked_whatever_the_snapshots_generation() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         let start = |world: &World| {
             let config = world.describe(|it| worker_config(it, WorkerId(0), 64));
             let memory = leak_aligned(Worker::memory_bytes(&config));
@@ -458,20 +458,20 @@ fn adopted_flows_are_checked_whatever_the_snapshots_generation() {
             (config, world.describe(|it| Gateway::with_memory(it, &config, memory)), base, len)
         };
         let (config, mut gateway, base, len) = start(world);
-        let first = asker.reaches(&mut gateway, &asker.query());
+        let first = requester.reaches(&mut gateway, &requester.query());
         // SAFETY: leaked above; nothing uses the first gateway after this.
         let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
         let later = World { generation: 1, ..without(world, &first) };
         let (mut gateway, adopted) = later.describe(|it| Gateway::adopt(it, &config, memory));
         assert_eq!(adopted.flows, 1);
         // A late reply does not count as the check.
-        asker.hears(&mut gateway, &first.answer(0, b"late"));
-        let second = asker.reaches(&mut gateway, &asker.query());
+        requester.hears(&mut gateway, &first.answer(0, b"late"));
+        let second = requester.reaches(&mut gateway, &requester.query());
         assert_ne!(second.destination, first.destination);
 
         // The same for addresses.
         let (config, mut gateway, base, len) = start(world);
-        let first = asker.reaches(&mut gateway, &asker.query());
+        let first = requester.reaches(&mut gateway, &requester.query());
         // SAFETY: as above.
         let memory = unsafe { std::slice::from_raw_parts_mut(base, len) };
         let (_, adopted) = moved(world).describe(|it| Gateway::adopt(it, &config, memory));
@@ -512,18 +512,18 @@ fn a_packet_that_is_not_forwarded_creates_no_flow() {
     let ping = Packet::ping(world::pod(0, 10).into(), world::CLIENT.into(), b"hello");
     let by_pods = [outward(Body::Tcp(SYN, vec![])), outward(Body::Udp(vec![1])), ping];
     for (is_pod, is_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let asker = Subscriber { is_pod, is_v6 };
-        let mut requests = vec![asker.query(), asker.segment(SYN), asker.init(1)];
+        let requester = Requester { is_pod, is_v6 };
+        let mut requests = vec![requester.query(), requester.segment(SYN), requester.init(1)];
         if is_pod && !is_v6 {
             requests.extend(by_pods.clone());
         }
         for request in requests {
             let mut gateway = world.gateway();
             let back = Verdict::Transmit(if is_pod { UNDERLAY } else { UPLINK });
-            let out = asker.sends(&mut gateway, &Packet { ttl: 1, ..request.clone() });
+            let out = requester.sends(&mut gateway, &Packet { ttl: 1, ..request.clone() });
             assert_eq!((out.verdict, gateway.counters.errors_sent.get()), (back, 1), "{request:?}");
             assert_eq!((live(&gateway), gateway.counters.flows_created.get()), (0, 0), "{request:?}");
-            assert!(matches!(asker.sends(&mut gateway, &request).verdict, Verdict::Transmit(_)));
+            assert!(matches!(requester.sends(&mut gateway, &request).verdict, Verdict::Transmit(_)));
             assert_eq!(live(&gateway), 1);
         }
     }
@@ -534,9 +534,9 @@ fn a_packet_whose_next_hop_is_unresolved_creates_no_flow() {
     let mut world = World::new().with_sctp();
     world.peers.iter_mut().for_each(|peer| peer.next_hop = None);
     let mut gateway = world.gateway();
-    for asker in [false, true].map(|is_v6| Subscriber { is_pod: false, is_v6 }) {
-        for request in [asker.query(), asker.segment(SYN), asker.init(1)] {
-            let out = asker.sends(&mut gateway, &request);
+    for requester in [false, true].map(|is_v6| Requester { is_pod: false, is_v6 }) {
+        for request in [requester.query(), requester.segment(SYN), requester.init(1)] {
+            let out = requester.sends(&mut gateway, &request);
             assert_eq!(out.verdict, Verdict::Drop(DropReason::NeighbourUnresolved));
             assert_eq!(live(&gateway), 0);
         }
@@ -545,15 +545,15 @@ fn a_packet_whose_next_hop_is_unresolved_creates_no_flow() {
 
 #[test]
 fn a_clock_that_goes_back_a_tick_makes_no_flow_idle() {
-    everywhere(|world, asker| {
+    everywhere(|world, requester| {
         let mut gateway = world.gateway();
-        let first = asker.reaches(&mut gateway, &asker.query());
+        let first = requester.reaches(&mut gateway, &requester.query());
         let full = remaining(&gateway);
         gateway.now = Instant(gateway.now.0 - (1 << 20));
         assert_eq!(remaining(&gateway), full);
         gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
         assert_eq!(live(&gateway), 1);
-        asker.hears(&mut gateway, &first.answer(0, b"answer"));
+        requester.hears(&mut gateway, &first.answer(0, b"answer"));
         assert_eq!((live(&gateway), gateway.counters.flows_ended()), (1, 0));
     });
 }

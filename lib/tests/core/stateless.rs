@@ -123,10 +123,10 @@ fn a_datagram_gets_its_flow_when_the_limit_allows_and_the_same_backend() {
     let mut gateway = stateless().gateway();
     exhaust(&mut gateway);
     let (node, inner) = to_pod(&mut gateway, &Packet::dns(7, b"query"));
-    assert_eq!(gateway.worker.flows_v4().len(), 1);
+    assert_eq!(gateway.worker.flows().v4.len(), 1);
     gateway.advance(Span::from_secs(1));
     assert_eq!(to_pod(&mut gateway, &Packet::dns(7, b"query")), (node, inner.clone()));
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.forwarded_stateless.get()), (2, 1));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.forwarded_stateless.get()), (2, 1));
     to_client(&mut gateway, node, &inner.answer(0, b"answer"));
     assert_eq!(gateway.counters.forwarded_stateless.get(), 1);
 }
@@ -142,13 +142,13 @@ fn a_late_repeated_syn_does_not_stop_a_connection_that_is_forwarded_statelessly(
     // Now a flow is allowed, and the network delivers the SYN again.
     gateway.advance(Span::from_secs(1));
     assert_eq!(to_pod(&mut gateway, &request), (node, inner.clone()));
-    assert_eq!(gateway.worker.flows_v4().len(), 2);
+    assert_eq!(gateway.worker.flows().v4.len(), 2);
     to_client(&mut gateway, node, &inner.answer(ACK, b"challenged"));
     for flags in [ACK, FIN | ACK] {
         assert_eq!(to_pod(&mut gateway, &with_flags(&request, flags)).0, node);
         to_client(&mut gateway, node, &inner.answer(flags, b"data"));
     }
-    assert_eq!(gateway.worker.flows_v4().half_open(), 2, "the flow's state did not change");
+    assert_eq!(gateway.worker.flows().v4.half_open(), 2, "the flow's state did not change");
     // A segment with invalid flags belongs to no connection.
     assert_eq!(reason(&from_client(&mut gateway, &with_flags(&request, SYN | FIN))), DropReason::TcpFlags);
     // Without stateless forwarding, a segment that does not fit is dropped as before.

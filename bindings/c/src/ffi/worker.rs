@@ -379,8 +379,8 @@ pub unsafe extern "C" fn weirgate_worker_flows(worker: *mut Worker, flows_v4: *m
     answer((|| {
         // SAFETY: the caller vouches for all of them.
         let (mut turn, v4, v6) = unsafe { (state(worker)?.enter()?, raw::place(flows_v4)?, raw::place(flows_v6)?) };
-        v4.write(turn.worker().flows_v4().len());
-        v6.write(turn.worker().flows_v6().len());
+        v4.write(turn.worker().flows().v4.len());
+        v6.write(turn.worker().flows().v6.len());
         Ok(())
     })())
 }

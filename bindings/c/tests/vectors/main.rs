@@ -165,7 +165,7 @@ fn age(text: &mut String, bench: &mut Bench, budget: u32) -> (u32, u32) {
 }
 
 fn flows(text: &mut String, bench: &Bench) -> (u32, u32) {
-    let (v4, v6) = (bench.worker.flows_v4().len(), bench.worker.flows_v6().len());
+    let (v4, v6) = (bench.worker.flows().v4.len(), bench.worker.flows().v6.len());
     let _ = writeln!(text, "flows {v4} {v6}");
     (v4, v6)
 }

@@ -10,8 +10,8 @@
 //! A limit on them holds while the table fills, and not before: who forges a client's address could else
 //! have it refused where there is room for all.
 
-use super::{Age, Gone, Table};
-use crate::flow::{Address, Entry, Mode, Tuple, Worth, raw};
+use super::{Age, Table};
+use crate::flow::{Address, Entry, FlowEnd, Mode, Tuple, Worth, raw};
 use crate::net::Protocol;
 
 /// The table fills when half-open flows have one part of so many, or all flows all parts but one.
@@ -68,16 +68,22 @@ impl<A: Address> Table<'_, A> {
     }
 
     /// Call this when a half-open flow has begun: one of its client's is evicted if that makes more than
-    /// `limit` in a table that fills.
+    /// `limit` in a table that fills, and shown to `ended`.
     ///
     /// Work: as of [`may_begin_half_open`](Self::may_begin_half_open) and of removing a flow.
-    pub(crate) fn hold_client(&mut self, begun: u32, limit: u32, age: Age<'_>, gone: &mut Gone) {
+    pub(crate) fn hold_client(
+        &mut self,
+        begun: u32,
+        limit: u32,
+        age: Age<'_>,
+        ended: &mut impl FnMut(&Entry<A>, FlowEnd),
+    ) {
         let Some((client, is_pod)) = self.get(begun).map(Entry::client) else { return };
         if !self.is_filling() || self.half_open_of(client, is_pod) <= limit {
             return;
         }
         if let Some(oldest) = self.oldest_of(client, is_pod).filter(|oldest| *oldest != begun) {
-            self.give_way(oldest, age, gone);
+            self.give_way(oldest, age, ended);
         }
     }
 

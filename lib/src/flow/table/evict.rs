@@ -11,7 +11,7 @@
 //! the one that has idled longest goes.
 
 use super::{Age, InsertError, Table, slots};
-use crate::flow::{Address, Entry, State, Tuple, Worth};
+use crate::flow::{Address, Entry, FlowEnd, State, Tuple, Worth};
 use crate::net::Protocol;
 
 /// How many entries are looked at for flows that have idled too long, before one is refused.
@@ -23,17 +23,8 @@ const TIMES: u32 = 3;
 /// UDP streams leave a sixteenth of the table to the classes that are evicted before them.
 const SHARE: u32 = 16;
 
-/// What made room.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Gone {
-    /// Flows by what they were worth.
-    pub(crate) evicted: [u32; Worth::COUNT],
-    /// Flows that had idled too long.
-    pub(crate) expired: u32,
-}
-
 impl<A: Address> Table<'_, A> {
-    /// As [`insert`](Self::insert), and evicts other flows where there is no room.
+    /// As [`insert`](Self::insert), and evicts other flows where there is no room, each of which `ended` is shown.
     ///
     /// Work: beyond that of inserting, at most three times the removal of two flows and a look at 64
     /// entries.
@@ -47,12 +38,12 @@ impl<A: Address> Table<'_, A> {
         protocol: Protocol,
         state: State,
         age: Age<'_>,
-        gone: &mut Gone,
+        ended: &mut impl FnMut(&Entry<A>, FlowEnd),
         fill: impl Fn(&mut Entry<A>),
     ) -> Result<u32, InsertError> {
         let tuples = [&original, &reply];
         let hashes = self.vacant_hashes(tuples, protocol)?;
-        self.enter_or_evict(tuples, hashes, protocol, state, (age, gone), fill)
+        self.enter_or_evict(tuples, hashes, protocol, state, (age, ended), fill)
     }
 
     /// As [`insert_or_evict`](Self::insert_or_evict), for tuples with these hashes that no flow has: whoever has just
@@ -67,13 +58,13 @@ impl<A: Address> Table<'_, A> {
         hashes: [u64; 2],
         protocol: Protocol,
         state: State,
-        (age, gone): (Age<'_>, &mut Gone),
+        (age, ended): (Age<'_>, &mut impl FnMut(&Entry<A>, FlowEnd)),
         fill: impl Fn(&mut Entry<A>),
     ) -> Result<u32, InsertError> {
         let mut left = TIMES;
         loop {
             let entered = self.enter(tuples, hashes, protocol, state, &fill);
-            if entered.is_ok() || left == 0 || !self.make_room(hashes, age, gone) {
+            if entered.is_ok() || left == 0 || !self.make_room(hashes, age, ended) {
                 return entered;
             }
             left -= 1;
@@ -109,13 +100,13 @@ impl<A: Address> Table<'_, A> {
     /// and then no live flow was.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self, hashes: [u64; 2], age: Age<'_>, gone: &mut Gone) -> bool {
+    fn make_room(&mut self, hashes: [u64; 2], age: Age<'_>, ended: &mut impl FnMut(&Entry<A>, FlowEnd)) -> bool {
         let has_entry = self.get(self.vacant).is_some();
         let is_crowded = hashes.map(|hash| self.place(hash).is_none());
         let victims = match is_crowded {
             [false, false] if !has_entry => match self.least() {
                 None => {
-                    gone.expired += self.age(age, LAST_LOOK);
+                    self.age(age, LAST_LOOK, ended);
                     return self.get(self.vacant).is_some();
                 }
                 first => [first, None],
@@ -129,18 +120,16 @@ impl<A: Address> Table<'_, A> {
             },
         };
         for index in victims.into_iter().flatten() {
-            self.give_way(index, age, gone);
+            self.give_way(index, age, ended);
         }
         victims[0].is_some()
     }
 
     /// Takes the flow at this place away, if there still is one.
-    pub(super) fn give_way(&mut self, index: u32, age: Age<'_>, gone: &mut Gone) {
+    pub(super) fn give_way(&mut self, index: u32, age: Age<'_>, ended: &mut impl FnMut(&Entry<A>, FlowEnd)) {
         let Some(entry) = self.get(index).filter(|entry| entry.state != 0) else { return };
-        match entry.worth() {
-            Some(worth) if !entry.is_idle(age.tick, age.idle) => gone.evicted[worth as usize] += 1,
-            _ => gone.expired += 1,
-        }
+        let is_idle = entry.is_idle(age.tick, age.idle);
+        ended(entry, if is_idle { FlowEnd::Expired } else { FlowEnd::Evicted });
         self.remove(index);
     }
 

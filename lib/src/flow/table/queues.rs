@@ -123,7 +123,7 @@ impl<A: Address> Table<'_, A> {
 
 impl<A: Address> Entry<A> {
     /// The flow's eviction class; `None` where it is never evicted.
-    pub(super) const fn worth(&self) -> Option<Worth> {
+    pub(crate) const fn worth(&self) -> Option<Worth> {
         Worth::of(self.state)
     }
 }

@@ -26,6 +26,24 @@ impl Memory {
 
 pub(super) type V4 = [u8; 4];
 
+/// Flows that ended to make room.
+#[derive(PartialEq, Eq, Debug, Default)]
+pub(super) struct Gone {
+    /// By class.
+    pub(super) evicted: [u32; Worth::COUNT],
+    pub(super) expired: u32,
+}
+
+impl Gone {
+    pub(super) fn count(&mut self) -> impl FnMut(&Entry<V4>, FlowEnd) {
+        |entry, end| match (end, entry.worth()) {
+            (FlowEnd::Evicted, Some(worth)) => self.evicted[worth as usize] += 1,
+            (FlowEnd::Expired, _) => self.expired += 1,
+            other => panic!("no flow ends so to make room: {other:?}"),
+        }
+    }
+}
+
 pub(super) fn tuple(source: u32, port: u16) -> Tuple<V4> {
     Tuple {
         source: source.to_be_bytes(),
@@ -198,9 +216,9 @@ fn ageing_goes_round_in_slices_and_survives_the_clocks_wrap() {
         table.get_mut(index).unwrap().seen = start;
     }
     let opening = idle[State::TcpSynSent as usize];
-    assert_eq!(table.age(Age { tick: start.wrapping_add(opening), idle: &idle }, 64), 0);
-    assert_eq!(table.age(Age { tick: start.wrapping_add(opening + 1), idle: &idle }, 10), 10);
-    assert_eq!(table.age(Age { tick: start.wrapping_add(opening + 1), idle: &idle }, 1000), 54);
+    assert_eq!(table.age(Age { tick: start.wrapping_add(opening), idle: &idle }, 64, &mut |_, _| {}), 0);
+    assert_eq!(table.age(Age { tick: start.wrapping_add(opening + 1), idle: &idle }, 10, &mut |_, _| {}), 10);
+    assert_eq!(table.age(Age { tick: start.wrapping_add(opening + 1), idle: &idle }, 1000, &mut |_, _| {}), 54);
     assert!(table.is_empty());
     for n in 0..64 {
         insert(&mut table, n, n).unwrap();
@@ -216,7 +234,7 @@ fn a_clock_may_go_back_a_second() {
         let index = insert(&mut table, n as u32, n as u32).unwrap();
         table.get_mut(index).unwrap().seen = 5000 + ahead;
     }
-    assert_eq!(table.age(Age { tick: 5000, idle: &idle }, 16), 1);
+    assert_eq!(table.age(Age { tick: 5000, idle: &idle }, 16, &mut |_, _| {}), 1);
     assert_eq!(find(&table, &reply(2)), None);
 }
 
@@ -323,7 +341,7 @@ proptest! {
                     };
                     let mut gone = Gone::default();
                     let tuples = (tuple(client, 7), reply(number));
-                    let result = table.insert_or_evict(tuples, Protocol::TCP, state, age, &mut gone, |entry| {
+                    let result = table.insert_or_evict(tuples, Protocol::TCP, state, age, &mut gone.count(), |entry| {
                         entry.seen = now;
                     });
                     prop_assert_eq!(result.map(|_| ()), expected);
@@ -355,7 +373,7 @@ proptest! {
                     now += step;
                     let age = Age { tick: now, idle: &idle };
                     let before = table.len();
-                    let expired = table.age(age, budget);
+                    let expired = table.age(age, budget, &mut |_, _| {});
                     prop_assert!(expired <= budget && table.len() == before - expired);
                     model.retain(|client, flow| {
                         !flow.is_idle(age) || budget < CAPACITY && find(&table, &tuple(*client, 7)).is_some()

@@ -3,7 +3,7 @@
 //! What the pipeline knows beyond this: TCP's sequence numbers and SCTP's verification tags, which keep others from
 //! ending a flow, and limits on half-open flows of one client.
 
-use super::{Age, Found, Gone, InsertError, Table};
+use super::{Age, Found, InsertError, Table};
 use crate::flow::{Address, IdleTicks, State, Step, Tuple, step};
 use crate::net::Protocol;
 use crate::time::{Instant, tick};
@@ -53,8 +53,7 @@ impl<A: Address> Table<'_, A> {
         state: State,
         age: Age<'_>,
     ) -> Result<u32, InsertError> {
-        let mut gone = Gone::default();
-        self.insert_or_evict((original, reply), protocol, state, age, &mut gone, |entry| entry.seen = age.tick)
+        self.insert_or_evict((original, reply), protocol, state, age, &mut |_, _| {}, |entry| entry.seen = age.tick)
     }
 
     /// Has a packet change the state of the flow that was found for it, and how long that has idled.
@@ -92,7 +91,7 @@ impl<A: Address> Table<'_, A> {
     /// Looks at the next `budget` entries, where the last call ended, and forgets those that have idled too long.
     /// Returns how many. Call it often enough to come round the table in the shortest idle time.
     pub fn forget_idle(&mut self, age: Age<'_>, budget: u32) -> u32 {
-        self.age(age, budget)
+        self.age(age, budget, &mut |_, _| {})
     }
 }
 

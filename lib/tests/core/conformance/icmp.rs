@@ -211,5 +211,5 @@ fn rfc5508_req11_queries_but_echo_are_dropped_by_name() {
         let out = gateway.send(UNDERLAY, &from_pod(0, &query.bytes()));
         assert_eq!(dropped(&out), DropReason::IcmpUnmatched, "type {kind}");
     }
-    assert_eq!(gateway.worker.flows_v4().len(), 0);
+    assert_eq!(gateway.worker.flows().v4.len(), 0);
 }

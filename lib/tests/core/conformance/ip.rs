@@ -59,7 +59,7 @@ fn rfc1812_s5_2_2_invalid_headers_are_dropped() {
         frame.extend(ip);
         assert_eq!(dropped(&gateway.send(UPLINK, &frame)), reason, "{what}");
     }
-    assert_eq!(gateway.worker.flows_v4().len(), 0);
+    assert_eq!(gateway.worker.flows().v4.len(), 0);
 }
 
 #[test]

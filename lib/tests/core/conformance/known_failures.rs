@@ -65,7 +65,7 @@ fn all_ports_used_up_drops_new_flows_by_name_and_harms_no_old_one() {
         assert_eq!(dropped(&out), DropReason::PortsExhausted);
     }
     assert_eq!(gateway.counters.drops(DropReason::PortsExhausted), 95);
-    assert_eq!(gateway.worker.flows_v4().len(), 4);
+    assert_eq!(gateway.worker.flows().v4.len(), 4);
     for (port, (node, inner)) in (1..).zip(&old) {
         let back = to_client(&mut gateway, *node, &inner.answer(0, b"answer"));
         assert_eq!(back.destination.port(), port);
@@ -153,7 +153,7 @@ fn ipv6_hop_by_hop_chains_are_walked_once_and_to_a_limit() {
         assert_eq!((inner.len(), inner[6], &inner[40..upper]), (ip.len(), ip[6], &ip[40..upper]));
         assert_eq!(inner[upper + 20..], ip[upper + 20..]);
     }
-    assert_eq!(gateway.worker.flows_v6().len(), 1, "the ports were found behind the options");
+    assert_eq!(gateway.worker.flows().v6.len(), 1, "the ports were found behind the options");
 
     for kinds in
         [&[hop_by_hop, hop_by_hop][..], &[destination, hop_by_hop], &[[hop_by_hop; 1].as_slice(), &[60; 8]].concat()]

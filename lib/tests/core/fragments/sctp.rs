@@ -144,7 +144,7 @@ fn fragments_find_the_worker_that_has_their_association() {
                 let (inner, _) = at_pod(&outs).expect("all of it");
                 assert_eq!((inner.source, inner.destination), (whole.source, whole.destination));
                 assert_eq!(inner.body, echo.body);
-                assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).sum::<u32>(), 1);
+                assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows().v4.len()).sum::<u32>(), 1);
 
                 let answer = Packet { dont_fragment: false, ..long_init_ack(&inner) };
                 let cut = fragments(&answer.bytes(), 78, [1376, 1376]);
@@ -169,7 +169,7 @@ fn an_unknown_association_opens_at_the_worker_its_fragments_came_to() {
         let outs: Vec<_> =
             order.iter().flat_map(|index| cluster.send(1, UPLINK, &framed(FROM_CLIENT, &cut[*index]))).collect();
         assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
-        let flows: Vec<_> = cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).collect();
+        let flows: Vec<_> = cluster.gateways.iter().map(|gateway| gateway.worker.flows().v4.len()).collect();
         assert_eq!(flows, [0, 1, 0]);
     }
 }

@@ -26,7 +26,7 @@ fn fragments_find_the_worker_that_has_their_flow() {
                     .collect();
                 let (inner, _) = at_pod(&outs).expect("all of it");
                 assert_eq!((inner.source, inner.destination), (whole.source, whole.destination));
-                assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).sum::<u32>(), 1);
+                assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows().v4.len()).sum::<u32>(), 1);
 
                 // The reply comes to the last worker's queue.
                 let answer = Packet { dont_fragment: false, ..inner.answer(0, &[7; 4001]) };
@@ -56,7 +56,7 @@ fn a_datagram_without_a_flow_opens_one_at_the_worker_it_came_to() {
             assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
             assert_eq!(cluster.handed > before, handed, "only the first datagram is handed round");
         }
-        let flows: Vec<_> = cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).collect();
+        let flows: Vec<_> = cluster.gateways.iter().map(|gateway| gateway.worker.flows().v4.len()).collect();
         assert_eq!(flows, [0, 1, 0]);
     }
 }
@@ -78,7 +78,7 @@ fn fragments_that_cross_between_workers_end_where_their_first_does() {
         }
     }
     assert_eq!(at_pod(&outs).unwrap().0.body, request.body);
-    assert_eq!(cluster.gateways[1].worker.flows_v4().len(), 1);
+    assert_eq!(cluster.gateways[1].worker.flows().v4.len(), 1);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn fragments_of_a_pods_datagram_for_a_service_find_the_owner_that_the_pod_names(
             let small = Packet { body: Body::Udp(b"small".into()), ..request.clone() };
             let outs = cluster.send(0, UNDERLAY, &from_pod(0, &small.bytes()));
             assert_eq!(Packet::read(&tunnelled(all_sent(&outs, UNDERLAY)[0]).inner).source, inner.source);
-            assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows_v4().len()).sum::<u32>(), 1);
+            assert_eq!(cluster.gateways.iter().map(|gateway| gateway.worker.flows().v4.len()).sum::<u32>(), 1);
             let answer = Packet { dont_fragment: false, ..inner.answer(0, &[7; 4001]) };
             let cut = fragments(&answer.bytes(), 78, [1376, 1376]);
             let node = node_of(answer.source.ip());

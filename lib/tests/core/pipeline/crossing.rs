@@ -102,7 +102,7 @@ fn udp_of_every_length_is_carried_and_returned() {
         let back = to_client(&mut gateway, node, &inner.answer(0, &data));
         assert_eq!((back.source, back.destination, back.body), (request.destination, request.source, request.body));
     }
-    assert_eq!(gateway.worker.flows_v4().len(), 1);
+    assert_eq!(gateway.worker.flows().v4.len(), 1);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_burst_of_one_flows_first_packets_makes_one_flow() {
     let out = gateway.send_burst(&burst);
     assert_eq!(out.len(), 100);
     assert!(out.iter().all(|out| out.verdict == Verdict::Transmit(UNDERLAY)));
-    assert_eq!(gateway.worker.flows_v4().len(), 2);
+    assert_eq!(gateway.worker.flows().v4.len(), 2);
 }
 
 #[test]

@@ -34,14 +34,14 @@ fn rfc9293_s3_6_1_a_syn_after_the_end_reopens_the_connection_as_a_new_flow() {
     to_pod(&mut gateway, &Packet::web(7, ACK, b""));
     let (node, again) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     assert_ne!(again.source, inner.source, "the old port may still be in the pod's TIME-WAIT");
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (1, 2));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.flows_created.get()), (1, 2));
 
     // A reset before the client has acknowledged ends nothing: the SYN takes the same path.
     to_client(&mut gateway, node, &again.answer(SYN | ACK, b""));
     to_client(&mut gateway, node, &again.answer(RST, b""));
     let (_, same) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     assert_eq!((same.source, same.destination), (again.source, again.destination));
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (1, 2));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.flows_created.get()), (1, 2));
 }
 
 #[test]
@@ -50,10 +50,10 @@ fn a_connection_refused_before_any_reply_is_forgotten_at_once() {
     let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     let refused = to_client(&mut gateway, node, &inner.answer(RST | ACK, b""));
     assert_eq!(refused.body, Body::Tcp(RST | ACK, vec![]));
-    assert_eq!(gateway.worker.flows_v4().len(), 0);
+    assert_eq!(gateway.worker.flows().v4.len(), 0);
     to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     to_pod(&mut gateway, &Packet::web(7, RST, b""));
-    assert_eq!(gateway.worker.flows_v4().len(), 0);
+    assert_eq!(gateway.worker.flows().v4.len(), 0);
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn what_a_flows_state_does_not_allow_is_dropped_by_name_and_changes_nothing() {
     }
     assert_eq!(gateway.counters.drops(DropReason::OutOfState), 3);
     assert_eq!(gateway.counters.drops(DropReason::TcpFlags), 10);
-    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow");
+    let entry = *gateway.worker.flows().v4.iter().next().expect("the flow");
     assert_eq!((entry.state(), entry.is_assured()), (Some(State::TcpSynSent), false));
     established(&mut gateway, &Packet::web(7, SYN, b""));
-    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow");
+    let entry = *gateway.worker.flows().v4.iter().next().expect("the flow");
     assert_eq!((entry.state(), entry.is_assured()), (Some(State::TcpEstablished), true));
 }
 
@@ -90,7 +90,7 @@ fn a_retransmitted_syn_does_not_extend_its_flow() {
     gateway.advance(Span::from_secs(21));
     let (snapshot, now) = (gateway.snapshot(), gateway.now);
     gateway.worker.age(&snapshot, now, 2000);
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_created.get()), (0, 1));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.flows_created.get()), (0, 1));
 }
 
 #[test]
@@ -106,13 +106,13 @@ fn an_idle_flow_is_forgotten_even_before_ageing_comes_by() {
     gateway.advance(Span::from_secs(301));
     let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(0, b"").bytes()));
     assert_eq!(dropped(&out), DropReason::NoFlow);
-    assert_eq!(gateway.worker.flows_v4().len(), 0);
+    assert_eq!(gateway.worker.flows().v4.len(), 0);
 
     to_pod(&mut gateway, &Packet::dns(7, b""));
     gateway.advance(Span::from_secs(121));
     let (snapshot, now) = (gateway.snapshot(), gateway.now);
     gateway.worker.age(&snapshot, now, 2000);
-    assert_eq!((gateway.worker.flows_v4().len(), gateway.counters.flows_expired.get()), (0, 2));
+    assert_eq!((gateway.worker.flows().v4.len(), gateway.counters.flows_expired.get()), (0, 2));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_flow_and_its_service_count_packets_and_bytes_as_they_are_on_the_clients_sid
     let request = Packet::dns(7, &[1; 333]);
     bytes[0] += request.bytes().len() as u64;
     to_pod(&mut gateway, &request);
-    let entry = *gateway.worker.flows_v4().iter().next().expect("the flow");
+    let entry = *gateway.worker.flows().v4.iter().next().expect("the flow");
     assert_eq!(entry.traffic, FlowTraffic { packets: [2, 3], bytes });
     let service = &gateway.services[DNS as usize];
     assert_eq!([service.original.packets.get(), service.reply.packets.get()], [2, 3]);

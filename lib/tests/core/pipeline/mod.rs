@@ -5,5 +5,6 @@ mod errors;
 mod flows;
 mod helpers;
 mod links;
+mod observed;
 mod quotes;
 mod tunnel;

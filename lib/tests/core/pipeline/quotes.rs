@@ -40,7 +40,7 @@ fn rfc5508_req5_an_error_from_the_overlay_reaches_the_client_about_its_own_packe
                 quoted,
             );
             assert_eq!(seen, expected.after_a_hop(), "{quoted} bytes quoted");
-            let traffic = gateway.worker.flows_v4().iter().map(|entry| entry.traffic.packets).next();
+            let traffic = gateway.worker.flows().v4.iter().map(|entry| entry.traffic.packets).next();
             assert!(traffic.is_none_or(|packets| packets == [1, 0]), "an error is not counted as the flow's");
         }
     }

@@ -196,7 +196,7 @@ proptest! {
         // It is a table like any other.
         let idle = [0; State::COUNT];
         for tick in [0, 1 << 16] {
-            second.age(Age { tick, idle: &idle }, CAPACITY);
+            second.age(Age { tick, idle: &idle }, CAPACITY, &mut |_, _| {});
         }
         prop_assert!(second.is_empty());
         for n in 0..CAPACITY {

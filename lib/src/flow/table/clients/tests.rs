@@ -1,6 +1,6 @@
 use std::vec::Vec;
 
-use super::super::tests::{Memory, V4, assert_whole, put_in_state, reply, tuple};
+use super::super::tests::{Gone, Memory, V4, assert_whole, put_in_state, reply, tuple};
 use super::*;
 use crate::flow::{ASSURED, State};
 
@@ -122,7 +122,7 @@ fn a_client_at_its_limit_needs_a_table_that_does_not_fill_or_the_oldest_half_ope
                 let (mut gone, begun) = (Gone::default(), table.len() - assured - 1);
                 let begun = if is_oldest { 3 } else { begun };
                 let before = table.len();
-                table.hold_client(begun, limit, Age { tick: 0, idle: &[0; State::COUNT] }, &mut gone);
+                table.hold_client(begun, limit, Age { tick: 0, idle: &[0; State::COUNT] }, &mut gone.count());
                 assert_eq!((before - table.len(), gone.evicted[0]), (u32::from(goes), u32::from(goes)), "{case:?}");
                 assert_eq!(table.get(0).unwrap().state == 0, is_filling && is_oldest, "{case:?}");
             }
@@ -138,8 +138,8 @@ fn the_flow_that_began_is_not_evicted_for_itself() {
     let mut table = Table::new(16, [5; 4], memory.aligned(bytes)).unwrap();
     let flows: Vec<u32> = (0..4).map(|n| begin(&mut table, [192, 0, 2, 1], n)).collect();
     let age = Age { tick: 0, idle: &[0; State::COUNT] };
-    table.hold_client(flows[0], 1, age, &mut Gone::default());
+    table.hold_client(flows[0], 1, age, &mut Gone::default().count());
     assert_eq!(table.len(), 4);
-    table.hold_client(flows[3], 1, age, &mut Gone::default());
+    table.hold_client(flows[3], 1, age, &mut Gone::default().count());
     assert_eq!((table.len(), table.get(flows[0]).unwrap().state), (3, 0));
 }

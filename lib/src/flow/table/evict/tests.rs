@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-use super::super::tests::{Memory, V4, assert_whole, find, put_in_state, queue, reply, tuple};
+use super::super::tests::{Gone, Memory, V4, assert_whole, find, put_in_state, queue, reply, tuple};
 use super::*;
 use crate::flow::{ASSURED, FlowTraffic, idle_ticks};
 use crate::net::{Mac, Origin};
@@ -31,7 +31,8 @@ fn insert(table: &mut Table<'_, V4>, number: u32, tick: u32) -> Result<Gone, Ins
     let mut gone = Gone::default();
     let tuples = (tuple(number, 7), reply(number));
     let age = Age { tick, idle: &idle };
-    table.insert_or_evict(tuples, Protocol::TCP, State::TcpSynSent, age, &mut gone, |entry| entry.seen = tick)?;
+    table
+        .insert_or_evict(tuples, Protocol::TCP, State::TcpSynSent, age, &mut gone.count(), |entry| entry.seen = tick)?;
     Ok(gone)
 }
 

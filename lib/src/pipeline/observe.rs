@@ -1,8 +1,8 @@
-//! What the pipeline reports on its way to a verdict.
+//! What the pipeline reports: the steps of a frame on its way to a verdict, and what becomes of flows.
 
 use core::net::IpAddr;
 
-use crate::flow::Direction;
+use crate::flow::{Direction, Flow, FlowEvent};
 use crate::net::{Endpoint, Mac, PortId};
 use crate::verdict::Verdict;
 use crate::wire::Dscp;
@@ -45,14 +45,38 @@ pub enum Step {
     Decided(Verdict),
 }
 
-/// Listens to the pipeline.
-pub trait Recorder {
-    /// Hears one step of the frame with this place in the burst.
-    fn step(&mut self, frame: usize, step: Step);
+/// Observes the pipeline. The default of each method does nothing, and costs nothing.
+///
+/// Flows also end as they age: `Worker::age_observed` reports those. Flows that a worker adopts are in its tables from
+/// the start, and are not reported as begun.
+///
+/// # Examples
+///
+/// ```
+/// use weirgate::flow::{Direction, Flow, FlowEvent};
+/// use weirgate::pipeline::Observer;
+///
+/// /// A log of the connections that have ended.
+/// struct Log;
+///
+/// impl Observer for Log {
+///     fn flow(&mut self, flow: Flow<'_>, event: FlowEvent) {
+///         if let FlowEvent::Ended(why) = event {
+///             let [client, frontend] = flow.endpoints(Direction::Original);
+///             println!("{client} to {frontend} at {:?}: {why:?}, {:?}", flow.backend(), flow.traffic());
+///         }
+///     }
+/// }
+/// ```
+pub trait Observer {
+    /// One step of the frame with this place in the burst.
+    #[inline(always)]
+    fn step(&mut self, _frame: usize, _step: Step) {}
+
+    /// A flow has begun, changed or ended.
+    #[inline(always)]
+    fn flow(&mut self, _flow: Flow<'_>, _event: FlowEvent) {}
 }
 
-/// Nobody listens.
-impl Recorder for () {
-    #[inline(always)]
-    fn step(&mut self, _: usize, _: Step) {}
-}
+/// Observes nothing.
+impl Observer for () {}
