@@ -166,6 +166,9 @@ type NextHop struct {
 	Port uint8
 	// MAC of the neighbour.
 	MAC MAC
+	// MTU is the largest packet that the route to the peer takes, where that
+	// is less than what the link takes; 0 where it is not.
+	MTU uint16
 }
 
 // A Service is its frontends and its backends.
@@ -179,6 +182,9 @@ type Service struct {
 	TableSize uint32
 	// PreserveClient preserves the client's address instead of SNAT to a pool address.
 	PreserveClient bool
+	// ResetRemovedBackend answers who sends a segment of an open TCP connection
+	// to a backend that was removed with a reset; else such connections go on.
+	ResetRemovedBackend bool
 	// DSCP is the codepoint of its packets towards backends, at most 63; nil
 	// to preserve the client's.
 	DSCP *uint8
@@ -206,6 +212,9 @@ type Route struct {
 	Port uint8
 	// Nowhere says that the gateway cannot send there; Via and Port do not count.
 	Nowhere bool
+	// MTU is the largest packet that it takes, where that is less than what
+	// its link takes; 0 where it is not.
+	MTU uint16
 }
 
 // A Neighbour is a host or router on a link, whose link address is known.
@@ -359,6 +368,7 @@ func setPeer(from *Peer, to *C.weirgate_peer) {
 		to.has_next_hop = 1
 		to.next_hop_port = C.uint8_t(from.NextHop.Port)
 		setMAC(&to.next_hop_mac, from.NextHop.MAC)
+		to.next_hop_mtu = C.uint16_t(from.NextHop.MTU)
 	}
 }
 
@@ -429,6 +439,9 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		if from.PreserveClient {
 			to.client_address = C.WEIRGATE_CLIENT_PRESERVED
 		}
+		if from.ResetRemovedBackend {
+			to.removed_backend = C.WEIRGATE_REMOVED_BACKEND_RESET
+		}
 		if from.DSCP != nil {
 			to.has_dscp = 1
 			to.dscp = C.uint8_t(*from.DSCP)
@@ -445,6 +458,7 @@ func (d *Description) describe(a *arena) C.weirgate_description {
 		if from.Nowhere {
 			to.target = C.WEIRGATE_ROUTE_NOWHERE
 		}
+		to.mtu = C.uint16_t(from.MTU)
 	})
 	raw.neighbours, raw.neighbour_count = array(a, d.Neighbours, func(from *Neighbour, to *C.weirgate_neighbour) {
 		setAddress(&to.address, from.Address)

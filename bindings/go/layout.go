@@ -82,6 +82,7 @@ func layouts() []layout {
 		{"weirgate_peer.has_next_hop", unsafe.Offsetof(peer.has_next_hop)},
 		{"weirgate_peer.next_hop_port", unsafe.Offsetof(peer.next_hop_port)},
 		{"weirgate_peer.next_hop_mac", unsafe.Offsetof(peer.next_hop_mac)},
+		{"weirgate_peer.next_hop_mtu", unsafe.Offsetof(peer.next_hop_mtu)},
 		{"weirgate_backend", unsafe.Sizeof(backend)},
 		{"weirgate_backend.endpoint", unsafe.Offsetof(backend.endpoint)},
 		{"weirgate_backend.weight", unsafe.Offsetof(backend.weight)},
@@ -96,12 +97,14 @@ func layouts() []layout {
 		{"weirgate_service.client_address", unsafe.Offsetof(service.client_address)},
 		{"weirgate_service.has_dscp", unsafe.Offsetof(service.has_dscp)},
 		{"weirgate_service.dscp", unsafe.Offsetof(service.dscp)},
+		{"weirgate_service.removed_backend", unsafe.Offsetof(service.removed_backend)},
 		{"weirgate_service.reserved", unsafe.Offsetof(service.reserved)},
 		{"weirgate_route", unsafe.Sizeof(route)},
 		{"weirgate_route.prefix", unsafe.Offsetof(route.prefix)},
 		{"weirgate_route.via", unsafe.Offsetof(route.via)},
 		{"weirgate_route.port", unsafe.Offsetof(route.port)},
 		{"weirgate_route.target", unsafe.Offsetof(route.target)},
+		{"weirgate_route.mtu", unsafe.Offsetof(route.mtu)},
 		{"weirgate_neighbour", unsafe.Sizeof(neighbour)},
 		{"weirgate_neighbour.address", unsafe.Offsetof(neighbour.address)},
 		{"weirgate_neighbour.mac", unsafe.Offsetof(neighbour.mac)},
@@ -211,6 +214,7 @@ func layouts() []layout {
 		{"weirgate_counters.echoes_answered", unsafe.Offsetof(counters.echoes_answered)},
 		{"weirgate_counters.errors_translated", unsafe.Offsetof(counters.errors_translated)},
 		{"weirgate_counters.errors_sent", unsafe.Offsetof(counters.errors_sent)},
+		{"weirgate_counters.resets_sent", unsafe.Offsetof(counters.resets_sent)},
 	}
 }
 

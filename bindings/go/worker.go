@@ -256,6 +256,8 @@ type Counters struct {
 	ErrorsTranslated uint64
 	// ErrorsSent counts ICMP errors that the gateway itself sent.
 	ErrorsSent uint64
+	// ResetsSent counts TCP resets that the gateway itself sent.
+	ResetsSent uint64
 }
 
 func counters(raw C.weirgate_counters) Counters {
@@ -277,6 +279,7 @@ func counters(raw C.weirgate_counters) Counters {
 		EchoesAnswered:     uint64(raw.echoes_answered),
 		ErrorsTranslated:   uint64(raw.errors_translated),
 		ErrorsSent:         uint64(raw.errors_sent),
+		ResetsSent:         uint64(raw.resets_sent),
 	}
 }
 

@@ -57,6 +57,12 @@
 // `weirgate_service.client_address`: the client's address is preserved.
 #define WEIRGATE_CLIENT_PRESERVED 1
 
+// `weirgate_service.removed_backend`: open TCP connections to a backend that was removed go on.
+#define WEIRGATE_REMOVED_BACKEND_CONTINUE 0
+
+// `weirgate_service.removed_backend`: who sends a segment of such a connection is answered with a reset.
+#define WEIRGATE_REMOVED_BACKEND_RESET 1
+
 // `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
 #define WEIRGATE_ROUTE_PORT 0
 
@@ -264,6 +270,9 @@ typedef struct weirgate_peer {
     uint8_t next_hop_port;
     // With a next hop: its link address.
     uint8_t next_hop_mac[6];
+    // With a next hop: the largest packet that the route there takes, where that is less than what the link takes; 0
+    // where it is not.
+    uint16_t next_hop_mtu;
 } weirgate_peer;
 
 // A service: its frontends and its backends.
@@ -288,8 +297,10 @@ typedef struct weirgate_service {
     uint8_t has_dscp;
     // The differentiated services codepoint: at most 63.
     uint8_t dscp;
+    // `WEIRGATE_REMOVED_BACKEND_CONTINUE` or `WEIRGATE_REMOVED_BACKEND_RESET`.
+    uint8_t removed_backend;
     // Not read.
-    uint8_t reserved[4];
+    uint8_t reserved[3];
 } weirgate_service;
 
 // A route to clients.
@@ -302,6 +313,8 @@ typedef struct weirgate_route {
     uint8_t port;
     // `WEIRGATE_ROUTE_PORT` or `WEIRGATE_ROUTE_NOWHERE`.
     uint8_t target;
+    // The largest packet that it takes, where that is less than what its link takes; 0 where it is not.
+    uint16_t mtu;
 } weirgate_route;
 
 // A neighbour on a link, whose link address is known.
@@ -570,6 +583,8 @@ typedef struct weirgate_counters {
     uint64_t errors_translated;
     // ICMP errors that the gateway itself sent.
     uint64_t errors_sent;
+    // TCP resets that the gateway itself sent.
+    uint64_t resets_sent;
 } weirgate_counters;
 
 // Packets and their bytes.

@@ -179,11 +179,13 @@ pub struct Counters {
     pub errors_translated: Counter,
     /// ICMP errors of the gateway's own.
     pub errors_sent: Counter,
+    /// TCP resets of the gateway's own.
+    pub resets_sent: Counter,
 }
 
 impl Counters {
     /// How many counters have a [name](Self::named).
-    pub const NAMED: usize = 17;
+    pub const NAMED: usize = 18;
 
     /// Every counter that is counted once for the whole worker, in the order of the packet's way, by the name that
     /// status and documents call it. Those of ports and drops, and the gauges of addresses, are not among them.
@@ -216,6 +218,7 @@ impl Counters {
             echoes_answered,
             errors_translated,
             errors_sent,
+            resets_sent,
         } = self;
         [
             ("host", host),
@@ -235,6 +238,7 @@ impl Counters {
             ("echoes-answered", echoes_answered),
             ("errors-translated", errors_translated),
             ("errors-sent", errors_sent),
+            ("resets-sent", resets_sent),
         ]
     }
 

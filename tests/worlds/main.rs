@@ -19,6 +19,7 @@ mod policy;
 mod preserve_source;
 mod programs;
 mod refusals;
+mod removed_backend;
 mod restart;
 mod sctp;
 mod shapes;

@@ -315,6 +315,15 @@ pub const SERVICE: Section = Section {
              other traffic. Pods that use the service through the gateway are translated in any case.",
         ),
         field(
+            "removed_backend",
+            Kind::Word(&["continue", "reset"]),
+            Default("`\"continue\"`"),
+            "\"continue\"",
+            "What happens to open TCP connections to a backend that is removed from `backends`. `\"continue\"`: they go on \
+             for as long as the backend answers. `\"reset\"`: a segment from either end is answered with a TCP reset. A \
+             weight of 0 resets nothing: it drains.",
+        ),
+        field(
             "dscp",
             Kind::Number(0, 63),
             Default("that of `[policy]`"),

@@ -7,7 +7,7 @@ use toml::de::DeTable;
 use weirgate::fragment::Limits;
 use weirgate::net::{Endpoint, Mac, Protocol, Vni};
 use weirgate::snapshot::{
-    Admission, ClientAddress, Echo, MssLimit, NODE_PORTS, OuterDscp, PastLimit, Policy, Timeouts,
+    Admission, ClientAddress, Echo, MssLimit, NODE_PORTS, OuterDscp, PastLimit, Policy, RemovedBackend, Timeouts,
 };
 use weirgate::time::Span;
 use weirgate::wire::Dscp;
@@ -86,6 +86,7 @@ pub(super) struct ServiceSection<'t> {
     pub(super) node_port: Option<Located<u16>>,
     pub(super) external: Option<List<IpAddr>>,
     pub(super) client_address: Option<Located<ClientAddress>>,
+    removed_backend: RemovedBackend,
     dscp: Option<Dscp>,
     pub(super) backends: Option<List<Endpoint>>,
 }
@@ -173,6 +174,10 @@ pub(super) fn read<'t>(document: &'t DeTable<'t>, end: usize, findings: &mut Fin
                 value: if word.value == "preserve" { ClientAddress::Preserve } else { ClientAddress::Translate },
                 place: word.place,
             }),
+            removed_backend: match table.one::<String>("removed_backend", findings) {
+                Some(word) if word.value == "reset" => RemovedBackend::Reset,
+                _ => RemovedBackend::Continue,
+            },
             dscp: dscp(&table, findings),
             backends: table.many("backends", findings),
             table,
@@ -326,6 +331,7 @@ impl Sections<'_> {
                 external: service.external.iter().flat_map(List::values).copied().collect(),
                 policy: Policy {
                     client_address: service.client_address.as_ref().map_or_else(Default::default, |word| word.value),
+                    removed_backend: service.removed_backend,
                     dscp: service.dscp.or(self.dscp),
                 },
                 backends: service.backends.as_ref()?.values().copied().collect(),

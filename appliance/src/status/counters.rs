@@ -183,6 +183,11 @@ pub const COUNTERS: &[Counter] = &[
         source: Source::Core,
     },
     Counter { name: "errors-sent", meaning: "ICMP errors that the gateway itself sent.", source: Source::Core },
+    Counter {
+        name: "resets-sent",
+        meaning: "TCP segments of connections whose backend was removed, answered with a reset: see `removed_backend`.",
+        source: Source::Core,
+    },
 ];
 
 const HEAD: &str = "\

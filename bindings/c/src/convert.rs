@@ -6,7 +6,7 @@ use weirgate::counters;
 use weirgate::net::{Endpoint, Mac, PortId, Prefix};
 use weirgate::snapshot::{
     Admission, Backend, ClientAddress, Echo, Encapsulation, MssLimit, Neighbour, NextHop, OuterDscp, PastLimit, Peer,
-    Policy, Port, Route, RouteTarget, Timeouts, Vtep,
+    Policy, Port, RemovedBackend, Route, RouteTarget, Timeouts, Vtep,
 };
 use weirgate::verdict::Verdict;
 use weirgate::wire::Dscp;
@@ -60,7 +60,11 @@ pub(crate) fn peer(raw: &types::Peer) -> Result<Peer, Problem> {
     };
     let next_hop = match raw.has_next_hop {
         0 => None,
-        1 => Some(NextHop { port: PortId(raw.next_hop_port), mac: Mac(raw.next_hop_mac), mtu: None }),
+        1 => Some(NextHop {
+            port: PortId(raw.next_hop_port),
+            mac: Mac(raw.next_hop_mac),
+            mtu: route_mtu(raw.next_hop_mtu),
+        }),
         other => return Err(Problem::new(Status::Flag, format!("has_next_hop is {other}; it is 0 or 1"))),
     };
     Ok(Peer {
@@ -81,7 +85,16 @@ pub(crate) fn route(raw: &types::Route) -> Result<Route, Problem> {
         types::WEIRGATE_ROUTE_NOWHERE => RouteTarget::Nowhere,
         other => return Err(choice("target", other)),
     };
-    Ok(Route { prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?, target, mtu: None })
+    Ok(Route {
+        prefix: prefix(&raw.prefix).map_err(|problem| problem.within("prefix"))?,
+        target,
+        mtu: route_mtu(raw.mtu),
+    })
+}
+
+/// A route's own MTU; 0 stands for none.
+const fn route_mtu(raw: u16) -> Option<u16> {
+    if raw == 0 { None } else { Some(raw) }
 }
 
 /// A number other than a field's two values.
@@ -99,6 +112,11 @@ pub(crate) fn policy(raw: &types::Service) -> Result<Policy, Problem> {
             types::WEIRGATE_CLIENT_TRANSLATED => ClientAddress::Translate,
             types::WEIRGATE_CLIENT_PRESERVED => ClientAddress::Preserve,
             other => return Err(choice("client_address", other)),
+        },
+        removed_backend: match raw.removed_backend {
+            types::WEIRGATE_REMOVED_BACKEND_CONTINUE => RemovedBackend::Continue,
+            types::WEIRGATE_REMOVED_BACKEND_RESET => RemovedBackend::Reset,
+            other => return Err(choice("removed_backend", other)),
         },
         dscp: match raw.has_dscp {
             0 => None,

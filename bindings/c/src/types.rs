@@ -44,6 +44,12 @@ pub const WEIRGATE_CLIENT_TRANSLATED: u8 = 0;
 /// `weirgate_service.client_address`: the client's address is preserved.
 pub const WEIRGATE_CLIENT_PRESERVED: u8 = 1;
 
+/// `weirgate_service.removed_backend`: open TCP connections to a backend that was removed go on.
+pub const WEIRGATE_REMOVED_BACKEND_CONTINUE: u8 = 0;
+
+/// `weirgate_service.removed_backend`: who sends a segment of such a connection is answered with a reset.
+pub const WEIRGATE_REMOVED_BACKEND_RESET: u8 = 1;
+
 /// `weirgate_route.target`: the destinations themselves where `via` is of no family, else that router.
 pub const WEIRGATE_ROUTE_PORT: u8 = 0;
 
@@ -228,6 +234,9 @@ pub struct Peer {
     pub next_hop_port: u8,
     /// With a next hop: its link address.
     pub next_hop_mac: [u8; 6],
+    /// With a next hop: the largest packet that the route there takes, where that is less than what the link takes; 0
+    /// where it is not.
+    pub next_hop_mtu: u16,
 }
 
 /// A backend of a service.
@@ -264,8 +273,10 @@ pub struct Service {
     pub has_dscp: u8,
     /// The differentiated services codepoint: at most 63.
     pub dscp: u8,
+    /// `WEIRGATE_REMOVED_BACKEND_CONTINUE` or `WEIRGATE_REMOVED_BACKEND_RESET`.
+    pub removed_backend: u8,
     /// Not read.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 /// A route to clients.
@@ -280,6 +291,8 @@ pub struct Route {
     pub port: u8,
     /// `WEIRGATE_ROUTE_PORT` or `WEIRGATE_ROUTE_NOWHERE`.
     pub target: u8,
+    /// The largest packet that it takes, where that is less than what its link takes; 0 where it is not.
+    pub mtu: u16,
 }
 
 /// A neighbour on a link, whose link address is known.
@@ -546,4 +559,6 @@ pub struct Counters {
     pub errors_translated: u64,
     /// ICMP errors that the gateway itself sent.
     pub errors_sent: u64,
+    /// TCP resets that the gateway itself sent.
+    pub resets_sent: u64,
 }

@@ -77,14 +77,14 @@ fn the_layouts_are_those_that_every_language_expects() {
         }
         Port "weirgate_port" { mac, mtu }
         Peer "weirgate_peer" {
-            subnet, public_address, encapsulation, vtep_mac, has_next_hop, next_hop_port, next_hop_mac
+            subnet, public_address, encapsulation, vtep_mac, has_next_hop, next_hop_port, next_hop_mac, next_hop_mtu
         }
         Backend "weirgate_backend" { endpoint, weight }
         Service "weirgate_service" {
             frontends, frontend_count, backends, backend_count, id, table_size, protocol, client_address, has_dscp,
-            dscp, reserved
+            dscp, removed_backend, reserved
         }
-        Route "weirgate_route" { prefix, via, port, target }
+        Route "weirgate_route" { prefix, via, port, target, mtu }
         Neighbour "weirgate_neighbour" { address, mac, port }
         Description "weirgate_description" {
             ports, port_count, peers, peer_count, services, service_count, routes, route_count, neighbours,
@@ -105,7 +105,7 @@ fn the_layouts_are_those_that_every_language_expects() {
         Traffic "weirgate_traffic" { packets, bytes }
         PortCounters "weirgate_port_counters" { received, transmitted }
         ServiceCounters "weirgate_service_counters" { original, reply, flows }
-        Counters "weirgate_counters" { host, handovers, fragments_held, fragments_created, flows_created, flows_expired, flows_reopened, flows_reset, evicted_half_open, evicted_one_way, evicted_closing, evicted_unassured, evicted_stream, forwarded_stateless, echoes_answered, errors_translated, errors_sent }
+        Counters "weirgate_counters" { host, handovers, fragments_held, fragments_created, flows_created, flows_expired, flows_reopened, flows_reset, evicted_half_open, evicted_one_way, evicted_closing, evicted_unassured, evicted_stream, forwarded_stateless, echoes_answered, errors_translated, errors_sent, resets_sent }
     };
     let fields = text.lines().filter_map(|line| line.strip_prefix("weirgate_counters.")?.split(' ').next());
     let core = weirgate::counters::Counters::default();

@@ -11,7 +11,7 @@ use super::item::Item;
 use super::observe::{Observer, Step};
 use super::report::Report;
 use super::transmit::{self, Ready};
-use super::{admit, error, fragmentation, stateless};
+use super::{admit, error, fragmentation, reset, stateless};
 use crate::flow::{Age, Direction, Entry, FlowEnd, FlowEvent, FlowTraffic, Found, State, Tuple};
 use crate::frame::Frame;
 use crate::net::PortId;
@@ -32,6 +32,7 @@ pub(super) fn carry_out<A: Wire, O: Observer>(
         Decision::Forward(onward) => forward(cx, frame, item, spares, onward),
         Decision::Answer(answer) => self::answer(cx, frame, item, answer),
         Decision::Report(report) => send_report(cx, frame, item, *report),
+        Decision::Reset(update) => send_reset(cx, frame, item, *update),
         Decision::ForwardError(onward) => forward_error(cx, frame, item, onward),
         Decision::Handover(worker) => Ok(Verdict::Handover(*worker)),
         Decision::Host => Ok(Verdict::Host),
@@ -294,6 +295,20 @@ fn send_report<A: Wire, O: Observer>(
     report: Report,
 ) -> Result<Verdict, DropReason> {
     let egress = error::write(cx, frame, item, report)?;
+    transmit(cx, frame, item, egress)
+}
+
+/// Puts a TCP reset in the segment's place.
+#[cold]
+#[inline(never)]
+fn send_reset<A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, '_, O>,
+    frame: &mut Frame<'_>,
+    item: &mut Item<A>,
+    update: Update,
+) -> Result<Verdict, DropReason> {
+    let egress = reset::write(cx, frame, item)?;
+    count(cx, frame, item, Counted::Flow(update));
     transmit(cx, frame, item, egress)
 }
 

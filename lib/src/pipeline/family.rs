@@ -77,6 +77,9 @@ pub(super) trait Wire: Family {
     /// error's IP header shall.
     fn write_error(ip: &mut [u8], report: Report, source: Self, destination: Self) -> Option<()>;
 
+    /// Writes a TCP reset of this tuple into exactly as many bytes.
+    fn write_reset(ip: &mut [u8], tuple: &Tuple<Self>, sequence: u32) -> Option<()>;
+
     /// Whether the packet's transport checksum is right; `None` where that cannot be told.
     fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool>;
 

@@ -265,7 +265,7 @@ fn decide_later<'s, A: Wire, O: Observer>(
         (Some(found), Validity::Valid | Validity::Doubted) => track::pass_on(cx, frame, item, found)?,
         (Some(found), Validity::Draining) => track::pass(cx, frame, item, found)?,
         // What another snapshot has taken from the flow, the first fragment did not know.
-        (_, Validity::Rebind) => return Err(DropReason::FragmentRefused),
+        (_, Validity::Rebind | Validity::Reset) => return Err(DropReason::FragmentRefused),
         _ => Decision::Forward(stateless::decide(cx, frame, item, None).ok_or(DropReason::NoFlow)??),
     };
     Ok(identified(decision, first.id))

@@ -48,6 +48,16 @@ impl Segment {
         })
     }
 
+    /// The sequence number of the reset that answers it (RFC 9293 §3.10.7.1); `None` of one that is not answered so:
+    /// a reset, and a segment that acknowledges nothing, which no open connection has.
+    pub(super) const fn reset_sequence(self) -> Option<u32> {
+        if self.flags.contains(Flags::RST) || !self.flags.contains(Flags::ACK) {
+            None
+        } else {
+            Some(self.acknowledgement)
+        }
+    }
+
     /// What is to be done with the segment where the table of transitions says `step`: one that would show
     /// whose address its sender has, and does not acknowledge what was sent there, changes nothing; one that does
     /// not acknowledge the other side's FIN leaves its flow where it is, be it a FIN itself. An end that has

@@ -40,6 +40,7 @@ mod policy;
 mod pool_flows;
 mod ports;
 mod report;
+mod reset;
 mod revalidate;
 mod sctp;
 mod sort;

@@ -37,6 +37,8 @@ pub enum Step {
     Answered,
     /// An ICMP error of the gateway's own takes the packet's place.
     ErrorSent(&'static str),
+    /// A TCP reset of the gateway's own takes the packet's place.
+    ResetSent,
     /// A fragment waits: it came before the first one, or there were too few spare buffers to fragment it again.
     Held,
     /// Too large for its egress, it leaves in so many fragments.

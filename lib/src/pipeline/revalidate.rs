@@ -9,9 +9,10 @@ use super::context::Context;
 use super::family::Wire;
 use super::item::Item;
 use super::observe::Observer;
-use crate::flow::{Direction, Entry, FlowEnd, Found, Mode, NO_SERVICE, State, Table};
+use crate::flow::{Direction, Entry, FlowEnd, Found, Mode, NO_SERVICE, State, Table, Tuple};
 use crate::net::Protocol;
 use crate::snapshot::Snapshot;
+use crate::wire::tcp::Flags;
 
 /// What becomes of a packet of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,8 @@ pub(super) enum Validity {
     /// It begins another flow, whose place this one has until then: its backend is one no more. An open TCP
     /// connection does not, since no other backend knows it.
     Rebind,
+    /// It is of an open TCP connection whose backend is one no more, and whose service has such connections reset.
+    Reset,
     /// It may begin another flow in the place of an open TCP connection, and anybody may have written it: see
     /// `handshake`.
     Doubted,
@@ -67,10 +70,19 @@ fn look<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, found: Found, item: &Item<A
         is_tcp && entry.is_assured() && !matches!(entry.state(), Some(State::TcpLastAck | State::TcpTimeWait));
     match found.direction {
         Direction::Original if begins && is_open => Validity::Doubted,
+        _ if is_open && !item.packet.flags.contains(Flags::RST) && resets(snapshot, entry) => Validity::Reset,
         Direction::Original if begins || !is_tcp => Validity::Rebind,
         Direction::Reply if !is_tcp => Validity::Draining,
         _ => Validity::Valid,
     }
+}
+
+/// Whether the flow's service has open connections reset whose backend it has no longer. A service that is gone says
+/// nothing.
+fn resets<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
+    let Tuple { destination, destination_port, .. } = entry.original;
+    let selector = snapshot.selector(destination.mapped(), destination_port, Protocol(entry.protocol));
+    selector.is_some_and(|selector| selector.resets != 0)
 }
 
 /// Whether this has been asked under this snapshot, and the flow was found as it was.

@@ -52,7 +52,7 @@ pub(super) fn decide<'s, A: Wire, O: Observer>(
     let mut ended = None;
     if let Some(found) = cx.worker.flows.of::<A>().lookup(item.hash, &item.tuple(), item.packet.protocol) {
         match revalidate::check(cx, found, item) {
-            Validity::Valid | Validity::Doubted => {
+            Validity::Valid | Validity::Doubted | Validity::Reset => {
                 let mut entry = *cx.worker.flows.of::<A>().get(found.index).ok_or(DropReason::NoFlow)?;
                 // Whether it begins an association anew, the pod's answer shows (RFC 9260 §5.2.2).
                 let is_open = !matches!(entry.state(), Some(State::SctpCookieWait | State::SctpClosed));

@@ -10,7 +10,7 @@ use super::item::Item;
 use super::observe::Observer;
 use super::revalidate::{self, Validity};
 use super::{admit, stateless};
-use crate::flow::{Found, Step, step};
+use crate::flow::{ASSURED, Found, State, Step, step};
 use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::verdict::DropReason;
@@ -39,6 +39,7 @@ fn of_flow<'s, A: Wire, O: Observer>(
     let validity = revalidate::check(cx, found, item);
     match validity {
         Validity::Valid | Validity::Doubted => {}
+        Validity::Reset => return Ok(Decision::Reset(Update::to(found, State::TcpReset as u8 | ASSURED))),
         Validity::Draining => return pass(cx, frame, item, found),
         Validity::Rebind => return bind(cx, frame, item, Some(found.index)),
         Validity::Gone => return bind(cx, frame, item, None),

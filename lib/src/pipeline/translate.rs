@@ -7,7 +7,7 @@ use crate::flow::Tuple;
 use crate::net::{Mac, Protocol};
 use crate::snapshot::Snapshot;
 use crate::verdict::DropReason;
-use crate::wire::checksum::Delta;
+use crate::wire::checksum::{Delta, Sum};
 use crate::wire::packet::{self, Packet, PlainUdp, Transport};
 use crate::wire::quote::{self, Quote};
 use crate::wire::{Dscp, Ecn, ParseError, crc32c, icmpv4, icmpv6, ipv4, ipv6, sctp, tcp, udp};
@@ -140,6 +140,25 @@ impl Wire for [u8; 4] {
         *header = fields.emit();
         *message.first_chunk_mut()? = icmpv4::emit(kind, code, rest);
         icmpv4::seal(message).then_some(())
+    }
+
+    fn write_reset(ip: &mut [u8], tuple: &Tuple<Self>, sequence: u32) -> Option<()> {
+        let fields = ipv4::Fields {
+            tos: 0,
+            total_len: u16::try_from(ip.len()).ok()?,
+            id: 0,
+            dont_fragment: true,
+            fragment_offset: 0,
+            more_fragments: false,
+            ttl: OWN_TTL,
+            protocol: Protocol::TCP,
+            source: tuple.source,
+            destination: tuple.destination,
+        };
+        let (header, segment) = ip.split_first_chunk_mut()?;
+        *header = fields.emit();
+        let pseudo = Sum::NONE.pseudo_v4(tuple.source, tuple.destination, Protocol::TCP.0, tcp::HEADER_LEN as u16);
+        write_reset(segment, tuple, sequence, pseudo)
     }
 
     fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool> {
@@ -296,6 +315,22 @@ impl Wire for [u8; 16] {
         icmpv6::seal(message, source, destination).then_some(())
     }
 
+    fn write_reset(ip: &mut [u8], tuple: &Tuple<Self>, sequence: u32) -> Option<()> {
+        let fields = ipv6::Fields {
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: u16::try_from(ip.len().checked_sub(ipv6::HEADER_LEN)?).ok()?,
+            next_header: Protocol::TCP.0,
+            hop_limit: OWN_TTL,
+            source: tuple.source,
+            destination: tuple.destination,
+        };
+        let (header, segment) = ip.split_first_chunk_mut()?;
+        *header = fields.emit();
+        let pseudo = Sum::NONE.pseudo_v6(tuple.source, tuple.destination, Protocol::TCP.0, tcp::HEADER_LEN as u32);
+        write_reset(segment, tuple, sequence, pseudo)
+    }
+
     fn is_intact(ip: &[u8], packet: &Packet<Self>) -> Option<bool> {
         packet.transport_is_intact(ip)
     }
@@ -450,4 +485,15 @@ fn translate_echo<A>(message: &mut [u8], old: [u8; 2], new: [u8; 2], addresses: 
     [head[2], head[3]] = covered.replace2(old, new).apply([head[2], head[3]]);
     [head[4], head[5]] = new;
     Ok(())
+}
+
+/// Writes the segment of a TCP reset; `pseudo` is the sum of its pseudo-header.
+fn write_reset<A: Copy>(segment: &mut [u8], tuple: &Tuple<A>, sequence: u32, pseudo: Sum) -> Option<()> {
+    let segment: &mut [u8; tcp::HEADER_LEN] = segment.as_mut_array()?;
+    let Tuple { source_port, destination_port, .. } = *tuple;
+    let reset = tcp::Fields { source_port, destination_port, sequence, flags: tcp::Flags::RST, ..Default::default() };
+    *segment = reset.emit();
+    let checksum = pseudo.bytes(segment).finish();
+    *segment.get_mut(tcp::CHECKSUM_OFFSET..)?.first_chunk_mut()? = checksum;
+    Some(())
 }

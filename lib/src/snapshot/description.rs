@@ -310,6 +310,8 @@ impl Default for Service<'_> {
 pub struct Policy {
     /// Whom backends see.
     pub client_address: ClientAddress,
+    /// What becomes of open TCP connections to a backend that the service has no longer.
+    pub removed_backend: RemovedBackend,
     /// What its packets towards backends are marked with; `None`: as the client has it.
     pub dscp: Option<Dscp>,
 }
@@ -323,6 +325,18 @@ pub enum ClientAddress {
     /// The client itself. The backends' nodes need a route to clients that leads over the overlay to
     /// this gateway, or answers go past it with the backend's own address on them.
     Preserve,
+}
+
+/// What becomes of open TCP connections to a backend that their service has no longer. One with a weight of 0 is no
+/// such backend: it drains.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RemovedBackend {
+    /// They go on for as long as the backend answers.
+    #[default]
+    Continue,
+    /// Whoever sends a segment of one is answered with a reset (RFC 9293 §3.10.7.1). Connections of a service that is
+    /// removed as a whole go on.
+    Reset,
 }
 
 /// One who answers for a service.

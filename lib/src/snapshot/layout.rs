@@ -122,7 +122,9 @@ pub(crate) struct SelectorRecord {
     pub(crate) preserves_source: u8,
     /// What packets for the backends are marked with, or [`KEEP_DSCP`].
     pub(crate) dscp: u8,
-    pub(super) reserved: [u8; 2],
+    /// Whether open connections are reset whose backend is one no more.
+    pub(crate) resets: u8,
+    pub(super) reserved: u8,
 }
 
 impl SelectorRecord {

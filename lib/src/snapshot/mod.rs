@@ -13,7 +13,7 @@ pub use crate::tunnel::{OuterDscp, Vtep};
 pub use compile::{CompileError, bytes_required, compile};
 pub use description::{
     Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
-    Neighbour, NextHop, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service,
+    Neighbour, NextHop, PastLimit, Peer, Policy, Port, RemovedBackend, Route, RouteTarget, Service,
 };
 pub(crate) use layout::{BackendRecord, HopRecord, NeighbourRecord, PortRecord, RouteRecord, SelectorRecord};
 pub use view::{AttachError, Snapshot};

@@ -1,5 +1,7 @@
 //! Flows whose backend, service or translated address a later snapshot has removed.
 
+mod reset;
+
 use std::net::IpAddr;
 
 use weirgate::flow::{Entry, State};

@@ -449,6 +449,7 @@ pub unsafe extern "C" fn weirgate_worker_counters(worker: *const Worker, counter
             echoes_answered,
             errors_translated,
             errors_sent,
+            resets_sent,
         ] = worker.counters.named().map(|(_, counter)| counter.get());
         out.write(types::Counters {
             host,
@@ -468,6 +469,7 @@ pub unsafe extern "C" fn weirgate_worker_counters(worker: *const Worker, counter
             echoes_answered,
             errors_translated,
             errors_sent,
+            resets_sent,
         });
         Ok(())
     })())

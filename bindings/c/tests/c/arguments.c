@@ -102,7 +102,7 @@ static void descriptions(void) {
     description.ports = NULL;
     refused(&description, WEIRGATE_STATUS_NULL_POINTER, "ports");
     AFRESH();
-    description.peers = (const weirgate_peer *)1;
+    description.peers = (const weirgate_peer *)16;
     description.peer_count = SIZE_MAX;
     refused(&description, WEIRGATE_STATUS_OUT_OF_RANGE, "peers");
     AFRESH();
@@ -156,6 +156,9 @@ static void descriptions(void) {
     service.client_address = 2;
     refused(&description, WEIRGATE_STATUS_FLAG, "services[0]: client_address is 2");
     service.client_address = WEIRGATE_CLIENT_PRESERVED;
+    service.removed_backend = 2;
+    refused(&description, WEIRGATE_STATUS_FLAG, "services[0]: removed_backend is 2");
+    service.removed_backend = WEIRGATE_REMOVED_BACKEND_RESET;
     service.has_dscp = 2;
     refused(&description, WEIRGATE_STATUS_FLAG, "has_dscp is 2");
     service.has_dscp = 1;

@@ -118,6 +118,7 @@ static uint64_t counter(const weirgate_worker *worker, const char *name) {
         {"echoes-answered", counters.echoes_answered},
         {"errors-translated", counters.errors_translated},
         {"errors-sent", counters.errors_sent},
+        {"resets-sent", counters.resets_sent},
     };
     for (size_t index = 0; index < sizeof list / sizeof *list; index++) {
         if (strcmp(list[index].name, name) == 0) {

@@ -56,6 +56,7 @@ static const struct {
     FIELD(weirgate_peer, has_next_hop),
     FIELD(weirgate_peer, next_hop_port),
     FIELD(weirgate_peer, next_hop_mac),
+    FIELD(weirgate_peer, next_hop_mtu),
     TYPE(weirgate_backend),
     FIELD(weirgate_backend, endpoint),
     FIELD(weirgate_backend, weight),
@@ -70,12 +71,14 @@ static const struct {
     FIELD(weirgate_service, client_address),
     FIELD(weirgate_service, has_dscp),
     FIELD(weirgate_service, dscp),
+    FIELD(weirgate_service, removed_backend),
     FIELD(weirgate_service, reserved),
     TYPE(weirgate_route),
     FIELD(weirgate_route, prefix),
     FIELD(weirgate_route, via),
     FIELD(weirgate_route, port),
     FIELD(weirgate_route, target),
+    FIELD(weirgate_route, mtu),
     TYPE(weirgate_neighbour),
     FIELD(weirgate_neighbour, address),
     FIELD(weirgate_neighbour, mac),
@@ -185,6 +188,7 @@ static const struct {
     FIELD(weirgate_counters, echoes_answered),
     FIELD(weirgate_counters, errors_translated),
     FIELD(weirgate_counters, errors_sent),
+    FIELD(weirgate_counters, resets_sent),
 };
 
 void test_layout(const char *vectors) {

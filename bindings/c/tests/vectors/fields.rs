@@ -8,8 +8,8 @@ use weirgate::counters::ServiceCounters;
 use weirgate::net::{Mac, PortId, Protocol, Vni};
 use weirgate::pipeline::{Worker, WorkerConfig};
 use weirgate::snapshot::{
-    ClientAddress, Description, Encapsulation, MssLimit, NextHop, OuterDscp, PastLimit, Peer, RouteTarget, Service,
-    bytes_required, compile,
+    ClientAddress, Description, Encapsulation, MssLimit, NextHop, OuterDscp, PastLimit, Peer, RemovedBackend,
+    RouteTarget, Service, bytes_required, compile,
 };
 use weirgate::wire::Dscp;
 use weirgate_fixture::leak_aligned;
@@ -60,6 +60,7 @@ const DESCRIPTION: &[(&str, &str, Change)] = &[
     ("peers[0].has_next_hop", "0", |d, _| peer(d, 0, |peer| peer.next_hop = None)),
     ("peers[0].next_hop_port", "5", |d, v| next_hop(d, 0, |hop| hop.port = PortId(at(v)))),
     ("peers[0].next_hop_mac", "02:00:00:00:09:03", |d, v| next_hop(d, 0, |hop| hop.mac = parsed_mac(v))),
+    ("peers[0].next_hop_mtu", "1280", |d, v| next_hop(d, 0, |hop| hop.mtu = Some(at(v)))),
     ("service_count", "2", |d, v| edit(&mut d.services, |list| list.truncate(at(v)))),
     ("services[0].frontends[0]", "192.0.2.3:30081", |d, v| {
         service(d, 0, |it| edit(&mut it.frontends, |list| list[0] = endpoint(v)));
@@ -81,6 +82,9 @@ const DESCRIPTION: &[(&str, &str, Change)] = &[
     ("services[0].table_size", "1013", |d, v| service(d, 0, |it| it.table_size = at(v))),
     ("services[0].protocol", "17", |d, v| service(d, 0, |it| it.protocol = Protocol(at(v)))),
     ("services[0].client_address", "1", |d, _| service(d, 0, |it| it.policy.client_address = ClientAddress::Preserve)),
+    ("services[0].removed_backend", "1", |d, _| {
+        service(d, 0, |it| it.policy.removed_backend = RemovedBackend::Reset);
+    }),
     ("services[1].has_dscp", "0", |d, _| service(d, 1, |it| it.policy.dscp = None)),
     ("services[1].dscp", "45", |d, v| service(d, 1, |it| it.policy.dscp = Dscp::new(at(v)))),
     ("route_count", "4", |d, v| edit(&mut d.routes, |list| list.truncate(at(v)))),
@@ -90,6 +94,7 @@ const DESCRIPTION: &[(&str, &str, Change)] = &[
     }),
     ("routes[0].port", "3", |d, v| edit(&mut d.routes, |list| list[0].target = RouteTarget::Link(PortId(at(v))))),
     ("routes[0].target", "1", |d, _| edit(&mut d.routes, |list| list[0].target = RouteTarget::Nowhere)),
+    ("routes[0].mtu", "1280", |d, v| edit(&mut d.routes, |list| list[0].mtu = Some(at(v)))),
     ("neighbour_count", "2", |d, v| edit(&mut d.neighbours, |list| list.truncate(at(v)))),
     ("neighbours[0].address", "192.0.2.11", |d, v| edit(&mut d.neighbours, |list| list[0].address = at(v))),
     ("neighbours[0].mac", "02:00:00:00:09:04", |d, v| edit(&mut d.neighbours, |list| list[0].mac = parsed_mac(v))),

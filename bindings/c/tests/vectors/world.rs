@@ -149,7 +149,7 @@ pub(crate) fn describe() -> Description<'static> {
                 frontends: leak([endpoint("192.0.2.1:30132")]),
                 backends: leak([backend("10.77.74.10:13203", 11)]),
                 table_size: 19,
-                policy: Policy { client_address: ClientAddress::Preserve, dscp: None },
+                policy: Policy { client_address: ClientAddress::Preserve, ..Policy::default() },
             },
         ]),
         routes: leak([

@@ -10,7 +10,7 @@ use super::{CompileError, Writer};
 use crate::hash::HashKey;
 use crate::maglev::{self, FillError, Member};
 use crate::net::{Endpoint, Protocol};
-use crate::snapshot::description::{Backend, ClientAddress, Service};
+use crate::snapshot::description::{Backend, ClientAddress, RemovedBackend, Service};
 use crate::snapshot::layout::{BackendRecord, FrontendRecord, KEEP_DSCP, NONE, SEVERAL, SelectorRecord};
 use crate::snapshot::ranges;
 use crate::snapshot::view::{frontend_place, mapped};
@@ -72,7 +72,8 @@ impl Writer<'_, '_> {
                         slots: table.len() as u32,
                         preserves_source: preserves_source(service).into(),
                         dscp: service.policy.dscp.map_or(KEEP_DSCP, Dscp::number),
-                        reserved: [0; 2],
+                        resets: (service.policy.removed_backend == RemovedBackend::Reset).into(),
+                        reserved: 0,
                     };
                 }
                 if of_family(service, v4).any(|backend| backend.weight > 0) {

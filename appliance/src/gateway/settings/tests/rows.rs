@@ -220,6 +220,15 @@ pub(super) const TEXTS: &[Text] = &[
         ],
     ),
     (
+        "service.removed_backend",
+        "\"reset\"",
+        &[],
+        &[
+            "config.services[0].policy.removed_backend = Reset",
+            "description.services[0].policy.removed_backend = Reset",
+        ],
+    ),
+    (
         "service.client_address",
         "\"preserve\"",
         &[],
