@@ -8,7 +8,6 @@ use super::observe::Observer;
 use super::{echo, icmp_error, sctp, track};
 use crate::flow::Found;
 use crate::frame::Frame;
-use crate::net::Protocol;
 use crate::verdict::DropReason;
 use crate::wire::packet::Transport;
 
@@ -19,7 +18,7 @@ use crate::wire::packet::Transport;
 pub(super) fn decide<'s, A: Wire, O: Observer>(
     cx: &mut Context<'_, '_, 's, O>,
     frame: &Frame<'_>,
-    item: &mut Item<A>,
+    item: &Item<A>,
     found: Option<Found>,
 ) -> Result<Decision<'s, A>, DropReason> {
     match item.packet.transport {
@@ -27,10 +26,6 @@ pub(super) fn decide<'s, A: Wire, O: Observer>(
         Transport::Sctp => sctp::decide(cx, frame, item),
         Transport::EchoRequest | Transport::EchoReply => echo::decide(cx, frame, item),
         Transport::IcmpError => icmp_error::decide(cx, frame, item),
-        Transport::Other if item.packet.protocol == Protocol::SCTP => {
-            sctp::read(cx, frame, item)?;
-            sctp::decide(cx, frame, item)
-        }
         Transport::Other => Err(DropReason::UnknownProtocol),
         _ => Err(DropReason::IcmpUnmatched),
     }

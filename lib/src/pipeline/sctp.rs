@@ -20,17 +20,6 @@ use crate::verdict::DropReason;
 use crate::wire::sctp::{Chunk, Chunks, Header, kind};
 use crate::wire::tcp::Flags;
 
-/// Reads an SCTP packet of which only the IP header has been read.
-pub(super) fn read<A: Wire, O>(
-    cx: &mut Context<'_, '_, '_, O>,
-    frame: &Frame<'_>,
-    item: &mut Item<A>,
-) -> Result<(), DropReason> {
-    item.packet.read_sctp(frame.bytes().get(usize::from(item.at)..).unwrap_or_default())?;
-    item.hash = cx.worker.flows.of::<A>().hash(&item.tuple(), item.packet.protocol);
-    Ok(())
-}
-
 /// An SCTP packet, whole or the first fragment of one.
 ///
 /// Work: as of a TCP segment, and two steps for each of the first [`CHUNKS_MAX`](crate::wire::sctp::CHUNKS_MAX)

@@ -384,7 +384,7 @@ impl<A> Packet<A> {
 
     /// Reads the SCTP header of a datagram that is whole, or the first fragment of one.
     #[cold]
-    pub(crate) fn read_sctp(&mut self, ip: &[u8]) -> Result<(), ParseError> {
+    fn read_sctp(&mut self, ip: &[u8]) -> Result<(), ParseError> {
         let payload = ip.get(usize::from(self.transport_offset)..usize::from(self.len)).unwrap_or_default();
         let parsed = match self.fragment {
             None => sctp::Header::parse(payload),
