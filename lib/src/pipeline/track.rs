@@ -12,7 +12,6 @@ use super::revalidate::{self, Validity};
 use super::{admit, stateless};
 use crate::flow::{ASSURED, Found, State, Step, step};
 use crate::frame::Frame;
-use crate::net::Protocol;
 use crate::verdict::DropReason;
 
 /// A TCP segment or UDP datagram, whole or the first fragment of one: of the flow that was found, or of none.
@@ -55,8 +54,6 @@ fn of_flow<'s, A: Wire, O: Observer>(
     let step = match segment {
         Some(segment) if validity == Validity::Doubted => segment.doubted(&mut after, cx.tick),
         Some(segment) => segment.judged(&entry, found.direction, step),
-        // The numbers of a segment without a whole header prove nothing.
-        None if item.packet.protocol == Protocol::TCP && step != Step::INVALID => Step::IGNORE,
         None => step,
     };
     let update = match step {
