@@ -70,7 +70,7 @@ pub(super) fn decide<'s, A: Wire, O: Observer>(
     }
     // What has been round is noted already, unless it has been forgotten since.
     let workers = cx.snapshot.globals.workers;
-    let has_been_round = workers > 1 && frame.handovers() >= workers;
+    let has_been_round = frame.handovers() >= workers;
     if (fate == Fate::Waiting || !has_been_round)
         && let Err(clash) = cx.worker.fragments.note(index, range, cx.tick)
     {
