@@ -13,7 +13,7 @@ use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
 use super::helpers::{
-    all_sent, at_pod, dropped, fragment, fragments, from_client, from_pods, node_of, query, query_v6,
+    all_sent, at_client, at_pod, dropped, fragment, fragments, from_client, from_pods, node_of, query, query_v6,
 };
 
 #[test]
@@ -164,6 +164,30 @@ fn fragments_without_a_service_or_a_flow_share_the_firsts_fate() {
     assert_eq!(reasons, [DropReason::NoFlow, DropReason::FragmentRefused, DropReason::FragmentRefused]);
 }
 
+/// The first fragment has gone where its flow went.
+#[test]
+fn a_backend_that_is_removed_between_fragments_gets_no_more_of_a_request_and_its_reply_is_completed() {
+    for request in [query(5000, 3000), query_v6(5000, 3000)] {
+        let mut world = World::new();
+        let mut gateway = world.gateway();
+        let (inner, _) = at_pod(&from_client(&mut gateway, &fragments(&request.bytes(), 7, [1376, 1376]))).unwrap();
+        let answer = Packet { dont_fragment: inner.dont_fragment, ..inner.answer(0, &[1; 3000]) };
+        let asked = fragments(&request.bytes(), 8, [1376, 1376]);
+        let answered = fragments(&answer.bytes(), 9, [1376, 1376]);
+        all_sent(&from_client(&mut gateway, &asked[..1]), UNDERLAY);
+        let mut outs = from_pods(&mut gateway, &answer, &answered[..1]);
+        world.generation += 1;
+        world.backends[1].retain(|backend| backend.endpoint.address != inner.destination.ip());
+        gateway.apply(&world);
+        outs.extend(from_pods(&mut gateway, &answer, &answered[1..]));
+        assert_eq!(at_client(&outs).unwrap().0.body, answer.body);
+        for out in from_client(&mut gateway, &asked[1..]) {
+            assert_eq!(dropped(&out), DropReason::FragmentRefused);
+        }
+        assert_eq!(gateway.counters.flows_created.get(), 1);
+    }
+}
+
 #[test]
 fn fragments_of_what_is_carried_only_whole_are_dropped_by_name() {
     let mut gateway = World::new().gateway();
@@ -177,6 +201,14 @@ fn fragments_of_what_is_carried_only_whole_are_dropped_by_name() {
     for fragment in fragments(&vxlan.bytes(), 1, [1376, 1376]) {
         let reason = dropped(&gateway.send(UNDERLAY, &framed(from_node(0), &fragment)));
         assert!(matches!(reason, DropReason::Fragment | DropReason::FragmentRefused));
+    }
+    // Its port at another address is not VXLAN, nor is another port at its address.
+    for (address, port) in [(world::NODE_PORT_ADDRESS, world::VXLAN_PORT), (world::PUBLIC, 53)] {
+        let datagram = Packet { destination: (address, port).into(), ..vxlan.clone() };
+        for fragment in fragments(&datagram.bytes(), 2, [1376, 1376]) {
+            let out = gateway.send(UNDERLAY, &framed(from_node(0), &fragment));
+            assert_eq!(out.verdict, Verdict::Host, "{address}:{port}");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fragmented SCTP: the first fragment waits for the last, since its checksum depends on the whole length.
 
+use weirgate::net::WorkerId;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, chunk, framed, from_pod, init_chunk, tunnelled, unframed};
@@ -77,6 +78,24 @@ fn rfc8200_s4_5_extension_headers_behind_the_fragment_header_are_not_summed() {
         whole[4..6].copy_from_slice(&(plain.len() as u16 - 40).to_be_bytes());
         assert_eq!(Packet::read(&whole).body, request.body);
     }
+}
+
+/// Where the entry of a datagram is displaced, its first fragment may go round the workers twice.
+#[test]
+fn a_first_fragment_that_comes_back_late_is_a_repeated_one() {
+    let mut cluster = Cluster::new(2);
+    let cut = fragments(&long_init(false, 3000).bytes(), 77, [1376, 1376]);
+    let gateway = &mut cluster.gateways[1];
+    let mut call = |fragment: &[u8], handovers| {
+        let outs = gateway.call(&[(UPLINK, framed(FROM_CLIENT, fragment), handovers)]);
+        outs.into_iter().map(|(out, ..)| out.verdict).collect::<Vec<_>>()
+    };
+    for fragment in &cut {
+        assert_eq!(call(fragment, 0), [Verdict::Handover(WorkerId(0))]);
+    }
+    assert_eq!(call(&cut[0], 2), [Verdict::Transmit(UNDERLAY)]);
+    assert_eq!(call(&cut[0], 2), [Verdict::Drop(DropReason::FragmentRepeated)]);
+    assert_eq!(call(&cut[1], 2), [Verdict::Transmit(UNDERLAY)]);
 }
 
 #[test]

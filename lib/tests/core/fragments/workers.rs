@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use weirgate::net::WorkerId;
+use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, framed, from_pod, tunnelled};
 use weirgate_fixture::world::{self, UNDERLAY, UPLINK};
@@ -59,6 +60,20 @@ fn a_datagram_without_a_flow_opens_one_at_the_worker_it_came_to() {
         let flows: Vec<_> = cluster.gateways.iter().map(|gateway| gateway.worker.flows().v4.len()).collect();
         assert_eq!(flows, [0, 1, 0]);
     }
+}
+
+#[test]
+fn a_flow_that_has_idled_too_long_does_not_keep_fragments_from_the_worker_that_has_the_next_one() {
+    let mut cluster = Cluster::new(3);
+    cluster.send(0, UPLINK, &framed(FROM_CLIENT, &query(5000, 10).bytes()));
+    // Ageing has not come round to it yet.
+    cluster.gateways.iter_mut().for_each(|gateway| gateway.advance(Span::from_secs(600)));
+    let outs = cluster.send(1, UPLINK, &framed(FROM_CLIENT, &query(5000, 10).bytes()));
+    let whole = Packet::read(&tunnelled(all_sent(&outs, UNDERLAY)[0]).inner);
+    let cut = fragments(&query(5000, 4000).bytes(), 7, [1376, 1376]);
+    let outs: Vec<_> = cut.iter().flat_map(|cut| cluster.send(0, UPLINK, &framed(FROM_CLIENT, cut))).collect();
+    let (inner, _) = at_pod(&outs).expect("all of it");
+    assert_eq!((inner.source, inner.destination), (whole.source, whole.destination));
 }
 
 #[test]
