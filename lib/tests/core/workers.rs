@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use weirgate::net::{PortId, WorkerId};
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_pod, to_node, tunnelled, unframed};
+use weirgate_fixture::frames::{
+    ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_node, from_pod, to_node, tunnelled, unframed,
+};
 use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out, leak_aligned, worker_config};
 
@@ -95,9 +97,14 @@ fn regression_an_error_from_outside_finds_its_flow_at_whichever_worker() {
                 let (node, inner) = inside(&out);
                 let answer = inner.answer(SYN | ACK, b"answer");
                 let seen = outside(&cluster.send(0, UNDERLAY, &from_pod(node, &answer.bytes())));
-                let frame = framed(FROM_CLIENT, &error_about(&seen).bytes());
+                let error = error_about(&seen).bytes();
+                // By the link that the reply left by, or by the nodes' link.
+                let (port, frame) = match at % 2 {
+                    0 => (UPLINK, framed(FROM_CLIENT, &error)),
+                    _ => (UNDERLAY, framed(from_node(0), &error)),
+                };
                 let handovers = cluster.handovers(|cluster| {
-                    let (back, error) = inside(&cluster.send(at, UPLINK, &frame));
+                    let (back, error) = inside(&cluster.send(at, port, &frame));
                     assert_eq!((back, error.destination.ip()), (node, answer.source.ip()));
                     let Body::Icmp(.., rest, quote) = &error.body else { panic!("{error:?}") };
                     assert_eq!(*rest, [0, 0, 5, 20]);
@@ -230,6 +237,24 @@ fn a_backend_opens_its_own_flow_though_services_preserve_sources() {
         let (_, back) =
             inside(&cluster.send(2, UPLINK, &framed(FROM_CLIENT, &first[0].answer(SYN | ACK, b"").bytes())));
         assert_eq!(back.destination, request.source);
+    }
+}
+
+/// What cannot be a reply to a client is not taken to the worker that the client names.
+#[test]
+fn a_pods_first_packet_is_handed_to_the_pods_worker_and_no_further() {
+    let masquerade = vec![address("203.0.113.200")];
+    let world = World { workers: 4, masquerade, ..World::new() }.preserving(WEB);
+    for port in 1..20 {
+        let between = |body| Packet::new((world::pod(0, 10), port).into(), (world::CLIENT, 443).into(), body);
+        let ping = between(Body::Icmp(8, 0, [0, port as u8, 0, 1], vec![]));
+        for request in [ping, between(Body::Tcp(SYN, vec![]))] {
+            let mut cluster = Cluster::new(&world);
+            let handovers = cluster.handovers(|cluster| {
+                outside(&cluster.send(1, UNDERLAY, &from_pod(0, &request.bytes())));
+            });
+            assert!(handovers <= 1, "{handovers} hand-overs for {request:?}");
+        }
     }
 }
 
