@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use weirgate::net::{Endpoint, WorkerId};
 use weirgate::pipeline::{Step, Worker};
+use weirgate::snapshot::Encapsulation;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_node, from_pod, to_node, tunnelled, unframed,
@@ -123,6 +124,29 @@ fn rfc4787_req9_hairpin_presents_the_external_source() {
                     (&of_service("reply"), 2),
                 ]);
             }
+        }
+    }
+}
+
+#[test]
+fn a_pod_behind_a_tunnel_and_a_backend_behind_a_plain_route_converse() {
+    let mut world = World::new();
+    for peer in world.peers.iter_mut().filter(|peer| peer.next_hop.is_some_and(|hop| hop.mac == world::NODE_MACS[1])) {
+        peer.encapsulation = Encapsulation::Direct;
+    }
+    let routes = (Route::Tunnel, Route::Plain);
+    for request in (40_000..40_010).flat_map(requests) {
+        let mut gateway = world.gateway();
+        let out = gateway.send(UNDERLAY, &from_pod(0, &request.bytes()));
+        if unframed(&out.bytes).0 == to_node(0) {
+            continue;
+        }
+        let (_, inner) = Route::Plain.arrived(&out);
+        answered(&mut gateway, routes, &request, &inner, SYN | ACK);
+        let data = Packet { body: inner.answer(ACK, b"data").body, ..request.clone() };
+        for _ in 0..3 {
+            asked(&mut gateway, routes, &data);
+            answered(&mut gateway, routes, &request, &inner, ACK);
         }
     }
 }
@@ -264,6 +288,17 @@ fn a_spoofed_pod_address_reaches_no_service() {
         let forged = Packet { source: (outsider, 7).into(), ..request.clone() };
         assert_eq!(dropped(&gateway.send(UNDERLAY, &from_pod(0, &forged.bytes()))), DropReason::SpoofedSource);
         answered(&mut gateway, (Route::Tunnel, Route::Tunnel), &request, &inner, SYN | ACK);
+        // The other way about, once the flow remembers its next hops.
+        let mut gateway = World::new().gateway();
+        let routes = (Route::Plain, Route::Tunnel);
+        let inner = asked(&mut gateway, routes, &request);
+        answered(&mut gateway, routes, &request, &inner, SYN | ACK);
+        let data = Packet { body: inner.answer(ACK, b"data").body, ..request.clone() };
+        for _ in 0..2 {
+            asked(&mut gateway, routes, &data);
+            answered(&mut gateway, routes, &request, &inner, ACK);
+            assert_eq!(dropped(&gateway.send(UNDERLAY, &from_pod(0, &data.bytes()))), DropReason::SpoofedSource);
+        }
     }
 }
 

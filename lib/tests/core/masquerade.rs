@@ -62,6 +62,10 @@ fn returned(gateway: &mut Gateway, packet: &Packet) -> Packet {
     Packet::read(&seen.inner)
 }
 
+fn from_node_of_pod(is_plain: bool, packet: &Packet) -> Vec<u8> {
+    if is_plain { framed(from_node(0), &packet.bytes()) } else { from_pod(0, &packet.bytes()) }
+}
+
 fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
     (address.ip(), port).into()
 }
@@ -87,6 +91,43 @@ fn a_pod_reaches_the_outside_from_a_masquerade_address() {
         assert_eq!(sent(&mut gateway, &request), seen);
         assert_eq!(gateway.counters.flows_created.get(), 1);
         assert!(gateway.counted().iter().all(|(name, _)| !name.starts_with("drop-")), "{:?}", gateway.counted());
+    }
+}
+
+#[test]
+fn a_pods_conversation_goes_on_and_nobody_joins_it_from_the_other_side() {
+    for is_plain in [false, true] {
+        let world = if is_plain { masquerading().direct() } else { masquerading() };
+        for request in requests() {
+            let mut gateway = world.gateway();
+            let mut mapping = None;
+            for turn in 0..5 {
+                let body = match &request.body {
+                    Body::Tcp(..) if turn > 0 => Body::Tcp(ACK, b"more".into()),
+                    body => body.clone(),
+                };
+                let next = Packet { body, ..request.clone() };
+                let out = gateway.send(UNDERLAY, &from_node_of_pod(is_plain, &next));
+                assert_eq!((out.verdict, unframed(&out.bytes).0), (Verdict::Transmit(UPLINK), TO_CLIENT), "{turn}");
+                let seen = Packet::read(&unframed(&out.bytes).1);
+                assert_eq!((*mapping.get_or_insert(seen.source), seen.destination), (seen.source, next.destination));
+
+                let answer = seen.answer(if turn == 0 { SYN | ACK } else { ACK }, b"answer");
+                let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &answer.bytes()));
+                let inner = if is_plain { unframed(&out.bytes).1 } else { tunnelled(&out.bytes).inner };
+                assert_eq!((out.verdict, unframed(&out.bytes).0), (Verdict::Transmit(UNDERLAY), to_node(0)), "{turn}");
+                assert_eq!(Packet::read(&inner).destination, request.source);
+
+                for (port, forged) in
+                    [(UPLINK, framed(FROM_CLIENT, &next.bytes())), (UNDERLAY, from_pod(1, &answer.bytes()))]
+                {
+                    let verdict = gateway.send(port, &forged).verdict;
+                    let refused = [DropReason::SpoofedSource, DropReason::IcmpUnmatched].map(Verdict::Drop);
+                    assert!(refused.contains(&verdict), "{turn}: {verdict:?} {request:?}");
+                }
+            }
+            assert_eq!(gateway.counters.flows_created.get(), 1);
+        }
     }
 }
 
@@ -256,13 +297,16 @@ fn rfc4787_req9_another_pods_mapping_is_closed_to_a_pod_as_to_any_outsider() {
 
 #[test]
 fn any_worker_names_the_owner_of_a_pods_flow_and_of_its_answers() {
-    let world = World { workers: 4, ..masquerading() };
-    let mut workers: Vec<Gateway> =
-        (0..4).map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256))).collect();
-    for port in 40_000..40_010 {
+    for (is_plain, port) in
+        [false, true].into_iter().flat_map(|is_plain| (40_000..40_010).map(move |port| (is_plain, port)))
+    {
+        let world = World { workers: 4, ..if is_plain { masquerading().direct() } else { masquerading() } };
+        let mut workers: Vec<Gateway> = (0..4)
+            .map(|id| world.describe(|description| Gateway::with_worker(description, WorkerId(id), 256)))
+            .collect();
         for request in requests() {
             let request = with_identifier(&Packet { source: with_port(request.source, port), ..request }, port);
-            let frame = from_pod(0, &request.bytes());
+            let frame = from_node_of_pod(is_plain, &request);
             let outs: Vec<Out> = workers.iter_mut().map(|worker| worker.send(UNDERLAY, &frame)).collect();
             let owner = outs.iter().position(|out| out.verdict == Verdict::Transmit(UPLINK)).expect("an owner");
             let handed = Verdict::Handover(WorkerId(owner as u8));
@@ -272,12 +316,38 @@ fn any_worker_names_the_owner_of_a_pods_flow_and_of_its_answers() {
             let kind = if seen.source.is_ipv4() { 11 } else { 3 };
             let body = Body::Icmp(kind, 0, [0; 4], seen.bytes());
             let error = Packet::new((seen.destination.ip(), 0).into(), (seen.source.ip(), 0).into(), body);
-            for frame in [answer, framed(FROM_CLIENT, &error.bytes())] {
+            let inner = workers[owner].send(UPLINK, &answer).bytes;
+            let back = Packet::read(&if is_plain { unframed(&inner).1 } else { tunnelled(&inner).inner });
+            let body = Body::Icmp(kind, 0, [0; 4], back.bytes());
+            let from_inside = Packet::new((back.destination.ip(), 0).into(), (back.source.ip(), 0).into(), body);
+            for (port, out, frame) in [
+                (UPLINK, UNDERLAY, answer),
+                (UPLINK, UNDERLAY, framed(FROM_CLIENT, &error.bytes())),
+                (UNDERLAY, UPLINK, from_node_of_pod(is_plain, &from_inside)),
+            ] {
                 for (id, worker) in workers.iter_mut().enumerate() {
-                    let expected = if id == owner { Verdict::Transmit(UNDERLAY) } else { handed };
-                    assert_eq!(worker.send(UPLINK, &frame).verdict, expected);
+                    let expected = if id == owner { Verdict::Transmit(out) } else { handed };
+                    assert_eq!(worker.send(port, &frame).verdict, expected);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn an_echo_reply_that_nobody_asked_for_is_dropped_where_it_comes_in() {
+    let world = World { workers: 4, ..masquerading() };
+    let reply = |from: IpAddr, to: IpAddr| Packet::ping(to, from, b"").answer(0, b"");
+    let strays = [
+        (UPLINK, framed(FROM_CLIENT, &reply(world::CLIENT.into(), world::NODE_PORT_ADDRESS.into()).bytes())),
+        (UNDERLAY, framed(from_node(0), &reply(world::NODES[0].into(), world::PUBLIC.into()).bytes())),
+        (UNDERLAY, from_pod(0, &reply(world::pod(0, 10).into(), OUT_V4.into()).bytes())),
+    ];
+    for id in 0..4 {
+        let mut gateway = world.describe(|it| Gateway::with_worker(it, WorkerId(id), 256));
+        for (port, stray) in &strays {
+            let out = gateway.send(*port, stray);
+            assert_eq!(out.verdict, Verdict::Drop(DropReason::IcmpUnmatched));
         }
     }
 }

@@ -118,6 +118,15 @@ fn a_client_is_answered_where_it_wrote_from_until_its_link_address_is_known() {
     to_client(&mut gateway, node, &answer);
     assert_eq!(gateway.worker.next_unresolved(), Some((UPLINK, world::CLIENT.into())));
     assert_eq!(gateway.worker.next_unresolved(), None);
+    // The client moves to another station of its link, with any packet of an open connection.
+    for station in [7, 8].map(|last| Mac([2, 0, 0, 0, 1, last])) {
+        let moved = Link { source: station, ..FROM_CLIENT };
+        let out = gateway.send(UPLINK, &framed(moved, &Packet::web(7, ACK, b"data").bytes()));
+        transmitted(&out, UNDERLAY);
+        let out = gateway.send(UNDERLAY, &from_pod(node, &inner.answer(ACK, b"data").bytes()));
+        assert_eq!(unframed(transmitted(&out, UPLINK)).0, Link { destination: station, ..TO_CLIENT });
+        assert!(gateway.worker.next_unresolved().is_some());
+    }
 
     let resolved = Mac([2, 9, 9, 9, 9, 9]);
     world.neighbours = vec![Neighbour { port: UPLINK, address: world::CLIENT.into(), mac: resolved }];

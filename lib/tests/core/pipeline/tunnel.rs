@@ -8,7 +8,7 @@ use weirgate_fixture::frames::{
 };
 use weirgate_fixture::world::{self, NODE_VTEPS, UNDERLAY, UPLINK, VTEP_V4, World};
 
-use super::helpers::{dropped, from_client, to_pod, transmitted};
+use super::helpers::{dropped, established, from_client, to_client, to_pod, transmitted};
 
 #[test]
 fn pings_to_the_gateways_overlay_addresses_are_answered() {
@@ -137,6 +137,25 @@ fn an_answer_that_does_not_come_over_the_overlay_is_not_believed() {
     assert_eq!(dropped(&gateway.send(UPLINK, &forged)), DropReason::SpoofedSource);
     let unknown = Packet { source: ([198, 51, 100, 1], 80).into(), ..inner.answer(ACK, b"") };
     assert_eq!(dropped(&gateway.send(UPLINK, &framed(FROM_CLIENT, &unknown.bytes()))), DropReason::NoFlow);
+}
+
+/// What a flow remembers of its next hop and neighbour holds for each side alone.
+#[test]
+fn neither_side_of_an_open_connection_is_believed_where_the_other_is() {
+    for request in [Packet::web(7, SYN, b""), Packet::web_v6(7, SYN, b"")] {
+        let mut gateway = World::new().gateway();
+        let (node, inner) = established(&mut gateway, &request);
+        let data = Packet { body: Body::Tcp(ACK, b"data".into()), ..request };
+        let answer = inner.answer(ACK, b"data");
+        for _ in 0..2 {
+            to_pod(&mut gateway, &data);
+            to_client(&mut gateway, node, &answer);
+            let forged = gateway.send(UPLINK, &framed(FROM_CLIENT, &answer.bytes()));
+            assert_eq!(dropped(&forged), DropReason::SpoofedSource);
+            let forged = gateway.send(UNDERLAY, &from_pod(node, &data.bytes()));
+            assert_eq!(dropped(&forged), DropReason::SpoofedSource);
+        }
+    }
 }
 
 #[test]
