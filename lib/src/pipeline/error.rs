@@ -8,8 +8,7 @@ use super::observe::{Observer, Step};
 use super::report::Report;
 use crate::frame::Frame;
 use crate::verdict::DropReason;
-use crate::wire::packet::Packet;
-use crate::wire::{ethernet, icmpv4, tcp};
+use crate::wire::{ethernet, icmpv4};
 
 /// Turns the packet into an error about it, and returns the egress to whoever sent it.
 ///
@@ -55,14 +54,14 @@ pub(super) fn write<'s, A: Wire, O: Observer>(
         || cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol).is_some();
     let is_router = item.ingress == Ingress::Overlay && !A::is_own(cx.snapshot, packet.destination) && !listens();
     let source = if is_router { A::own(cx.snapshot) } else { item.packet.destination };
-    let destination = item.packet.source;
     let ip = frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
-    A::write_error(ip, report, source, destination).ok_or(DropReason::NoRoom)?;
+    A::write_error(ip, report, source, item.packet.source).ok_or(DropReason::NoRoom)?;
     cx.worker.counters.errors_sent.add(1);
     cx.explain(Step::ErrorSent(report.name()));
+    // What is asked of it from here on.
     item.at = ethernet::HEADER_LEN as u16;
-    let len = (headers + quoted) as u16;
-    item.packet =
-        Packet { len, tos: A::ERROR_TOS, flags: tcp::Flags(0), source, destination, fragment: None, ..item.packet };
+    item.packet.len = (headers + quoted) as u16;
+    item.packet.tos = A::ERROR_TOS;
+    item.packet.fragment = None;
     Ok(egress)
 }
