@@ -98,7 +98,7 @@ fn read<const RARE: bool>(
     match ethertype {
         EtherType::IPV4 => reading.outer::<[u8; 4]>(ip),
         EtherType::IPV6 => reading.outer::<[u8; 16]>(ip),
-        EtherType::VLAN if !RARE => Err(Stop::Rare),
+        EtherType::VLAN => Err(Stop::Rare),
         _ => {
             *reading.out = Sorted::Decided(Verdict::Host);
             Ok(())
