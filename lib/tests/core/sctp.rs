@@ -185,6 +185,11 @@ fn a_pods_abort_ends_an_association_in_setup() {
     // RFC 9260 §8.4: without an association the pod reflects the tag that it received.
     let mut association = Association::open(&World::new().with_sctp(), &inits()[0]);
     assert_eq!(association.pods(POD_TAG, &chunk(ABORT, 1, b"")), State::SctpClosed);
+    // The client may ask again with another tag, which is the one that counts.
+    let mut association = Association::begin(&World::new().with_sctp(), &inits()[0]);
+    assert_eq!(association.clients([0; 4], &init_chunk(1, [0xc1, 0, 0, 2], b"")), State::SctpCookieWait);
+    assert_eq!(association.pods(CLIENT_TAG, &chunk(ABORT, 0, b"")), State::SctpCookieWait);
+    assert_eq!(association.pods([0xc1, 0, 0, 2], &chunk(ABORT, 0, b"")), State::SctpClosed);
 }
 
 #[test]
@@ -217,6 +222,11 @@ fn rfc9260_s8_5_a_wrong_tag_changes_no_state() {
         ] {
             assert_eq!(association.clients(WRONG_TAG, &chunks), State::SctpEstablished, "{chunks:x?}");
             assert_eq!(association.pods(WRONG_TAG, &chunks), State::SctpEstablished, "{chunks:x?}");
+        }
+        // Nor does one that differs from the right one in a single bit.
+        for bit in 0..32 {
+            let tag = (u32::from_be_bytes(CLIENT_TAG) ^ (1 << bit)).to_be_bytes();
+            assert_eq!(association.pods(tag, &chunk(ABORT, 0, b"")), State::SctpEstablished, "{tag:x?}");
         }
         // The wrong side's tag changes nothing, without and with the T bit.
         assert_eq!(association.clients(CLIENT_TAG, &chunk(ABORT, 0, b"")), State::SctpEstablished);
@@ -294,6 +304,17 @@ fn rfc9260_s5_2_4_the_tags_of_a_restarted_association_become_its_flows() {
             assert_eq!(association.clients(WRONG_TAG, &chunk(ABORT, 0, b"")), State::SctpEstablished);
             assert_eq!(association.clients(pods, &chunk(ABORT, 0, b"")), State::SctpEstablished);
             assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpShutdownSent);
+
+            // Nor, once the cookie has come back, by another tag or by the end that has sent it.
+            let mut association = begin(by_pod);
+            say(&mut association, by_pod, &echo);
+            match by_pod {
+                true => association.clients(WRONG_TAG, &chunk(COOKIE_ACK, 0, b"")),
+                false => association.pods(WRONG_TAG, &chunk(COOKIE_ACK, 0, b"")),
+            };
+            say(&mut association, by_pod, &chunk(COOKIE_ACK, 0, b""));
+            assert_eq!(association.clients(pods, &chunk(ABORT, 0, b"")), State::SctpEstablished);
+            assert_eq!(association.clients(POD_TAG, &shutdown), State::SctpShutdownSent);
         }
         // The answer to an off-path INIT does not belong to the association.
         let mut association = Association::open(world, &init);
@@ -332,6 +353,11 @@ fn rfc9260_s6_10_chunks_that_may_not_be_bundled_are_refused() {
         ([0; 4], init_chunk(1, [0; 4], b"")),
         ([0; 4], chunk(1, 0, &CLIENT_TAG)),
         (POD_TAG, [init_chunk(2, CLIENT_TAG, b""), data.clone()].concat()),
+        (POD_TAG, init_chunk(2, [0; 4], b"")),
+        (POD_TAG, chunk(2, 0, &CLIENT_TAG)),
+        ([0; 4], init_chunk(2, CLIENT_TAG, b"")),
+        ([0; 4], chunk(ABORT, 0, b"")),
+        ([0; 4], chunk(SHUTDOWN_COMPLETE, 0, b"")),
         (POD_TAG, [chunk(SHUTDOWN_COMPLETE, 0, b""), data.clone()].concat()),
         (POD_TAG, [&data[..], &chunk(COOKIE_ECHO, 0, b"cookie")].concat()),
         (POD_TAG, [&data[..], &chunk(COOKIE_ACK, 0, b"")].concat()),
@@ -339,6 +365,10 @@ fn rfc9260_s6_10_chunks_that_may_not_be_bundled_are_refused() {
     ] {
         let verdict = association.verdict(tag, &chunks);
         assert_eq!(verdict, Verdict::Drop(DropReason::SctpChunks), "{tag:?} {chunks:x?}");
+    }
+    // RFC 9260 §8.4: what had no tag is answered with that.
+    for kind in [ABORT, SHUTDOWN_COMPLETE] {
+        assert_eq!(association.verdict([0; 4], &chunk(kind, 1, b"")), Verdict::Transmit(UNDERLAY));
     }
     for (chunks, reason) in [
         (&[][..], DropReason::Truncated),
