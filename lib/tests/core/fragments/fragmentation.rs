@@ -1,8 +1,13 @@
 //! Packets too large for their path: fragmented by the gateway where that is allowed.
 
+use std::collections::BTreeMap;
+
 use etherparse::Ipv4Header;
+use weirgate::frame::{Burst, Frame, HEADROOM_MAX};
+use weirgate::pipeline::{Observer, Step, process_observed};
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{Body, FROM_CLIENT, Packet, framed, tunnelled, unframed};
+use weirgate_fixture::BUFFER_BYTES;
+use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, framed, tunnelled, unframed};
 use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
 
 use super::helpers::{
@@ -27,6 +32,42 @@ fn rfc791_a_packet_too_large_for_its_path_is_fragmented() {
         ("service2-flows", 1),
         ("service2-original", 1),
     ]);
+}
+
+/// The verdict of each frame, by its place.
+#[derive(Default)]
+struct Decided(BTreeMap<usize, Verdict>);
+
+impl Observer for Decided {
+    fn step(&mut self, frame: usize, step: Step) {
+        if let Step::Decided(verdict) = step {
+            assert_eq!(self.0.insert(frame, verdict), None, "frame {frame} was decided already");
+        }
+    }
+}
+
+#[test]
+fn the_tracer_knows_frames_by_their_places_and_spare_buffers_by_those_behind() {
+    let mut gateway = World::new().gateway();
+    let ips = [query(5000, 1472).bytes(), Packet::web(7, ACK, b"").bytes(), query(5001, 1472).bytes()];
+    let mut buffers: Vec<Vec<u8>> =
+        ips.iter().map(|ip| [&[0; HEADROOM_MAX][..], &framed(FROM_CLIENT, ip)].concat()).collect();
+    let mut lent = vec![[0_u8; BUFFER_BYTES]; 4];
+    let mut frames: Vec<Frame<'_>> = buffers
+        .iter_mut()
+        .map(|buffer| {
+            let len = buffer.len() - HEADROOM_MAX;
+            Frame::new(buffer, HEADROOM_MAX, len, UPLINK).expect("the frame fits")
+        })
+        .collect();
+    let mut spares: Vec<Frame<'_>> = lent.iter_mut().map(|buffer| Frame::spare(buffer)).collect();
+    let mut decided = Decided::default();
+    let snapshot = gateway.snapshot();
+    let mut burst = Burst::new(&mut frames, &mut spares);
+    process_observed(&mut gateway.worker, &snapshot, gateway.now, &mut burst, &mut decided);
+    let [sent, refused] = [Verdict::Transmit(UNDERLAY), Verdict::Drop(DropReason::NotSyn)];
+    let expected = [sent, refused, sent, sent, sent].into_iter().enumerate().collect();
+    assert_eq!(decided.0, expected);
 }
 
 #[test]

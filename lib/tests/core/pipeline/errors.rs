@@ -1,9 +1,12 @@
 //! The gateway's own ICMP errors.
 
+use weirgate::pipeline::Step;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{ACK, Body, Packet, SYN, TO_CLIENT, from_pod, to_node, tunnelled, unframed};
-use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
+use weirgate_fixture::frames::{
+    ACK, Body, FROM_CLIENT, Packet, SYN, TO_CLIENT, framed, from_pod, to_node, tunnelled, unframed,
+};
+use weirgate_fixture::world::{self, UNDERLAY, UPLINK, World};
 
 use super::helpers::{established, from_client, to_pod, transmitted};
 
@@ -86,6 +89,21 @@ fn a_service_without_backends_is_refused_as_a_closed_port_is() {
         assert_eq!(error.body, Body::Icmp(kind, code, [0; 4], request.bytes()));
     }
     gateway.assert_counted(&[("errors-sent", 2), ("port0-in", 2), ("port0-out", 2)]);
+}
+
+#[test]
+fn the_tracer_reports_which_error_takes_a_packets_place() {
+    let mut gateway = World::new().gateway();
+    let request = Packet::web(7, SYN, b"");
+    let closed = Packet { destination: (world::NODE_PORT_ADDRESS, 30_099).into(), ..request.clone() };
+    let big = Packet { body: Body::Tcp(SYN, vec![0; 1460]), ..request.clone() };
+    for (packet, error) in
+        [(Packet { ttl: 1, ..request }, "time exceeded"), (big, "too big"), (closed, "port unreachable")]
+    {
+        let steps = gateway.steps(UPLINK, &framed(FROM_CLIENT, &packet.bytes()));
+        assert!(steps.contains(&Step::ErrorSent(error)), "{steps:?}");
+        assert_eq!(steps.last(), Some(&Step::Decided(Verdict::Transmit(UPLINK))));
+    }
 }
 
 #[test]
