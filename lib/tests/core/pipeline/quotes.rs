@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weirgate::net::WorkerId;
 use weirgate::verdict::{DropReason, Verdict};
-use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_pod};
+use weirgate_fixture::frames::{ACK, Body, FROM_CLIENT, Packet, SYN, framed, from_pod, to_node, tunnelled, unframed};
 use weirgate_fixture::world::{UNDERLAY, UPLINK, World};
 use weirgate_fixture::{Gateway, Out};
 
@@ -74,6 +74,20 @@ fn rfc5508_req4_an_error_from_outside_reaches_the_pod_about_its_own_packet() {
 }
 
 #[test]
+fn rfc768_no_udp_checksum_stays_none_in_a_quote() {
+    let mut gateway = World::new().gateway();
+    let mut query = Packet::dns(5000, b"query").bytes();
+    query[26..28].fill(0);
+    let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &query));
+    let seen = tunnelled(transmitted(&out, UNDERLAY));
+    let (source, router) = (Packet::read(&seen.inner).source.ip(), IpAddr::from([10, 77, 74, 1]));
+    let error = Packet::new((router, 0).into(), (source, 0).into(), Body::Icmp(3, 1, [0; 4], seen.inner.clone()));
+    let out = gateway.send(UNDERLAY, &from_pod(usize::from(seen.link == to_node(1)), &error.bytes()));
+    let Body::Icmp(.., quote) = Packet::read(&unframed(transmitted(&out, UPLINK)).1).body else { panic!("{out:?}") };
+    assert_eq!((&quote[12..26], &quote[26..28]), (&query[12..26], &[0, 0][..]));
+}
+
+#[test]
 fn rfc5508_req3_errors_that_do_not_fit_a_flow_are_dropped() {
     let mut gateway = World::new().gateway();
     let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
@@ -96,8 +110,8 @@ fn rfc5508_req3_errors_that_do_not_fit_a_flow_are_dropped() {
     let cases = [
         bad_sum,
         // A redirect, source quench.
-        changed(|packet| packet.body = Body::Icmp(5, 1, [0; 4], vec![0x45; 28])),
-        changed(|packet| packet.body = Body::Icmp(4, 0, [0; 4], vec![0x45; 28])),
+        error_about(&inner, router, 5, 1, [10, 77, 74, 1], 48).bytes(),
+        error_about(&inner, router, 4, 0, [0; 4], 48).bytes(),
         // Sent to another pool address than the quoted packet came from.
         changed(|packet| packet.destination = ([10, 77, 200, 9], 0).into()),
         {

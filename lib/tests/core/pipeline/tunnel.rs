@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weirgate::verdict::DropReason;
+use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{
     ACK, Body, FROM_CLIENT, Link, Packet, SYN, framed, from_node, from_pod, in_vxlan, to_node, tunnelled, unframed,
 };
@@ -88,6 +88,14 @@ fn vxlan_that_is_not_for_the_gateway_is_dropped_by_name() {
     for (frame, reason) in &cases {
         assert_eq!(dropped(&gateway.send(UNDERLAY, frame)), *reason);
     }
+    // To another address, or another port, it is no VXLAN.
+    let outer = Packet::read(&good[14..]);
+    let elsewhere = [world::NODE_PORT_ADDRESS, world::PUBLIC].into_iter().zip([world::VXLAN_PORT, 4789]);
+    for (address, port) in elsewhere {
+        let datagram = Packet { destination: (address, port).into(), ..outer.clone() };
+        let out = gateway.send(UNDERLAY, &framed(from_node(node), &datagram.bytes()));
+        assert_eq!(out.verdict, Verdict::Host, "{address}:{port}");
+    }
     // RFC 7348 §5: reserved bits are ignored on receipt.
     for at in [VXLAN, VXLAN + 1, VXLAN + 2, VXLAN + 3, VXLAN + 7] {
         let out = gateway.send(UNDERLAY, &spoiled(at, 0xff));
@@ -102,6 +110,9 @@ fn rfc8200_s8_1_vxlan_over_ipv6_needs_a_checksum() {
     let mut frame = from_pod(node, &inner.answer(SYN | ACK, b"").bytes());
     frame[60..62].fill(0);
     assert_eq!(dropped(&gateway.send(UNDERLAY, &frame)), DropReason::VxlanChecksum);
+    // To another port it is a datagram like any other.
+    frame[56..58].copy_from_slice(&4789_u16.to_be_bytes());
+    assert_eq!(dropped(&gateway.send(UNDERLAY, &frame)), DropReason::Malformed);
 }
 
 #[test]
@@ -112,6 +123,13 @@ fn rfc6040_congestion_marks_cross_the_tunnel_in_both_directions() {
         let seen = tunnelled(transmitted(&from_client(&mut gateway, &request), UNDERLAY));
         assert_eq!((seen.outer.tos, Packet::read(&seen.inner).tos), (ecn, 0xb8 | ecn));
     }
+    // What is off the fast path takes the mark in as well.
+    let ping = Packet { tos: 2, ..Packet::ping(world::pod(0, 10).into(), [10, 77, 200, 2].into(), b"hello") };
+    let mut frame = from_pod(0, &ping.bytes());
+    let outer = Packet { tos: 3, ..Packet::read(&frame[14..]) };
+    frame.splice(14.., outer.bytes());
+    let seen = tunnelled(transmitted(&gateway.send(UNDERLAY, &frame), UNDERLAY));
+    assert_eq!((seen.outer.tos, Packet::read(&seen.inner).tos), (3, 3));
     let (node, inner) = to_pod(&mut gateway, &Packet::web(7, SYN, b""));
     // Figure 4: inner mark, outer mark, what comes out; 4 is a drop.
     for (inner_mark, outcomes) in [[0, 0, 0, 4], [1, 1, 1, 3], [2, 1, 2, 3], [3, 3, 3, 3]].iter().enumerate() {
