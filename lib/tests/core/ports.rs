@@ -89,6 +89,19 @@ fn rfc6056_ports_are_not_guessed_from_the_last_one() {
 }
 
 #[test]
+fn rfc6056_a_client_that_asks_again_is_not_given_the_same_port_each_time() {
+    let mut gateway = World::new().gateway();
+    let ports: BTreeSet<SocketAddr> = (0..8)
+        .map(|_| {
+            gateway.advance(Span::from_secs(600));
+            open(&mut gateway, (world::CLIENT, 7)).expect("a port is free")
+        })
+        .collect();
+    assert_eq!(gateway.counters.flows_created.get(), 8);
+    assert!(ports.len() > 6, "{ports:?}");
+}
+
+#[test]
 fn masquerade_takes_no_port_of_a_service_at_the_same_address() {
     let own: IpAddr = [198, 51, 100, 7].into();
     let mut world = World { masquerade: vec![own], masquerade_ports: (29_950, 30_010), ..World::new() };
