@@ -171,6 +171,18 @@ fn what_is_no_service_goes_to_the_host_untouched() {
 }
 
 #[test]
+fn frames_are_counted_by_their_ports_with_their_bytes() {
+    let mut gateway = World::new().gateway();
+    let frames: Vec<_> =
+        (1..=3).map(|len| (UPLINK, framed(FROM_CLIENT, &Packet::dns(7, &vec![0; 100 * len]).bytes()))).collect();
+    let outs = gateway.send_burst(&frames);
+    let [uplink, underlay] = [&gateway.counters.ports[0], &gateway.counters.ports[1]];
+    let of = |lens: Vec<usize>| lens.iter().sum::<usize>() as u64;
+    assert_eq!(uplink.received.bytes.get(), of(frames.iter().map(|(_, frame)| frame.len()).collect()));
+    assert_eq!(underlay.transmitted.bytes.get(), of(outs.iter().map(|out| out.bytes.len()).collect()));
+}
+
+#[test]
 fn a_burst_of_one_flows_first_packets_makes_one_flow() {
     let mut gateway = World::new().gateway();
     let syn = (UPLINK, framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes()));
