@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use weirgate::flow::{Address, Adopted, Table};
+use weirgate::counters::Counters;
+use weirgate::flow::{self, Address, Adopted, Table};
+use weirgate::fragment::{FragmentsError, Limits};
 use weirgate::net::WorkerId;
-use weirgate::pipeline::{Worker, WorkerConfig};
+use weirgate::pipeline::{AttachError, Worker, WorkerConfig};
 use weirgate_fixture::frames::{FROM_CLIENT, Packet, SYN, framed, from_pod};
-use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, World};
+use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, leak_aligned, worker_config};
 
 const FLOWS: u32 = 256;
@@ -173,4 +175,64 @@ fn no_two_workers_adopt_flows_with_the_same_reply_tuple() {
         next.fill(120..140);
         next.assert_unique();
     }
+}
+
+#[test]
+fn an_adopted_flow_is_counted_for_its_service_again() {
+    let world = world(1);
+    let request = framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes());
+    let mut process = Process::start(&world);
+    process.workers[0].send(UPLINK, &request);
+    let (mut next, _) = process.next(&world);
+    next.workers[0].send(UPLINK, &request);
+    let counters = &next.workers[0].services[WEB as usize];
+    assert_eq!((counters.original.packets.get(), counters.flows.get()), (1, 0));
+}
+
+#[test]
+fn damaged_flows_of_both_families_are_dropped_and_counted() {
+    let world = World::new();
+    let mut process = Process::start(&world);
+    for port in 1..=3 {
+        process.workers[0].send(UPLINK, &framed(FROM_CLIENT, &Packet::web(port, SYN, b"").bytes()));
+    }
+    for port in 1..=2 {
+        process.workers[0].send(UPLINK, &framed(FROM_CLIENT, &Packet::web_v6(port, SYN, b"").bytes()));
+    }
+    for (_, start, len) in &process.memory {
+        // SAFETY: leaked in `start`; the worker is not called any more.
+        let memory = unsafe { std::slice::from_raw_parts_mut(*start, *len) };
+        for client in [&world::CLIENT.octets()[..], &world::CLIENT_V6.octets()] {
+            while let Some(at) = memory.windows(client.len()).position(|bytes| bytes == client) {
+                memory[at..at + client.len()].fill(0);
+            }
+        }
+    }
+    assert_eq!(process.next(&world).1, Adopted { flows: 0, damaged: 5, strayed: 0 });
+}
+
+#[test]
+fn memory_that_cannot_be_adopted_is_told_by_its_part_and_stays_as_it_was() {
+    let world = World::new();
+    let mut process = Process::start(&world);
+    process.fill(100..103);
+    let (config, start, len) = process.memory[0];
+    drop(process.workers);
+    // SAFETY: leaked in `start`; its only user, the worker, is gone.
+    let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
+    let capacity = flow::AttachError::Capacity { found: FLOWS, expected: 2 * FLOWS };
+    let limits = Limits { datagrams: 0, ..config.fragments };
+    let (counters, snapshot) = (Counters::default(), world.describe(weirgate_fixture::snapshot));
+    for (other, expected) in [
+        (WorkerConfig { flows_v4: 2 * FLOWS, ..config }, AttachError::FlowsV4(capacity)),
+        (WorkerConfig { flows_v6: 2 * FLOWS, ..config }, AttachError::FlowsV6(capacity)),
+        (WorkerConfig { fragments: limits, ..config }, AttachError::Fragments(FragmentsError::Datagrams { asked: 0 })),
+    ] {
+        let before = memory.to_vec();
+        assert_eq!(Worker::check(&other, memory), Err(expected));
+        let attached = Worker::attach(&other, &snapshot, memory, &counters, &[]);
+        assert_eq!(attached.err(), Some(expected));
+        assert!(memory == before, "{expected:?}");
+    }
+    assert_eq!(Worker::check(&config, memory), Ok(()));
 }

@@ -64,6 +64,10 @@ fn an_error_names_the_offending_value_and_its_source() {
     let error = pipeline::InitError::FlowsV6(table);
     assert_eq!(error.to_string(), "table of IPv6 flows: a table has 16 to 99 flows, not 3");
     assert_eq!(error.source().map(ToString::to_string), Some(table.to_string()));
+    let capacity = flow::AttachError::Capacity { found: 16, expected: 32 };
+    let error = pipeline::AttachError::FlowsV4(capacity);
+    assert_eq!(error.to_string(), "table of IPv4 flows: it is for 16 flows, not 32");
+    assert_eq!(error.source().map(ToString::to_string), Some(capacity.to_string()));
     let error = snapshot::CompileError::Selector { service: 7, error: maglev::FillError::NotPrime(4) };
     assert_eq!(
         error.to_string(),
