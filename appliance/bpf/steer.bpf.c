@@ -7,6 +7,7 @@
 //   the gateway's                                        recognised by
 //   TCP, UDP, SCTP to a frontend, VXLAN to the own VTEP  `endpoints` (address, port, protocol)
 //   plain IP into the own overlay subnets                `subnets`
+//   plain IP of pods to the outside                      its source in `masqueraded`, its destination not in `exempt`
 //   later fragments of either                            `fragments`, written by the first one
 //   fragments that come before their first one           the address, where the host does not have it
 //   ICMP errors about what a frontend sent               the quoted packet's source in `endpoints`
@@ -134,6 +135,24 @@ struct {
 	TYPE(key, struct subnet);
 	TYPE(value, __u8);
 } subnets SEC(".maps");
+
+// The pods of peers that are reached by a plain route, where their packets to the outside are masqueraded.
+struct {
+	UINT(type, BPF_MAP_TYPE_LPM_TRIE);
+	UINT(map_flags, BPF_F_NO_PREALLOC);
+	UINT(max_entries, SUBNETS_MAX);
+	TYPE(key, struct subnet);
+	TYPE(value, __u8);
+} masqueraded SEC(".maps");
+
+// What is not outside: destinations to which such packets are the kernel's.
+struct {
+	UINT(type, BPF_MAP_TYPE_LPM_TRIE);
+	UINT(map_flags, BPF_F_NO_PREALLOC);
+	UINT(max_entries, SUBNETS_MAX);
+	TYPE(key, struct subnet);
+	TYPE(value, __u8);
+} exempt SEC(".maps");
 
 struct {
 	UINT(type, BPF_MAP_TYPE_LRU_HASH);
@@ -309,6 +328,23 @@ INLINE int is_in_subnet(struct packet *packet)
 	return map_lookup(&subnets, &key) != 0;
 }
 
+// What a pod that is reached by a plain route sends to the outside. The addresses alone decide, and so of each
+// fragment alike. Neighbour discovery (RFC 4861) and what else has neither ports nor echoes stays the kernel's.
+INLINE int is_outward(struct packet *packet, void *end)
+{
+	struct subnet key = { .bits = 128, .address = packet->fragment.source };
+	if (!map_lookup(&masqueraded, &key))
+		return 0;
+	key.address = packet->fragment.destination;
+	if (map_lookup(&exempt, &key))
+		return 0;
+	if (has_ports(packet->protocol) || packet->protocol == ICMPV4)
+		return 1;
+	if (packet->protocol != ICMPV6)
+		return 0;
+	return packet->is_later_fragment || (HAS(packet->transport, 1, end) && *(__u8 *)packet->transport <= 129);
+}
+
 // A later fragment by its first one; before that one has come, by the address.
 INLINE enum owner owner_of_later_fragment(struct packet *packet)
 {
@@ -352,6 +388,8 @@ INLINE enum owner owner_of(struct packet *packet, void *end)
 			return GATEWAY;
 		}
 	}
+	if (is_outward(packet, end))
+		return GATEWAY;
 	if (packet->is_fragment && !packet->is_later_fragment)
 		remember_first_fragment(packet, KERNEL);
 	return is_in_subnet(packet) ? GATEWAY : KERNEL;

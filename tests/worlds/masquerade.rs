@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{kernel_chosen, random_file, sha256, start_weirgate, world};
-use weirgate_world::{Host, NODES, Options, World, build_gateway};
+use weirgate_world::{Backend, Host, NODES, Options, World, build_gateway};
 
 const OUT_V4: &str = "198.51.100.7";
 const OUT_V6: &str = "2001:db8:7::7";
@@ -75,8 +75,9 @@ fn pods_reach_the_outside(options: Options) {
     for node in 0..NODES.len() {
         world.shell(
             Host::Node(node),
-            "ip route add 192.0.2.0/24 via 10.77.200.0 dev flannel.1 onlink
-             ip -6 route add 2001:db8:1::/64 via fd77:0:0:200:: dev flannel-v6.1 onlink",
+            // As the node reaches the gateway's own subnets: over VXLAN, or by a plain route.
+            "set -- $(ip route show 10.77.200.0/24); ip route add 192.0.2.0/24 via $3 dev $5 onlink
+             set -- $(ip -6 route show fd77:0:0:200::/64); ip -6 route add 2001:db8:1::/64 via $3 dev $5 onlink",
         );
     }
     world.shell(
@@ -134,6 +135,11 @@ fn pods_reach_the_outside(options: Options) {
 #[test]
 fn pods_fetch_ping_and_trace_through_the_gateway() {
     pods_reach_the_outside(Options::default());
+}
+
+#[test]
+fn pods_that_are_reached_by_a_plain_route_fetch_ping_and_trace_through_the_gateway() {
+    pods_reach_the_outside(Options { backend: Backend::HostGw, ..Options::default() });
 }
 
 #[test]

@@ -400,8 +400,8 @@ pub const MASQUERADE: Section = Section {
     required: false,
     meaning: "Pods' own connections to the outside: TCP, UDP and echo. Without it no pod's packet leaves through the \
               gateway. The pods' nodes need a route to the outside over the overlay (`ip route add default via \
-              10.77.200.0 dev flannel.1 onlink`, or to some networks only). Packets from peers with the backend \
-              `\"host-gw\"` are left to the kernel.",
+              10.77.200.0 dev flannel.1 onlink`, or to some networks only); nodes of peers with the backend \
+              `\"host-gw\"` route to the gateway's underlay address instead.",
     fields: &[
         list(
             "addresses",
@@ -435,7 +435,7 @@ pub const MASQUERADE: Section = Section {
             Default("the overlay's networks"),
             "[\"10.77.0.0/16\", \"fd77::/48\"]",
             "Destinations to which the gateway forwards no pod's packet (`not-masqueraded`): pods reach each other \
-             without the gateway.",
+             without the gateway. What comes by a plain route (`\"host-gw\"`) is left to the kernel there.",
         ),
     ],
 };

@@ -170,7 +170,24 @@ pub fn steer_table(config: &Config, world: &World) -> SteerTable {
     exclusive.sort_unstable();
     exclusive.dedup();
     let pinged = if config.echo.services { exclusive.clone() } else { Vec::new() };
-    SteerTable { frontends, exclusive, pinged, vteps: vteps(config).collect(), subnets }
+    let (masqueraded, exempt) = masqueraded(config, world);
+    SteerTable { frontends, exclusive, pinged, vteps: vteps(config).collect(), subnets, masqueraded, exempt }
+}
+
+/// The pods that are reached by a plain route and whose packets to the outside are masqueraded, and what is not
+/// outside. Of a family without a masquerade address nothing is.
+fn masqueraded(config: &Config, world: &World) -> (Vec<IpNet>, Vec<IpNet>) {
+    let masquerades = |network: &IpNet| {
+        config.masquerade.addresses.iter().any(|address| address.is_ipv4() == network.addr().is_ipv4())
+    };
+    let direct = config.peers.iter().filter(|peer| peer.backend == config::Backend::HostGw);
+    let pods: Vec<_> = direct.flat_map(|peer| &peer.subnets).copied().filter(masquerades).collect();
+    if pods.is_empty() {
+        return (pods, Vec::new());
+    }
+    let inside = config.overlay.networks.iter().chain(&config.masquerade.exempt).copied();
+    let exempt: BTreeSet<_> = inside.chain(world.local.iter().map(|address| IpNet::from(*address))).collect();
+    (pods, exempt.into_iter().collect())
 }
 
 /// The gateway's own VTEPs.
@@ -387,5 +404,21 @@ mod tests {
         assert!(world != before && steer_table(&config, &world).exclusive.is_empty());
         assert_eq!(table.vteps, [(address("10.99.0.50"), 8472)]);
         assert_eq!(table.subnets, ["10.77.200.0/24".parse().unwrap()]);
+        assert_eq!((table.masqueraded, table.exempt), (vec![], vec![]));
+    }
+
+    #[test]
+    fn the_steering_program_gets_what_pods_reached_by_a_plain_route_send_outside_where_it_is_masqueraded() {
+        let networks = |of: &[&str]| of.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let mut config = config("");
+        config.masquerade.addresses = vec![address("2001:db8::7")];
+        let table = |config: &Config| steer_table(config, &World::new(config, &kernel()));
+        assert_eq!(table(&config).masqueraded, networks(&[]), "the peer has no IPv6 pods");
+        config.masquerade.addresses.push(address("192.0.2.77"));
+        config.masquerade.exempt = networks(&["10.0.0.0/8"]);
+        let table = table(&config);
+        assert_eq!(table.masqueraded, networks(&["10.77.4.0/24"]));
+        let inside = ["10.0.0.0/8", "10.77.0.0/16", "10.77.200.0/32", "192.0.2.1/32", "fe80::1/128"];
+        assert_eq!(table.exempt, networks(&inside));
     }
 }

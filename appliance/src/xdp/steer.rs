@@ -39,6 +39,10 @@ pub struct SteerTable {
     /// The gateway's own overlay subnets, to which other nodes route plain IP packets, and the
     /// masquerade addresses.
     pub subnets: Vec<IpNet>,
+    /// The pods of peers that are reached by a plain route, where their packets to the outside are masqueraded.
+    pub masqueraded: Vec<IpNet>,
+    /// What is not outside: destinations to which such packets are the host's.
+    pub exempt: Vec<IpNet>,
 }
 
 /// Which attach mode to try.
@@ -83,6 +87,8 @@ pub struct Steering {
     sockets: XskMap<MapData>,
     endpoints: Table<HashMap<MapData, EndpointKey, u8>, EndpointKey>,
     subnets: Table<LpmTrie<MapData, [u8; 16], u8>, SubnetKey>,
+    masqueraded: Table<LpmTrie<MapData, [u8; 16], u8>, SubnetKey>,
+    exempt: Table<LpmTrie<MapData, [u8; 16], u8>, SubnetKey>,
     counters: PerCpuArray<MapData, u64>,
     early: MapData,
 }
@@ -194,7 +200,8 @@ impl Steering {
         let mut take = |name| program.take_map(name).expect("the object file defines the map");
         let sockets = XskMap::try_from(take("sockets"));
         let endpoints = HashMap::try_from(take("endpoints"));
-        let subnets = LpmTrie::try_from(take("subnets"));
+        let [subnets, masqueraded, exempt] =
+            ["subnets", "masqueraded", "exempt"].map(|name| LpmTrie::try_from(take(name)));
         let counters = PerCpuArray::try_from(take("counters"));
         let Map::RingBuf(early) = take("early") else { panic!("the object file says that it is a ring") };
         let step = "use the steering program's tables";
@@ -205,6 +212,8 @@ impl Steering {
             sockets: sockets.map_err(|error| refused(step, &error))?,
             endpoints: Table::new(endpoints.map_err(|error| refused(step, &error))?),
             subnets: Table::new(subnets.map_err(|error| refused(step, &error))?),
+            masqueraded: Table::new(masqueraded.map_err(|error| refused(step, &error))?),
+            exempt: Table::new(exempt.map_err(|error| refused(step, &error))?),
             counters: counters.map_err(|error| refused(step, &error))?,
             program,
         })
@@ -232,18 +241,27 @@ impl Steering {
         let pinged = table.pinged.iter();
         let pinged = pinged.map(|&of| endpoint(of, 0, if of.is_ipv4() { Protocol::ICMP } else { Protocol::ICMPV6 }));
         let endpoints: HashSet<_> = frontends.chain(vteps).chain(marks.into_iter().flatten()).chain(pinged).collect();
-        let subnets: HashSet<_> = table.subnets.iter().copied().map(prefix).collect();
+        let prefixes = |networks: &[IpNet]| networks.iter().copied().map(prefix).collect::<HashSet<_>>();
+        let [subnets, masqueraded, exempt] =
+            [&table.subnets, &table.masqueraded, &table.exempt].map(|networks| prefixes(networks));
         if endpoints.len() > layout::ENDPOINTS_MAX as usize {
             return Err(StartError::TableFull { table: "frontends", limit: layout::ENDPOINTS_MAX });
         }
-        if subnets.len() > layout::SUBNETS_MAX as usize {
-            return Err(StartError::TableFull { table: "subnets", limit: layout::SUBNETS_MAX });
+        for (name, networks) in [("subnets", &subnets), ("masqueraded", &masqueraded), ("exempt", &exempt)] {
+            if networks.len() > layout::SUBNETS_MAX as usize {
+                return Err(StartError::TableFull { table: name, limit: layout::SUBNETS_MAX });
+            }
         }
         let mut change = || {
             self.endpoints.add(&endpoints)?;
             self.subnets.add(&subnets)?;
+            // First what is not outside: none of it may be taken for that in between.
+            self.exempt.add(&exempt)?;
+            self.masqueraded.add(&masqueraded)?;
             self.endpoints.keep(&endpoints)?;
-            self.subnets.keep(&subnets)
+            self.subnets.keep(&subnets)?;
+            self.masqueraded.keep(&masqueraded)?;
+            self.exempt.keep(&exempt)
         };
         change().map_err(|error| refused("change the steering program's tables", &error))
     }

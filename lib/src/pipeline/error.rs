@@ -52,7 +52,7 @@ pub(super) fn write<'s, A: Wire, O: Observer>(
     let packet = &item.packet;
     let listens =
         || cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol).is_some();
-    let is_router = item.ingress == Ingress::Overlay && !A::is_own(cx.snapshot, packet.destination) && !listens();
+    let is_router = is_inside && !A::is_own(cx.snapshot, packet.destination) && !listens();
     let source = if is_router { A::own(cx.snapshot) } else { item.packet.destination };
     let ip = frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
     A::write_error(ip, report, source, item.packet.source).ok_or(DropReason::NoRoom)?;

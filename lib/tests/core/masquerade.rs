@@ -151,6 +151,10 @@ fn a_pod_that_is_reached_by_a_plain_route_reaches_the_outside_too() {
         let out = send(&mut gateway, &request);
         assert_eq!(Packet::read(&unframed(&out.bytes).1), seen, "the flow goes on");
         assert_eq!(gateway.counters.flows_created.get(), 1);
+        // A trace shows the gateway by its overlay address, as one over VXLAN does.
+        let out = send(&mut gateway, &Packet { ttl: 1, ..request.clone() });
+        let own = if request.source.is_ipv4() { "10.77.200.0" } else { "fd77:0:0:200::" };
+        assert_eq!(Packet::read(&unframed(&out.bytes).1).source.ip(), address(own));
         // The host keeps what the kernel routes between pods, and what is for itself.
         let to =
             |text: &str| Packet { destination: (address(text), request.destination.port()).into(), ..request.clone() };

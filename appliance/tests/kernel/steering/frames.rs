@@ -79,8 +79,11 @@ pub(crate) fn cases() -> Vec<Case> {
     let echo = |address: &str| ethernet(0x0800, packet_v4(ICMP, CLIENT_V4, address, vec![8, 0, 0, 0, 0, 1, 0, 1]));
     let echo_v6 =
         |kind: u8, address: &str| ethernet(0x86dd, v6(ICMPV6, CLIENT_V6, address, vec![kind, 0, 0, 0, 0, 0, 0, 0]));
+    let from_pod = |protocol, to: &str, payload| ethernet(0x0800, packet_v4(protocol, "10.77.4.9", to, payload));
+    let from_pod_v6 = |protocol, payload| ethernet(0x86dd, v6(protocol, "fd77:0:0:4::9", "2001:db8:9::9", payload));
     let udp_packet = || packet_v4(UDP, CLIENT_V4, FRONTEND_V4, ports(40_000, 53));
 
+    const OUTSIDE: &str = "198.51.100.9";
     let list: Vec<(&'static str, Vec<u8>, Receiver)> = vec![
         ("tcp to a frontend", to_v4(TCP, FRONTEND_V4, 80), Ring),
         ("udp to a frontend", to_v4(UDP, FRONTEND_V4, 53), Ring),
@@ -117,6 +120,19 @@ pub(crate) fn cases() -> Vec<Case> {
         ("plain ip into the overlay", to_v4(TCP, "10.77.200.9", 12_345), Ring),
         ("ping into the overlay", echo("10.77.200.2"), Ring),
         ("plain ip into the overlay, ipv6", to_v6(TCP, "fd77:0:0:200::9", 12_345), Ring),
+        ("a pod's, reached by a plain route, to the outside", from_pod(TCP, OUTSIDE, ports(40_000, 443)), Ring),
+        ("its ping", from_pod(ICMP, OUTSIDE, vec![8, 0, 0, 0, 0, 1, 0, 1]), Ring),
+        ("its tunnel", from_pod(47, OUTSIDE, vec![0; 8]), Kernel),
+        ("its, to another pod", from_pod(TCP, "10.77.74.9", ports(40_000, 443)), Kernel),
+        ("its, to the host", from_pod(TCP, "10.1.0.1", ports(40_000, 22)), Kernel),
+        ("a pod's, reached by a plain route, to the outside, ipv6", from_pod_v6(UDP, ports(40_000, 443)), Ring),
+        ("its ping, ipv6", from_pod_v6(ICMPV6, vec![128, 0, 0, 0, 0, 1, 0, 1]), Ring),
+        ("its neighbour solicitation", from_pod_v6(ICMPV6, vec![135, 0, 0, 0, 0, 0, 0, 0]), Kernel),
+        (
+            "another pod's, to the outside",
+            ethernet(0x0800, packet_v4(TCP, "10.77.74.9", OUTSIDE, ports(40_000, 443))),
+            Kernel,
+        ),
         ("a node's subnet", to_v4(TCP, "10.77.74.9", 12_345), Kernel),
         ("a later fragment without a first", fragment(1, 100, vec![1; 32]), Both),
         ("a first fragment", fragment(2, MORE_FRAGMENTS, ports(40_000, 53)), Ring),

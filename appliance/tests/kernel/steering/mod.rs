@@ -28,6 +28,7 @@ const PLAN: Plan = Plan { workers: None, poll: Poll::Adaptive, first_core: 0, ri
 
 fn table() -> SteerTable {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let networks = |of: &[&str]| of.iter().map(|text| text.parse().unwrap()).collect();
     SteerTable {
         frontends: vec![
             (address(frames::FRONTEND_V4), 80, Protocol::TCP),
@@ -43,7 +44,9 @@ fn table() -> SteerTable {
             .into(),
         pinged: vec![address(frames::PINGED_V4), address(frames::PINGED_V6)],
         vteps: vec![(address(frames::VTEP), 8472)],
-        subnets: vec!["10.77.200.0/24".parse().unwrap(), "fd77:0:0:200::/64".parse().unwrap()],
+        subnets: networks(&["10.77.200.0/24", "fd77:0:0:200::/64"]),
+        masqueraded: networks(&["10.77.4.0/24", "fd77:0:0:4::/64"]),
+        exempt: networks(&["10.77.0.0/16", "fd77::/48", "10.1.0.1/32"]),
     }
 }
 
