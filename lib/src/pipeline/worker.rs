@@ -338,8 +338,8 @@ impl<'m> Worker<'m> {
     /// own (RFC 6864 §5.3.1).
     pub(super) fn next_identification(&mut self, workers: u8) -> u16 {
         let workers = u16::from(workers.max(1));
-        self.fragmented_identification = self.fragmented_identification.wrapping_add(1);
-        (self.fragmented_identification % (u16::MAX / workers)) * workers + u16::from(self.id.0) % workers
+        self.fragmented_identification = self.fragmented_identification.wrapping_add(1) % (u16::MAX / workers);
+        self.fragmented_identification * workers + u16::from(self.id.0) % workers
     }
 
     /// The next neighbour whose link address packets wait for, and its port. Ask the
@@ -458,3 +458,6 @@ impl PortSum {
         self.bytes += frame.len() as u64;
     }
 }
+
+#[cfg(test)]
+mod tests;
