@@ -45,6 +45,9 @@ fn rfc9293_s3_10_7_1_an_open_connection_of_a_removed_backend_is_reset_where_its_
             assert_eq!((reset.body, reset.numbers), (Body::Tcp(RST, vec![]), [5001, 0]));
             assert_eq!((gateway.counters.resets_sent.get(), live(&gateway)), (2 * turn, 1));
         }
+        // What acknowledges nothing is of no open connection.
+        let silent = requester.sends(&mut gateway, &requester.segment(FIN));
+        assert_eq!(silent.verdict, Verdict::Drop(DropReason::OutOfState));
         // A reset is never answered, and goes where the connection went.
         let last = requester.reaches(&mut gateway, &requester.segment(RST));
         assert_eq!((last.destination, gateway.counters.resets_sent.get()), (first.destination, 6));
