@@ -244,3 +244,128 @@ impl<'b, 'a> Burst<'b, 'a> {
         Self { frames, spares, emitted: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv6Addr;
+
+    use super::*;
+    use crate::net::{Mac, Vni};
+    use crate::tunnel::{Headers, Link, OuterDscp, Passage, Tunnel, Vtep};
+    use crate::verdict::DropReason;
+    use crate::wire::ethernet::{EtherType, HEADER_LEN};
+
+    const PORT: PortId = PortId(3);
+
+    /// A frame of `len` bytes at `start` in ten, each of which says its place.
+    fn with_frame<T>(start: usize, len: usize, test: impl FnOnce(&mut Frame<'_>) -> T) -> T {
+        let mut buffer: [u8; 10] = core::array::from_fn(|place| place as u8);
+        test(&mut Frame::new(&mut buffer, start, len, PORT).unwrap())
+    }
+
+    /// What a call returned, and where the frame is then.
+    fn after<T>(start: usize, len: usize, change: impl FnOnce(&mut Frame<'_>) -> T) -> (T, usize, usize) {
+        with_frame(start, len, |frame| (change(frame), frame.start(), frame.len()))
+    }
+
+    #[test]
+    fn a_frame_is_where_it_was_said_to_be() {
+        with_frame(4, 3, |frame| {
+            assert_eq!((frame.start(), frame.len(), frame.is_empty(), frame.port()), (4, 3, false, PORT));
+            assert_eq!((frame.bytes(), frame.handovers(), frame.verdict()), (&[4, 5, 6][..], 0, None));
+            frame.bytes_mut()[0] = 9;
+            frame.bytes_from_mut(1)[1] = 8;
+            assert_eq!(frame.bytes(), [9, 5, 8]);
+            assert!(frame.bytes_from_mut(4).is_empty());
+            frame.decide(Verdict::Drop(DropReason::NoRoute));
+            assert_eq!(frame.verdict(), Some(Verdict::Drop(DropReason::NoRoute)));
+        });
+        with_frame(10, 0, |frame| assert!(frame.is_empty() && frame.bytes().is_empty()));
+        for (start, len, end) in [(4, 7, 11), (11, 0, 11), (usize::MAX, 1, usize::MAX)] {
+            let outside = Frame::new(&mut [0; 10], start, len, PORT).map(|_| ());
+            assert_eq!(outside, Err(OutsideBuffer { end, buffer: 10 }));
+        }
+    }
+
+    #[test]
+    fn both_ends_move_as_far_as_the_buffer_goes() {
+        for count in [0, 1, 4] {
+            assert_eq!(after(4, 3, |frame| frame.grow_front(count)), (true, 4 - count, 3 + count));
+        }
+        assert_eq!(after(4, 3, |frame| frame.grow_front(5)), (false, 4, 3));
+        for count in [0, 1, 3] {
+            assert_eq!(after(4, 3, |frame| frame.cut_front(count)), (true, 4 + count, 3 - count));
+        }
+        assert_eq!(after(4, 3, |frame| frame.cut_front(4)), (false, 4, 3));
+        for len in [0, 2, 6] {
+            assert_eq!(after(4, 3, |frame| frame.set_len(len)), (true, 4, len));
+        }
+        assert_eq!(after(4, 3, |frame| frame.set_len(7)), (false, 4, 3));
+    }
+
+    #[test]
+    fn a_packet_gets_room_before_it_and_loses_what_is_behind_it() {
+        // The packet of `len` bytes that begins at 4 + `at`, and the room before it.
+        for (at, len, room) in [(0, 3, 4), (1, 2, 5), (2, 1, 0), (3, 3, 7), (0, 6, 1)] {
+            let place = (4 + at - room, room + len);
+            let given = |bytes: Option<&mut [u8]>| bytes.map(|bytes| (bytes.first().copied(), bytes.len()));
+            let all = Some((Some(place.0 as u8), place.1));
+            assert_eq!(after(4, 3, |frame| given(frame.rebuild(at, len, room))), (all, place.0, place.1));
+        }
+        for (at, len, room) in [(0, 3, 5), (1, 6, 0), (7, 0, 0), (usize::MAX, 0, 0), (0, usize::MAX, 0)] {
+            assert_eq!(after(4, 3, |frame| frame.rebuild(at, len, room).is_some()), (false, 4, 3));
+        }
+        for (at, len, fits) in [(0, 3, true), (1, 5, true), (0, 6, true), (0, 7, false), (1, 6, false), (7, 0, false)] {
+            let (found, start, now) = after(4, 3, |frame| frame.rebuild_behind::<4>(at, len).copied());
+            if fits {
+                let first = at as u8;
+                assert_eq!((found, start, now), (Some([first, first + 1, first + 2, first + 3]), at, 4 + len));
+            } else {
+                assert_eq!((found, start, now), (None, 4, 3), "{len} bytes at {at}");
+            }
+        }
+        assert_eq!(after(4, 3, |frame| frame.rebuild_behind::<5>(0, 3).is_some()), (false, 4, 3));
+    }
+
+    #[test]
+    fn a_spare_frame_has_headroom_where_its_buffer_does_and_takes_what_fits_behind() {
+        let mut short = [0; 10];
+        let mut frame = Frame::spare(&mut short);
+        assert_eq!((frame.start(), frame.len(), frame.verdict()), (10, 0, None));
+        assert!(!frame.refill(&[1], PORT, 2));
+        assert!(frame.is_empty());
+
+        let mut buffer = [0; HEADROOM_MAX + 4];
+        let mut frame = Frame::spare(&mut buffer);
+        assert!(!frame.refill(&[7; 5], PORT, 2));
+        assert!(frame.refill(&[7; 4], PORT, 2));
+        assert_eq!(
+            (frame.start(), frame.bytes(), frame.port(), frame.handovers()),
+            (HEADROOM_MAX, &[7; 4][..], PORT, 2)
+        );
+        assert_eq!(frame.handed_over(5).handovers(), 5);
+    }
+
+    #[test]
+    fn headroom_lets_the_largest_encapsulation_and_a_tag_before_it_succeed_and_is_no_larger() {
+        let own = Vtep { public: Ipv6Addr::LOCALHOST, mac: Mac::ZERO };
+        let link = Link { destination: Mac::ZERO, source: Mac::ZERO };
+        let tunnel = Tunnel { vni: Vni::default(), port: 8472, inner: EtherType::IPV6, dscp: OuterDscp::default() };
+        let headers = Headers::vxlan_v6(link, own, own, tunnel);
+        let passage = Passage { entropy: 0, identification: 0, tos: 0 };
+        let mut buffer = [0; 256];
+        for (tag, fits) in [(4, Ok(())), (5, Err(DropReason::NoRoom))] {
+            let mut frame = Frame::new(&mut buffer, HEADROOM_MAX - tag, HEADER_LEN + 40, PORT).unwrap();
+            assert_eq!(headers.encapsulate(&mut frame, HEADER_LEN, 40, passage), fits);
+        }
+    }
+
+    #[test]
+    fn the_first_two_cache_lines_are_looked_at_where_the_buffer_has_them() {
+        let mut buffer: [u8; 70] = core::array::from_fn(|place| place as u8);
+        for (start, lines) in [(0, &[0, 64][..]), (5, &[5, 69]), (6, &[])] {
+            let frame = Frame::new(&mut buffer, start, 64, PORT).unwrap();
+            assert!(frame.lines().eq(lines), "from {start}");
+        }
+    }
+}
