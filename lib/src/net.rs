@@ -321,7 +321,12 @@ mod tests {
             ("::/0", "::/0", "ff02::1", "10.0.0.1"),
         ] {
             let prefix: Prefix = text.parse().unwrap();
-            assert_eq!(prefix.to_string(), canonical);
+            assert_eq!(
+                (prefix.to_string(), std::format!("{prefix:?}")),
+                (canonical.to_string(), canonical.to_string())
+            );
+            assert_eq!(std::format!("{}/{}", prefix.network(), prefix.len()), canonical);
+            assert_eq!(prefix.is_ipv4(), !text.contains(':'));
             assert!(prefix.contains(inside.parse().unwrap()) && !prefix.contains(outside.parse().unwrap()), "{text}");
         }
         for wrong in ["10.0.0.0", "10.0.0.0/33", "::/129", "10.0.0/8", "/8", "10.0.0.0/-1"] {
@@ -336,6 +341,54 @@ mod tests {
             ["", "0a:b5:b9:10:98", "0a:b5:b9:10:98:4c:00", "0a-b5-b9-10-98-4c", "0a:b5:b9:10:98:4", "+a:b5:b9:10:98:4c"]
         {
             assert_eq!(Mac::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_the_address_of_one_receiver_can_be_somebodys() {
+        for (text, is_unicast, is_assignable) in [
+            ("02:00:00:00:00:01", true, true),
+            ("00:00:00:00:00:00", true, false),
+            ("01:00:5e:00:00:01", false, false),
+            ("ff:ff:ff:ff:ff:ff", false, false),
+        ] {
+            let mac = Mac::parse(text).unwrap();
+            assert_eq!((mac.is_unicast(), mac.is_assignable()), (is_unicast, is_assignable), "{text}");
+            assert_eq!(std::format!("{mac:?}"), text);
+        }
+    }
+
+    #[test]
+    fn an_origin_is_a_sender_with_its_tag() {
+        let tagged = Origin::new(Mac([2, 0, 0, 0, 0, 1]), [0, 7]);
+        assert_eq!((tagged.mac(), tagged.vlan()), (Mac([2, 0, 0, 0, 0, 1]), [0, 7]));
+        let untagged = Origin::untagged([2, 0, 0, 0, 0, 1, 8, 9]);
+        assert_eq!((untagged.mac(), untagged.vlan()), (Mac([2, 0, 0, 0, 0, 1]), [0, 0]));
+    }
+
+    #[test]
+    fn a_network_identifier_has_24_bits() {
+        assert_eq!(Vni::new(0x12_3456).map(|vni| (vni.0, vni.get())), Some(([0x12, 0x34, 0x56], 0x12_3456)));
+        assert_eq!((Vni::new(0xff_ffff).map(Vni::get), Vni::new(1 << 24)), (Some(0xff_ffff), None));
+    }
+
+    #[test]
+    fn protocols_and_endpoints_are_written_as_operators_write_them() {
+        for (protocol, text) in [
+            (Protocol::ICMP, "icmp"),
+            (Protocol::TCP, "tcp"),
+            (Protocol::UDP, "udp"),
+            (Protocol::ICMPV6, "icmpv6"),
+            (Protocol::SCTP, "sctp"),
+            (Protocol(47), "protocol-47"),
+        ] {
+            assert_eq!((protocol.to_string(), std::format!("{protocol:?}")), (text.to_string(), text.to_string()));
+        }
+        let numbers: std::vec::Vec<u8> = Protocol::named().map(|(protocol, _)| protocol.0).collect();
+        assert_eq!(numbers, [1, 6, 17, 58, 132]);
+        for text in ["192.0.2.1:80", "[fd77::1]:443"] {
+            let at: core::net::SocketAddr = text.parse().unwrap();
+            assert_eq!(Endpoint { address: at.ip(), port: at.port() }.to_string(), text);
         }
     }
 }
