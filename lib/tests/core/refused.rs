@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use weirgate::maglev::FillError;
-use weirgate::net::{Endpoint, POOL_MAX, PORTS_MAX, WORKERS_MAX};
-use weirgate::snapshot::{Backend, CompileError, Description, Service, bytes_required, compile};
+use weirgate::net::{Endpoint, POOL_MAX, PORTS_MAX, PortId, Protocol, WORKERS_MAX};
+use weirgate::snapshot::{Backend, CompileError, Description, Gateway, RouteTarget, Service, bytes_required, compile};
 use weirgate::verdict::Verdict;
 use weirgate_fixture::frames::{FROM_CLIENT, Packet, SYN, framed};
 use weirgate_fixture::leak_aligned;
-use weirgate_fixture::world::{UNDERLAY, UPLINK, WEB, World};
+use weirgate_fixture::world::{CLIENT_V6, NODE_PORT_ADDRESS, NODES, NODES_V6, UNDERLAY, UPLINK, WEB, World};
 
 fn error(description: &Description<'_>) -> Option<CompileError> {
     let memory = leak_aligned(bytes_required(description));
@@ -115,4 +115,90 @@ fn a_service_whose_backends_all_drain_compiles() {
     let mut gateway = world.gateway();
     let out = gateway.send(UPLINK, &framed(FROM_CLIENT, &Packet::web(7, SYN, b"").bytes()));
     assert_ne!(out.verdict, Verdict::Transmit(UNDERLAY));
+}
+
+#[test]
+fn memory_that_is_short_or_misaligned() {
+    World::new().describe(|description| {
+        let need = bytes_required(description);
+        // Most of it for the lookup tables of two services, in two families.
+        assert!(need < 2 * 4 * 1009 * size_of::<u16>(), "{need} bytes");
+        let memory = leak_aligned(need + 8);
+        for (from, to, fits) in [(0, need, true), (0, need - 1, false), (4, need + 4, false), (8, need + 8, true)] {
+            let refused = compile(description, &mut memory[from..to]).err();
+            let expected = CompileError::Memory { have: to - from, need };
+            assert_eq!(refused, (!fits).then_some(expected), "{from} to {to}");
+        }
+    });
+}
+
+#[test]
+fn a_pool_address_outside_of_the_gateways_subnets_or_the_first_of_one() {
+    for (text, fits) in [
+        ("10.77.200.255", true),
+        ("10.77.200.0", false),
+        ("10.77.201.2", false),
+        ("fd77:0:0:200::1", true),
+        ("fd77:0:0:200::", false),
+        ("fd77:0:0:201::1", false),
+    ] {
+        let mut world = World::new();
+        world.pool.push(address(text));
+        let expected = CompileError::PoolAddress(address(text));
+        assert_eq!(world.describe(error), (!fits).then_some(expected), "{text}");
+    }
+}
+
+/// There, replies would not come back to the gateway's masquerade.
+#[test]
+fn a_masquerade_address_inside_the_overlay() {
+    for (text, fits) in
+        [("198.51.100.7", true), ("10.77.200.9", false), ("10.77.74.9", false), ("fd77:0:0:4::9", false)]
+    {
+        let world = World { masquerade: vec![address("203.0.113.1"), address(text)], ..World::new() };
+        let expected = CompileError::MasqueradeAddress(address(text));
+        assert_eq!(world.describe(error), (!fits).then_some(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_port_that_is_none_of_the_gateways() {
+    for (port, expected) in [(UNDERLAY, None), (PortId(2), Some(CompileError::UnknownPort(PortId(2))))] {
+        let of = |change: &dyn Fn(&mut World)| {
+            let mut world = World::new();
+            change(&mut world);
+            world.describe(error)
+        };
+        assert_eq!(of(&|world| world.peers[1].next_hop.as_mut().unwrap().port = port), expected);
+        assert_eq!(of(&|world| world.routes[1].target = RouteTarget::Link(port)), expected);
+        assert_eq!(of(&|world| world.routes[1].target = RouteTarget::Router(port, CLIENT_V6.into())), expected);
+        assert_eq!(of(&|world| world.neighbours[1].port = port), expected);
+    }
+}
+
+#[test]
+fn a_vxlan_peer_in_a_family_without_a_vtep() {
+    for (world, v4, v6) in [
+        (World::new(), Some(CompileError::NoVtep(NODES[0].into())), Some(CompileError::NoVtep(NODES_V6[0].into()))),
+        (World::new().direct(), None, None),
+    ] {
+        world.describe(|it| {
+            assert_eq!(error(&Description { gateway: Gateway { v4: None, ..it.gateway }, ..*it }), v4);
+            assert_eq!(error(&Description { gateway: Gateway { v6: None, ..it.gateway }, ..*it }), v6);
+        });
+    }
+}
+
+#[test]
+fn two_services_at_one_place_or_one_of_another_protocol() {
+    let mut world = World::new();
+    let endpoint = Endpoint { address: NODE_PORT_ADDRESS.into(), port: 30_080 };
+    world.frontends[1].2.push(endpoint);
+    assert_eq!(world.describe(error), None, "over UDP it is another place");
+    world.frontends[2].2.push(endpoint);
+    assert_eq!(world.describe(error), Some(CompileError::DuplicateFrontend(endpoint, Protocol::TCP)));
+
+    let mut world = World::new();
+    world.frontends[1].1 = Protocol::ICMP;
+    assert_eq!(world.describe(error), Some(CompileError::UnknownProtocol(Protocol::ICMP)));
 }
