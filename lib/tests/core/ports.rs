@@ -103,8 +103,8 @@ fn rfc6056_a_client_that_asks_again_is_not_given_the_same_port_each_time() {
 
 #[test]
 fn masquerade_takes_no_port_of_a_service_at_the_same_address() {
-    let own: IpAddr = [198, 51, 100, 7].into();
-    let mut world = World { masquerade: vec![own], masquerade_ports: (29_950, 30_010), ..World::new() };
+    let [plain, own]: [IpAddr; 2] = [[198, 51, 100, 6].into(), [198, 51, 100, 7].into()];
+    let mut world = World { masquerade: vec![plain, own], masquerade_ports: (29_950, 30_010), ..World::new() };
     world.frontends[0].2.push(Endpoint { address: own, port: 30_005 });
     world.frontends[1].2.push(Endpoint { address: own, port: 29_951 });
     world.frontends[0].2.push(Endpoint { address: own, port: 29_952 });
@@ -116,11 +116,14 @@ fn masquerade_takes_no_port_of_a_service_at_the_same_address() {
         let request = Packet::new((world::pod(0, 10), port).into(), (world::CLIENT, 443).into(), body);
         let out = gateway.send(UNDERLAY, &from_pod(0, &request.bytes()));
         if out.verdict == Verdict::Transmit(UPLINK) {
-            seen.insert(Packet::read(&unframed(&out.bytes).1).source.port());
+            seen.insert(Packet::read(&unframed(&out.bytes).1).source);
         }
     }
-    // Masquerade over TCP skips the port of a TCP service, and may use that of a UDP service.
-    assert_eq!(seen, (29_950..30_000).filter(|port| *port != 29_952).collect());
+    // Masquerade over TCP skips the node ports and the port of a TCP service where services listen, and may use
+    // that of a UDP service.
+    let at_plain = (29_950..=30_010).map(|port| SocketAddr::new(plain, port));
+    let at_own = (29_950..30_000).filter(|port| *port != 29_952).map(|port| SocketAddr::new(own, port));
+    assert_eq!(seen, at_plain.chain(at_own).collect());
 }
 
 /// RFC 6888 REQ-4: two pods that use all the ports they can get do not reduce the share of a third.

@@ -193,8 +193,15 @@ fn what_stateless_forwarding_could_not_reverse_is_dropped_by_name() {
     world.frontends.push((9, Protocol::TCP, vec![Endpoint { address: [203, 0, 113, 10].into(), port: 80 }]));
     world.backends.push(world.backends[0].clone());
     assert_not_stateless(&world, &request);
+    assert_not_stateless(&world, &Packet { destination: ([203, 0, 113, 10], 80).into(), ..request.clone() });
     // A service of the same port but another protocol does not matter.
     world.frontends.last_mut().expect("the one above").1 = Protocol::UDP;
+    let mut gateway = world.gateway();
+    exhaust(&mut gateway);
+    to_pod(&mut gateway, &request);
+    // Nor does a backend that its service has twice.
+    let mut world = stateless();
+    world.backends[0].extend_from_within(..);
     let mut gateway = world.gateway();
     exhaust(&mut gateway);
     to_pod(&mut gateway, &request);

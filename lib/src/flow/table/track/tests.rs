@@ -58,3 +58,19 @@ fn a_flow_takes_each_of_its_tuples_once() {
     let again = flows.begin(CLIENT, CLIENT.inverted(), Protocol::UDP, State::Udp, age);
     assert_eq!(again, Err(InsertError::TupleTaken));
 }
+
+#[test]
+fn what_idles_too_long_is_forgotten_unasked_and_counted() {
+    let mut memory = vec![0_u8; Table::<[u8; 4]>::memory_bytes(16) + 64];
+    let start = memory.as_ptr().align_offset(64);
+    let mut flows = Table::<[u8; 4]>::new(16, [1, 2, 3, 4], &mut memory[start..]).unwrap();
+    let idle = idle_ticks(&Timeouts::default());
+    let at = |seconds| Age::new(Instant::from_secs(seconds), &idle);
+    for (port, seconds) in [(1, 0), (2, 0), (3, 100)] {
+        let tuple = Tuple { source_port: [0, port], ..CLIENT };
+        flows.begin(tuple, tuple.inverted(), Protocol::UDP, State::Udp, at(seconds)).unwrap();
+    }
+    assert_eq!((flows.forget_idle(at(119), 16), flows.len()), (0, 3));
+    assert_eq!((flows.forget_idle(at(122), 16), flows.len()), (2, 1));
+    assert_eq!((flows.forget_idle(at(122), 16), flows.len()), (0, 1));
+}
