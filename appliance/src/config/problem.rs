@@ -161,4 +161,44 @@ mod tests {
         assert_eq!(nearest("vmi", words), Some("vni"));
         assert_eq!(nearest("gateway", words), None);
     }
+
+    #[test]
+    fn a_third_of_a_words_letters_may_be_wrong() {
+        for (word, found) in [("intxxxace", true), ("ixxxxface", false), ("vxx", false), ("vnn", true), ("", false)] {
+            assert_eq!(nearest(word, ["interface", "vni"]).is_some(), found, "{word}");
+        }
+    }
+
+    /// The definition, letter by letter from the end.
+    fn edits_by_definition(from: &[char], to: &[char]) -> usize {
+        let (Some((a, from_rest)), Some((b, to_rest))) = (from.split_last(), to.split_last()) else {
+            return from.len() + to.len();
+        };
+        let changed = edits_by_definition(from_rest, to_rest) + usize::from(a != b);
+        let lost = edits_by_definition(from_rest, to) + 1;
+        let added = edits_by_definition(from, to_rest) + 1;
+        let swapped = match (from_rest.split_last(), to_rest.split_last()) {
+            (Some((c, from_rest)), Some((d, to_rest))) if a == d && b == c => {
+                edits_by_definition(from_rest, to_rest) + 1
+            }
+            _ => usize::MAX,
+        };
+        changed.min(lost).min(added).min(swapped)
+    }
+
+    #[test]
+    fn edits_are_counted_as_defined() {
+        let mut words = vec![String::new()];
+        for length in 0..4 {
+            let longest: Vec<String> = words.iter().filter(|word| word.chars().count() == length).cloned().collect();
+            words.extend(longest.iter().flat_map(|word| ['a', 'b', 'ä'].map(|letter| format!("{word}{letter}"))));
+        }
+        assert!(words.len() > 60, "{}", words.len());
+        for from in &words {
+            for to in &words {
+                let [a, b]: [Vec<char>; 2] = [from, to].map(|word| word.chars().collect());
+                assert_eq!(edits(from, to), edits_by_definition(&a, &b), "{from} to {to}");
+            }
+        }
+    }
 }

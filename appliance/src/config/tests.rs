@@ -2,12 +2,14 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
+use weirgate::snapshot::PastLimit;
 use weirgate::wire::Dscp;
 
 use super::fields::SECTIONS;
 use super::*;
 
 mod slips;
+mod values;
 
 /// A right file to spoil, line by line.
 const RIGHT: &str = r#"[gateway]
@@ -268,6 +270,19 @@ fn pings_of_services_are_answered_unless_that_is_turned_off() {
     assert_eq!(echo(""), Echo { services: true, per_second: 1000 });
     assert_eq!(echo("[policy]\necho = \"off\"\n"), Echo { services: false, per_second: 1000 });
     assert_eq!(echo("[policy]\necho = \"on\"\necho_per_second = 5\n"), Echo { services: true, per_second: 5 });
+}
+
+#[test]
+fn past_the_limit_on_new_flows_packets_are_dropped_unless_they_are_to_be_placed() {
+    let admission = |flows: &str| {
+        let text = edited(&[("[[service]]\nname = \"web\"", &format!("{flows}[[service]]\nname = \"web\""))]);
+        check("w.toml", &text).unwrap_or_else(|refused| panic!("{:#?}", refused.errors)).config.admission
+    };
+    assert_eq!(admission(""), Admission::default());
+    assert_eq!(admission("[flows]\npast_limit = \"drop\"\n").past_limit, PastLimit::Drop);
+    let all = "[flows]\nhalf_open_per_client = 7\nnew_per_second = 9\npast_limit = \"stateless\"\n";
+    let expected = Admission { half_open_per_client: 7, new_flows_per_second: 9, past_limit: PastLimit::Stateless };
+    assert_eq!(admission(all), expected);
 }
 
 #[test]
