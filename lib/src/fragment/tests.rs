@@ -50,6 +50,7 @@ fn limits_out_of_range_and_short_memory_are_refused() {
         assert_eq!(Fragments::check(&limits, Fragments::memory_bytes(&limits)), Ok(()));
     }
     let need = Fragments::memory_bytes(&LIMITS);
+    assert!(need < 4096 + 16 * 4096, "less than four KiB for a datagram beside what waits: {need}");
     let error = Fragments::new(&LIMITS, [0; 4], &mut memory(&LIMITS)[..need - 1]).unwrap_err();
     assert_eq!(error, FragmentsError::Memory { have: need - 1, need });
 }
@@ -80,10 +81,10 @@ fn a_datagram_is_forgotten_with_its_last_part() {
     fragments.note(index, part(0, 8, true), 0).unwrap();
     fragments.decide(index, Fate::Forwarded, First::default(), 0);
     fragments.finish(index);
-    assert_eq!(fragments.len(), 1);
+    assert_eq!((fragments.len(), fragments.is_empty()), (1, false));
     fragments.note(index, part(8, 3, false), 0).unwrap();
     fragments.finish(index);
-    assert_eq!(fragments.len(), 0);
+    assert_eq!((fragments.len(), fragments.is_empty()), (0, true));
 }
 
 #[test]

@@ -367,3 +367,19 @@ fn flows_give_way_in_this_order_and_assured_ones_never() {
     assert_eq!(of(None, false), "[]");
     assert!(Worth::ALL.is_sorted());
 }
+
+#[test]
+fn a_state_is_of_the_protocol_that_it_is_named_after() {
+    for state in State::ALL {
+        let name = std::format!("{state:?}");
+        for (protocol, prefix) in [
+            (Protocol::TCP, "Tcp"),
+            (Protocol::UDP, "Udp"),
+            (Protocol::SCTP, "Sctp"),
+            (Protocol::ICMP, "Icmp"),
+            (Protocol::ICMPV6, "Icmp"),
+        ] {
+            assert_eq!(state.is_of(protocol), name.starts_with(prefix), "{name} and {protocol}");
+        }
+    }
+}
