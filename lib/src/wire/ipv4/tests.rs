@@ -206,10 +206,14 @@ fn pieces(options: &[u8]) -> Option<[Vec<u8>; 2]> {
     bytes[0] = 0x40 | (bytes.len() / 4) as u8;
     let (header, _) = Header::parse_quoted(&bytes).unwrap();
     let part = Fragment { id: 9, offset: 1480, more: true };
-    Some([
-        FragmentHeader::copy(&header, true)?.emit(8, Fragment { offset: 0, ..part }).to_vec(),
-        FragmentHeader::copy(&header, false)?.emit(8, part).to_vec(),
-    ])
+    let piece = |is_first, part| {
+        let mut header = FragmentHeader::copy(&header, is_first)?;
+        let len = header.len();
+        let bytes = header.emit(8, part).to_vec();
+        assert_eq!(bytes.len(), len);
+        Some(bytes)
+    };
+    Some([piece(true, Fragment { offset: 0, ..part })?, piece(false, part)?])
 }
 
 const PLAIN: Fields = Fields {
