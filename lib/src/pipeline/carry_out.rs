@@ -163,9 +163,6 @@ fn update<A: Wire, O: Observer>(cx: &mut Context<'_, '_, '_, O>, port: PortId, i
     if let Some(neighbour) = learnt.neighbour {
         entry.neighbour = neighbour;
     }
-    if let Some(service) = learnt.service {
-        entry.service = service;
-    }
     if update.refreshes {
         entry.seen = tick;
     }

@@ -143,7 +143,6 @@ pub(super) struct Learnt {
     pub(super) client: bool,
     pub(super) next_hop: Option<SnapshotIndex>,
     pub(super) neighbour: Option<SnapshotIndex>,
-    pub(super) service: Option<u32>,
 }
 
 /// How a ping is answered.
@@ -154,7 +153,7 @@ pub(super) struct Answer<'s> {
 }
 
 impl Learnt {
-    pub(super) const NOTHING: Self = Self { client: false, next_hop: None, neighbour: None, service: None };
+    pub(super) const NOTHING: Self = Self { client: false, next_hop: None, neighbour: None };
 }
 
 /// Somebody's ICMP error about a flow's packet.

@@ -8,7 +8,7 @@ use super::family::Wire;
 use super::item::{Ingress, Item};
 use super::observe::{Observer, Step};
 use super::{policy, revalidate};
-use crate::flow::{self, Direction, Entry, Found, Mode, NO_SERVICE, SnapshotIndex, Tuple};
+use crate::flow::{self, Direction, Entry, Found, Mode, SnapshotIndex, Tuple};
 use crate::frame::Frame;
 use crate::net::Protocol;
 use crate::snapshot::{SelectorRecord, Snapshot};
@@ -211,7 +211,6 @@ fn hairpin<'s, A: Wire, O: Observer>(
             let selector = asked(cx.snapshot, entry);
             let to = entry.reply.inverted();
             let (egress, next_hop) = egress::to_pod(cx.snapshot, to.destination)?;
-            learnt.service = Some(selector.map_or(NO_SERVICE, |selector| selector.service));
             learnt.client = !is_tunnelled;
             let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
             let is_remembered = is_known && !is_marked;

@@ -92,16 +92,14 @@ pub(super) const fn is_known<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>)
 }
 
 /// Whether the flow's service is there, and has its backend, be it with a weight of zero, which keeps its flows; and
-/// there is a node that has its address. Notes the service's number where the flow has none.
+/// there is a node that has its address. Notes the number of the service that has its frontend now, if one has.
 fn has_backend<A: Wire>(snapshot: &Snapshot<'_>, entry: &mut Entry<A>) -> bool {
     if entry.mode == Mode::Outward as u8 {
         return true;
     }
     let (asked, backend) = (entry.original, (entry.reply.source, entry.reply.source_port));
     let selector = snapshot.selector(asked.destination.mapped(), asked.destination_port, Protocol(entry.protocol));
+    entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
     let Some(selector) = selector else { return false };
-    if entry.service == NO_SERVICE {
-        entry.service = selector.service;
-    }
     snapshot.is_backend(selector, backend.0.mapped(), backend.1) && A::overlay_hop(snapshot, backend.0).is_some()
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use weirgate::flow::{FlowTraffic, State};
+use weirgate::flow::{Entry, FlowTraffic, State};
 use weirgate::net::WorkerId;
 use weirgate::time::Span;
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate_fixture::frames::{ACK, Body, FIN, FROM_CLIENT, Packet, RST, SYN, framed, from_pod, tunnelled};
-use weirgate_fixture::world::{DNS, UNDERLAY, UPLINK, World};
+use weirgate_fixture::world::{self, DNS, UNDERLAY, UPLINK, WEB, World};
 use weirgate_fixture::{Gateway, Out};
 
 use super::helpers::{dropped, established, from_client, to_client, to_pod, transmitted};
@@ -227,4 +227,48 @@ fn flows_that_begin_in_one_burst_get_the_backends_that_they_get_alone_and_ports_
     assert!(inner.iter().map(|packet| packet.destination).eq(expected));
     let replies: BTreeSet<_> = inner.iter().map(|packet| (packet.source, packet.destination)).collect();
     assert_eq!(replies.len(), requests.len());
+}
+
+/// What a pod and a client ask a service counts for the service that has the frontend, not for the number of one that
+/// had it.
+#[test]
+fn regression_a_flow_counts_for_the_service_that_has_its_frontend_now() {
+    const NEW: u32 = 9;
+    let mut world = World::new();
+    let mut gateway = world.gateway();
+    let (client, pod) = (Packet::web(7, ACK, b""), world::pod(0, 77));
+    let pod = Packet { source: (pod, 7).into(), ..client.clone() };
+    let sends = |gateway: &mut Gateway, flags: u8, source: &Packet| {
+        let packet = Packet { body: Body::Tcp(flags, vec![]), ..source.clone() };
+        let is_pod = source.source == pod.source;
+        let (port, frame) = match is_pod {
+            true => (UNDERLAY, from_pod(0, &packet.bytes())),
+            false => (UPLINK, framed(FROM_CLIENT, &packet.bytes())),
+        };
+        let out = gateway.send(port, &frame);
+        Packet::read(&tunnelled(transmitted(&out, UNDERLAY)).inner)
+    };
+    for source in [&client, &pod] {
+        let inner = sends(&mut gateway, SYN, source);
+        let node = usize::from(!matches!(inner.destination.ip(), std::net::IpAddr::V4(it) if it.octets()[2] == 74));
+        gateway.send(UNDERLAY, &from_pod(node, &inner.answer(SYN | ACK, b"").bytes()));
+        sends(&mut gateway, ACK, source);
+    }
+    let counted = |gateway: &Gateway| [WEB, NEW].map(|id| gateway.services[id as usize].original.packets.get());
+    let services = |gateway: &Gateway| gateway.worker.flows().v4.iter().map(Entry::service).collect::<Vec<_>>();
+    assert_eq!((counted(&gateway), services(&gateway)), ([4, 0], vec![Some(WEB); 2]));
+
+    // The same frontend and backends, under another number.
+    (world.generation, world.frontends[0].0) = (2, NEW);
+    gateway.apply(&world);
+    [&client, &pod].iter().for_each(|source| drop(sends(&mut gateway, ACK, source)));
+    assert_eq!((counted(&gateway), services(&gateway)), ([4, 2], vec![Some(NEW); 2]));
+
+    // No service.
+    world.generation = 3;
+    world.frontends.remove(0);
+    world.backends.remove(0);
+    gateway.apply(&world);
+    [&client, &pod].iter().for_each(|source| drop(sends(&mut gateway, ACK, source)));
+    assert_eq!((counted(&gateway), services(&gateway)), ([4, 2], vec![None; 2]));
 }
