@@ -5,6 +5,7 @@ mod blind;
 mod conformance;
 mod errors;
 mod fragments;
+mod gone_backends;
 mod hairpin;
 mod limits;
 mod masquerade;

@@ -3,7 +3,7 @@
 mod crossing;
 mod echo;
 mod fragmentation;
-mod helpers;
+pub(crate) mod helpers;
 mod property;
 mod refused;
 mod sctp;
