@@ -1,5 +1,7 @@
 //! Input frames, and checks of output frames.
 
+use std::net::IpAddr;
+
 use weirgate::net::{Mac, Protocol};
 use weirgate::wire::checksum::Delta;
 use weirgate::wire::ethernet::{self, EtherType};
@@ -475,6 +477,20 @@ pub(crate) fn is_intact(frame: &[u8]) -> bool {
 /// Whether a frame carries another one in VXLAN.
 pub(crate) fn is_in_vxlan(frame: &[u8]) -> bool {
     matches!(ask_packet(frame, &mut |_, _| true), Some(Some(_)))
+}
+
+/// A frame's packet, or the one in it if that is VXLAN, and to whom the VXLAN is sent.
+pub(crate) fn innermost(frame: &[u8]) -> Option<(Ip, Option<IpAddr>)> {
+    let (_, ip) = ethernet::Header::parse(frame).ok()?;
+    let outer = packet::parse(ip).ok()?;
+    let Some(at) = vxlan_at(&outer) else { return Some((outer, None)) };
+    let (_, inner) = vxlan::Header::parse(ip.get(at..)?).ok()?;
+    let (_, ip) = ethernet::Header::parse(inner).ok()?;
+    let receiver = match outer {
+        Ip::V4(outer) => outer.destination.into(),
+        Ip::V6(outer) => outer.destination.into(),
+    };
+    Some((packet::parse(ip).ok()?, Some(receiver)))
 }
 
 /// Asks of a frame's packet, and of the one in it if that is VXLAN. `false` where one cannot be read.

@@ -15,6 +15,7 @@ use weirgate::time::{Instant, Span};
 use weirgate::verdict::Verdict;
 use weirgate::wire::ethernet;
 
+use super::backends::{self, Alone};
 use super::fragments;
 use super::frames::{self, Memory};
 use super::script::Script;
@@ -220,6 +221,7 @@ impl Gateway {
         }
         let mut spares: Vec<Frame<'_>> = lent.iter_mut().map(|buffer| Frame::spare(buffer)).collect();
         let mut burst = Burst::new(&mut frames, &mut spares);
+        let begun = parts[at].counters.flows_created.get();
         process(&mut parts[at].worker, snapshot, self.now, &mut burst);
         let emitted = burst.emitted;
         for (index, frame) in frames.iter().chain(&spares[..emitted]).enumerate() {
@@ -233,6 +235,13 @@ impl Gateway {
                     assert!(frames::headers_are_right(frame.bytes()), "a wrong header: {:02x?}", frame.bytes());
                     if received.is_none_or(|received| received.intact) {
                         assert!(frames::is_intact(frame.bytes()), "a wrong checksum: {:02x?}", frame.bytes());
+                    }
+                    // What is damaged in memory may say anything of flows.
+                    if let Some(received) = received.filter(|_| !self.is_damaged) {
+                        let has_begun = parts[at].counters.flows_created.get() > begun;
+                        let alone = Alone { flows: parts[at].worker.flows(), has_begun };
+                        let moment = World::get().moment(self.snapshot);
+                        backends::check(moment, &received.bytes, frame.bytes(), Some(&alone));
                     }
                     self.remembered.keep(frame.bytes());
                 }

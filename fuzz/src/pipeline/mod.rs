@@ -4,6 +4,7 @@
 //! gateway knows, then damaged at a few offsets or not at all. Output frames are remembered, and come
 //! in again reversed, as the other side's reply.
 
+mod backends;
 mod fragments;
 mod frames;
 #[allow(dead_code, reason = "a target of its own")]
@@ -21,9 +22,10 @@ use weirgate::time::{Instant, Span};
 use weirgate::verdict::{DropReason, Verdict};
 use weirgate::wire::ethernet;
 
+use backends::Alone;
 use frames::Memory;
 use script::Script;
-use world::World;
+use world::{Moment, World};
 
 /// Bytes of each frame's buffer.
 const BUFFER: usize = 2048;
@@ -59,6 +61,7 @@ pub(crate) fn run(data: &[u8]) {
     let worker = Worker::new(&config, &mut memory[skip..], &counters, &services).expect("a worker");
     let mut gateway = Gateway {
         snapshot: world.snapshot(0),
+        moment: world.moment(0),
         worker,
         counters: &counters,
         now: Instant::from_secs(1000),
@@ -76,7 +79,8 @@ pub(crate) fn run(data: &[u8]) {
             3 => gateway.worker.age(&gateway.snapshot, gateway.now, script.short().into()),
             4 => {
                 gateway.burst(&mut waiting);
-                gateway.snapshot = world.snapshot(script.below(world::SNAPSHOTS));
+                let index = script.pick(&world::SNAPSHOTS);
+                (gateway.snapshot, gateway.moment) = (world.snapshot(index), world.moment(index));
             }
             5 => while gateway.worker.next_unresolved().is_some() {},
             shape => {
@@ -117,6 +121,8 @@ struct Tally {
 
 struct Gateway<'m, 's> {
     snapshot: Snapshot<'s>,
+    /// What that was compiled from.
+    moment: &'s Moment,
     worker: Worker<'m>,
     counters: &'m Counters,
     now: Instant,
@@ -135,11 +141,20 @@ impl Gateway<'_, '_> {
             .collect();
         let mut spares: Vec<Frame<'_>> = spare_buffers.iter_mut().map(|buffer| Frame::spare(buffer)).collect();
 
+        let begun = self.counters.flows_created.get();
         let mut burst = Burst::new(&mut frames, &mut spares);
         process(&mut self.worker, &self.snapshot, self.now, &mut burst);
         let emitted = burst.emitted;
 
         assert!(emitted <= SPARES);
+        let has_begun = self.counters.flows_created.get() > begun;
+        let alone = Alone { flows: self.worker.flows(), has_begun };
+        let alone = Some(&alone).filter(|_| waiting.len() == 1);
+        for (frame, received) in frames.iter().zip(waiting.iter()) {
+            if let Some(Verdict::Transmit(_)) = frame.verdict() {
+                backends::check(self.moment, &received.bytes, frame.bytes(), alone);
+            }
+        }
         for (frame, received) in frames.iter().zip(waiting.iter()) {
             self.check(frame, Some(received));
         }

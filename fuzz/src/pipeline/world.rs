@@ -3,18 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
-use weirgate::net::{Endpoint, Mac, PortId, Protocol, Vni};
+use weirgate::net::{Endpoint, Mac, PortId, Prefix, Protocol, Vni};
 use weirgate::snapshot::{
     Admission, Backend, ClientAddress, Description, Echo, Encapsulation, Gateway, Masquerade, MssLimit, NODE_PORTS,
-    Neighbour, NextHop, OuterDscp, Peer, Policy, Port, Route, RouteTarget, Service, Snapshot, Timeouts, Vtep,
-    bytes_required, compile,
+    Neighbour, NextHop, OuterDscp, PastLimit, Peer, Policy, Port, Route, RouteTarget, Service, Snapshot, Timeouts,
+    Vtep, bytes_required, compile,
 };
 
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const SERVICES: usize = 5;
-pub(crate) const SNAPSHOTS: usize = 3;
-/// As many again, of a cluster with masquerade and preserved sources.
-pub(crate) const SNAPSHOTS_OF_BOTH: usize = 2 * SNAPSHOTS;
+/// The snapshots of the first cluster.
+pub(crate) const SNAPSHOTS: [usize; 8] = [0, 1, 2, 6, 7, 8, 9, 10];
+/// With as many of a cluster with masquerade and preserved sources.
+pub(crate) const SNAPSHOTS_OF_BOTH: usize = 2 * SNAPSHOTS.len();
 
 pub(crate) const VXLAN_PORT: u16 = 8472;
 pub(crate) const VTEP_V4: [u8; 4] = [10, 99, 0, 50];
@@ -84,9 +85,19 @@ pub(crate) const ADDRESSES_V6: &[[u8; 16]] = &[
 pub(crate) const PORT_NUMBERS: &[u16] =
     &[30080, 80, 30053, 30099, 30081, VXLAN_PORT, 40000, 40001, 40002, 40003, 32768, 32769, 32783, 32784, 0, 53];
 
-/// Snapshots of this cluster at three moments, and of another at three more.
+/// Snapshots of this cluster at some moments, and of another at as many.
 pub(crate) struct World {
-    snapshots: Vec<Aligned>,
+    moments: Vec<Moment>,
+}
+
+/// A snapshot, and what it was compiled from.
+pub(crate) struct Moment {
+    compiled: Aligned,
+    /// Protocol, frontends and backends of each service.
+    pub(crate) services: Vec<(Protocol, Vec<Endpoint>, Vec<Backend>)>,
+    pub(crate) peers: [Peer; 6],
+    /// The gateway's own subnets.
+    pub(crate) subnets: [Prefix; 2],
 }
 
 /// Bytes of which those from `skip` on begin at a multiple of 8.
@@ -98,18 +109,57 @@ struct Aligned {
 impl World {
     pub(crate) fn get() -> &'static Self {
         static WORLD: OnceLock<World> = OnceLock::new();
-        WORLD.get_or_init(|| Self { snapshots: (0..SNAPSHOTS_OF_BOTH as u32).map(compiled).collect() })
+        WORLD.get_or_init(|| Self { moments: (0..SNAPSHOTS_OF_BOTH).map(at).collect() })
     }
 
     pub(crate) fn snapshot(&self, index: usize) -> Snapshot<'_> {
-        let Aligned { memory, skip } = &self.snapshots[index];
+        let Aligned { memory, skip } = &self.moments[index].compiled;
         Snapshot::attach(&memory[*skip..]).expect("a snapshot")
+    }
+
+    /// What this snapshot was compiled from.
+    pub(crate) fn moment(&self, index: usize) -> &Moment {
+        &self.moments[index]
+    }
+
+    /// Whether a service of any snapshot listens here.
+    pub(crate) fn may_listen(&self, protocol: Protocol, at: Endpoint) -> bool {
+        self.moments[0].services.iter().any(|(it, frontends, _)| *it == protocol && frontends.contains(&at))
     }
 }
 
-/// The cluster, then without the route to a node and without a service's backends, then with all of it
-/// back and smaller link MTUs.
-fn compiled(moment: u32) -> Aligned {
+/// What is different at a moment from the first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    /// A node's link address is not known, and a service has no backends.
+    Unresolved,
+    /// The links' MTUs are smaller.
+    Narrow,
+    /// Services have lost backends, and have others.
+    Backends,
+    /// A service is not there, and of others backends take no new flows.
+    Gone,
+    /// Two nodes have each other's subnets.
+    Moved,
+    /// The gateway has another subnet, and other pool addresses.
+    Pool,
+    /// Backends listen at another port, and services have lost frontends.
+    Ports,
+}
+
+/// Whether a snapshot is of the second cluster, and what is different in it.
+fn change_at(index: usize) -> (bool, Change) {
+    use Change::{Backends, Gone, Moved, Narrow, None, Pool, Ports, Unresolved};
+    let (early, late) = ([None, Unresolved, Narrow], [Backends, Gone, Moved, Pool, Ports]);
+    match index.checked_sub(2 * early.len()) {
+        Option::None => (index >= early.len(), early[index % early.len()]),
+        Some(index) => (index >= late.len(), late[index % late.len()]),
+    }
+}
+
+fn at(index: usize) -> Moment {
+    let (is_other, change) = change_at(index);
     let next_hop = Some(NextHop { port: PortId(1), mac: STATION, mtu: None });
     let peer = |subnet: &str, public: &str, encapsulation| Peer {
         subnet: subnet.parse().expect("a subnet"),
@@ -158,14 +208,43 @@ fn compiled(moment: u32) -> Aligned {
         service(4, Protocol::SCTP, &web_frontends, &web),
     ];
     let [mut uplink, mut underlay] = PORTS.map(|(mac, mtu)| Port { mac, mtu });
-    let is_other = moment as usize >= SNAPSHOTS;
-    match moment % SNAPSHOTS as u32 {
-        0 => {}
-        1 => {
+    let mut subnets = ["10.77.200.0/24", "fd77:0:0:200::/64"];
+    let mut pool = ["10.77.200.2", "10.77.200.3", "fd77:0:0:200::2"];
+    let fewer = [backend("10.77.2.10", 80), backend("10.77.3.10", 80), backend("fd77:0:0:2::10", 80)];
+    let other_dns = [backend("10.77.2.10", 53), backend("fd77:0:0:3::10", 53)];
+    let mut draining = web;
+    (draining[0].weight, draining[3].weight) = (0, 0);
+    let moved = web.map(|it| Backend { endpoint: Endpoint { port: 81, ..it.endpoint }, ..it });
+    match change {
+        Change::None => {}
+        Change::Unresolved => {
             peers[0].next_hop = None;
             services[0].backends = &[];
         }
-        _ => (uplink.mtu, underlay.mtu) = (1400, 1360),
+        Change::Narrow => (uplink.mtu, underlay.mtu) = (1400, 1360),
+        Change::Backends => {
+            services[0].backends = &fewer;
+            services[1].backends = &other_dns;
+            services[4].backends = &fewer;
+        }
+        Change::Gone => {
+            services[0].backends = &draining;
+            services[1].frontends = &[];
+            services[4].backends = &draining;
+        }
+        Change::Moved => {
+            let [a, b, c, d] = [0, 1, 4, 5].map(|peer: usize| peers[peer].subnet);
+            [peers[0].subnet, peers[1].subnet, peers[4].subnet, peers[5].subnet] = [c, d, a, b];
+        }
+        Change::Pool => {
+            subnets = ["10.77.201.0/24", "fd77:0:0:201::/64"];
+            pool = ["10.77.201.2", "10.77.201.3", "fd77:0:0:201::2"];
+        }
+        Change::Ports => {
+            services[0].backends = &moved;
+            services[1].frontends = &dns_frontends[..1];
+            services[4].frontends = &web_frontends[1..];
+        }
     }
     let net = |text: &str| text.parse().expect("a prefix");
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
@@ -182,21 +261,25 @@ fn compiled(moment: u32) -> Aligned {
         Route { prefix: net("198.18.0.0/15"), target: RouteTarget::Nowhere, mtu: None },
     ];
     let neighbours = [Neighbour { port: PortId(0), address: address("192.0.2.254"), mac: STATION }];
-    let subnets = [net("10.77.200.0/24"), net("fd77:0:0:200::/64")];
-    let pool = [address("10.77.200.2"), address("10.77.200.3"), address("fd77:0:0:200::2")];
+    let (subnets, pool) = (subnets.map(net), pool.map(address));
     let stand_for_pods = [address("192.0.2.77"), address("2001:db8:1::77")];
     let exempt = [net("10.77.0.0/16"), net("fd77::/48")];
     let mut masquerade = Masquerade::NONE;
-    let admission = match moment as usize {
-        0..=SNAPSHOTS => Admission::default(),
-        _ => Admission { half_open_per_client: 4, new_flows_per_second: 20, ..Admission::default() },
+    let admission = match change {
+        Change::Unresolved | Change::Narrow if is_other => {
+            Admission { half_open_per_client: 4, new_flows_per_second: 20, ..Admission::default() }
+        }
+        Change::Backends if is_other => {
+            Admission { new_flows_per_second: 20, past_limit: PastLimit::Stateless, ..Admission::default() }
+        }
+        _ => Admission::default(),
     };
     if is_other {
         masquerade = Masquerade { addresses: &stand_for_pods, ports: (32768, 32799), exempt: &exempt };
         services[..2].iter_mut().for_each(|service| service.policy.client_address = ClientAddress::Preserve);
     }
     let description = Description {
-        generation: moment + 1,
+        generation: index as u32 + 1,
         gateway: Gateway {
             workers: WORKERS as u8,
             vni: VNI,
@@ -226,5 +309,7 @@ fn compiled(moment: u32) -> Aligned {
     let mut memory = vec![0; bytes_required(&description) + 8];
     let skip = memory.as_ptr().align_offset(8);
     compile(&description, &mut memory[skip..]).expect("a description that can be");
-    Aligned { memory, skip }
+    let listing = |it: &Service<'_>| (it.protocol, it.frontends.to_vec(), it.backends.to_vec());
+    let services = services.iter().map(listing).collect();
+    Moment { compiled: Aligned { memory, skip }, services, peers, subnets }
 }
