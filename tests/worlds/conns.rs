@@ -99,8 +99,8 @@ fn multiply(memory: &mut [u8], count: usize) {
     const CLIENT: usize = offset_of!(Entry<[u8; 4]>, original) + offset_of!(Tuple<[u8; 4]>, source);
     const POD: usize = offset_of!(Entry<[u8; 4]>, reply) + offset_of!(Tuple<[u8; 4]>, source);
     let is_flow = |entry: &[u8]| entry[CLIENT..CLIENT + 4] == weirgate_fixture::world::CLIENT.octets();
-    let mut places = (0..memory.len() - BYTES).step_by(align_of::<Entry<[u8; 4]>>());
-    let first = places.find(|at| is_flow(&memory[*at..])).expect("the flow");
+    let mut offsets = (0..memory.len() - BYTES).step_by(align_of::<Entry<[u8; 4]>>());
+    let first = offsets.find(|at| is_flow(&memory[*at..])).expect("the flow");
     let mut entry = memory[first..first + BYTES].to_vec();
     for number in 0..count {
         entry[CLIENT..CLIENT + 4].copy_from_slice(&(0x6440_0000 + number as u32).to_be_bytes());

@@ -258,14 +258,14 @@ datagrams = [(SERVICE, BACKWARDS), (SERVICE, IN_ORDER), (HOST, BACKWARDS), (SERV
 for number, (port, backwards) in enumerate(datagrams):
     data = bytes((at * 11 + number) & 0xff for at in range(4000))
     udp = struct.pack("!HHHH", listener.getsockname()[1], port, 8 + len(data), 0) + data
-    parts = []
+    fragments = []
     for at in range(0, len(udp), 1400):
         more = 0x2000 if at + 1400 < len(udp) else 0
         head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 7000 + number, more | at // 8, 64, 17, 0,
                            socket.inet_aton(source), socket.inet_aton(destination))
-        parts.append(head + udp[at:at + 1400])
-    for part in reversed(parts) if backwards else parts:
-        raw.sendto(part, (destination, 0))
+        fragments.append(head + udp[at:at + 1400])
+    for fragment in reversed(fragments) if backwards else fragments:
+        raw.sendto(fragment, (destination, 0))
     try:
         assert listener.recv(65535) == data, "another answer"
     except TimeoutError:

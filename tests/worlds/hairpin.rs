@@ -9,7 +9,7 @@ use weirgate_world::{Backend, Host, Options};
 
 const POOL: [&str; 3] = ["10.77.200.2", "10.77.200.3", "fd77:0:0:200::2"];
 
-fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
+fn pods_reach_services(options: Options, by_overlay: bool, preserve: bool) {
     if kernel_chosen() {
         return; // The kernel's path here does not masquerade pods.
     }
@@ -22,7 +22,7 @@ fn pods_reach_services(options: Options, by_overlay: bool, keep: bool) {
         route_services_over_the_overlay(&world);
     }
     let mut configuration = world.gateway_config();
-    if keep {
+    if preserve {
         configuration = configuration.replace("[[service]]\n", "[[service]]\nclient_address = \"preserve\"\n");
     }
     let gateway = start_weirgate(&world, &configuration);

@@ -58,8 +58,8 @@ fn ports_are_counted(world: &World) {
     loop {
         let output = world.weirgate(build_gateway(), &["status", "--json", "--control-socket", &socket]);
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let of = |place: usize, field: &str| status["masquerade"][place][field].as_u64().expect("a number");
-        if (0..2).all(|place| of(place, "flows") >= 80 && of(place, "busiest") > 0 && of(place, "capacity") == 64_512) {
+        let of = |index: usize, field: &str| status["masquerade"][index][field].as_u64().expect("a number");
+        if (0..2).all(|index| of(index, "flows") >= 80 && of(index, "busiest") > 0 && of(index, "capacity") == 64_512) {
             return;
         }
         assert!(Instant::now() < deadline, "{status:#}");

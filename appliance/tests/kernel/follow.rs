@@ -1,5 +1,5 @@
 //! The control loop against a real kernel, in a network namespace of the test's own, with a data
-//! path that only notes what it gets. Needs root.
+//! path that only records what it gets. Needs root.
 
 use std::cell::RefCell;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What is asked of a device's offloads, against a device whose offloads the test switches, in a
+//! A device's offloads as ethtool reports them, of a device whose offloads the test switches, in a
 //! network namespace of its own. Needs root.
 
 use std::process::Command;
@@ -13,7 +13,7 @@ fn switch(feature: &str, state: &str) {
 }
 
 #[test]
-fn offloads_are_told_apart() {
+fn each_offload_is_reported_by_itself() {
     let _network = Network::new();
     ip("link add up0 type veth peer name up1");
     let port = find("up0").expect("links are reported").expect("the link is there");
@@ -22,10 +22,10 @@ fn offloads_are_told_apart() {
     {
         switch("tx", checksums);
         switch("rxvlan", tags);
-        // In the same answer as the tags, and none of our business.
+        // Reported in the same reply as the tags, and not asked for.
         switch("txvlan", other);
-        let told = (port.offloads_checksums(), port.hides_vlan_tags());
-        assert_eq!(told, (checksums == "on", tags == "on"), "with txvlan {other}");
+        let reported = (port.offloads_checksums(), port.hides_vlan_tags());
+        assert_eq!(reported, (checksums == "on", tags == "on"), "with txvlan {other}");
     }
     let loopback = find("lo").expect("links are reported").expect("there always is one");
     assert!(!loopback.hides_vlan_tags());

@@ -146,7 +146,7 @@ pub(crate) const CLIENTS: &[Difference] = &[
 ];
 
 /// With preserved sources.
-pub(crate) const KEPT: &[Difference] = &[
+pub(crate) const PRESERVED: &[Difference] = &[
     // As what clients send: checksums are the receiver's to verify, and no windows are tracked. The kernel does not
     // drop what it cannot track; it forwards it with the pod's own address, which the client has not asked.
     differs("datagrams over IPv*: wrong sum from pod", "forwarded to client", "forwarded to client"),

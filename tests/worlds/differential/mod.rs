@@ -163,14 +163,14 @@ fn they_decide_alike_where_sources_are_preserved() {
     let world = quiet_world();
     let preserve = "ct status dnat accept;";
     let kernel = world.start_kernel_gateway_with(Some(POD.1), preserve).unwrap_or_else(|error| panic!("{error}"));
-    let expected = verdicts_of_the_gateway(&world, "kept");
+    let expected = verdicts_of_the_gateway(&world, "preserved");
     drop(kernel);
     let preserve = "[[service]]\nclient_address = \"preserve\"\n";
     let gateway = start_weirgate(&world, &configuration(&world).replace("[[service]]\n", preserve));
-    let found = verdicts_of_the_gateway(&world, "kept");
+    let found = verdicts_of_the_gateway(&world, "preserved");
     drop(gateway);
     assert!(expected.len() > 700, "{expected:#?}");
-    compare(&expected, &found, &[differences::COMMON, differences::KEPT]);
+    compare(&expected, &found, &[differences::COMMON, differences::PRESERVED]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 scripts.py CLIENT_NAMESPACE SWITCH_NAMESPACE UPLINK_MAC UNDERLAY_MAC MODE
 
-MODE is `clients` (whose addresses are translated), `kept` (clients whose addresses are not) or `pods` (that begin
+MODE is `clients` (whose addresses are translated), `preserved` (clients whose addresses are not) or `pods` (that begin
 connections to the client).
 
 Client and pod are this program: it writes frames to the client's `cl0`, and to the switch's port of the gateway frames
@@ -174,7 +174,7 @@ class Play:
             send(packet)
         at_pod, at_client = self.settle()
         for ip in at_client if self.mode == "pods" else at_pod:
-            chosen = CLIENT.values() if self.mode == "kept" else POOL
+            chosen = CLIENT.values() if self.mode == "preserved" else POOL
             if ip.src.startswith(tuple(chosen)) and (TCP in ip or UDP in ip or is_sctp(ip) or is_request(ip)) and not self.is_reset(ip):
                 self.seen = ip
         lines = [("pod", self.describe(ip)) for ip in at_pod] + [("client", self.describe(ip)) for ip in at_client]
@@ -297,7 +297,7 @@ class Flow:
         if side == "client":
             source, destination = CLIENT[self.family], GATEWAY[self.family]
         else:
-            nobody = CLIENT if self.play.mode == "kept" else {4: "10.77.200.2", 6: "fd77:0:0:200::2"}
+            nobody = CLIENT if self.play.mode == "preserved" else {4: "10.77.200.2", 6: "fd77:0:0:200::2"}
             source, destination = POD[self.family], seen.src if seen else nobody[self.family]
         if self.family == 4:
             return IP(src=source, dst=destination, **{"id": 4242, **fields})
@@ -684,7 +684,7 @@ def cut(packet, size, family):
     return fragment6(whole, size + 48)
 
 
-def parts(play, family):
+def fragmented(play, family):
     def play_fragments(name, order, size=512, length=1300):
         flow = Flow(play, f"fragments {name}", family, "udp")
         # A number for each, lest one completes what another left.
@@ -875,8 +875,8 @@ def echoes(play, family):
 
 
 SCENES = {
-    "clients": (connections, associations, datagrams, errors, headers, parts, echoes),
-    "kept": (connections, associations, datagrams, errors, parts),
+    "clients": (connections, associations, datagrams, errors, headers, fragmented, echoes),
+    "preserved": (connections, associations, datagrams, errors, fragmented),
     "pods": (pods_connections, pods_associations, pods_datagrams, pods_pings, pods_errors, pods_parts),
 }
 

@@ -269,7 +269,7 @@ pub(crate) fn udp_v4(source: u16, destination: u16) -> Vec<u8> {
 }
 
 /// A later fragment to an address that a service and the host share, from a client of its own.
-pub(crate) fn early_part_v4(client: u8) -> Vec<u8> {
+pub(crate) fn early_fragment_v4(client: u8) -> Vec<u8> {
     ethernet(0x0800, v4(UDP, &format!("10.1.0.{client}"), FRONTEND_V4, 77, 100, &[], vec![client; 32]))
 }
 

@@ -1,5 +1,5 @@
-//! Who gets which frame: the steering program and the worker loop in real network namespaces, over
-//! veth. Needs root, and says so by failing.
+//! Which frames go to the kernel and which to the workers: the steering program and the worker loop in real network
+//! namespaces, over veth. Needs root, and fails without it.
 
 mod frames;
 mod link;
@@ -232,7 +232,7 @@ fn detach_removes_what_is_ours_and_says_so() {
 }
 
 #[test]
-fn a_foreign_program_is_a_refusal_and_stays() {
+fn a_start_beside_a_foreign_program_is_refused_and_the_program_stays() {
     let link = Link::new(1);
     let object = link.foreign_program();
     link.namespaces.shell("gateway", &format!("ip link set g1 xdp obj {object} sec xdp"));
@@ -243,7 +243,7 @@ fn a_foreign_program_is_a_refusal_and_stays() {
 }
 
 #[test]
-fn an_occupied_queue_is_a_refusal_that_disturbs_nobody() {
+fn a_start_on_an_occupied_queue_is_refused_and_disturbs_nobody() {
     let link = Link::new(1);
     let gateway = Gateway::start(Attach::Best).unwrap();
     let refusal = Gateway::start(Attach::Best).err().unwrap();
@@ -253,7 +253,7 @@ fn an_occupied_queue_is_a_refusal_that_disturbs_nobody() {
 }
 
 #[test]
-fn an_mtu_that_does_not_fit_is_a_refusal() {
+fn an_mtu_that_does_not_fit_is_refused() {
     let link = Link::new(1);
     link.namespaces.shell("gateway", "ip link set g1 mtu 9000");
     let refusal = Gateway::start(Attach::Best).err().unwrap();
@@ -266,7 +266,7 @@ fn an_mtu_that_does_not_fit_is_a_refusal() {
 }
 
 #[test]
-fn missing_interfaces_and_queues_are_refusals() {
+fn missing_interfaces_and_queues_are_refused() {
     let _link = Link::new(1);
     assert!(matches!(Steering::load(&["g0", "nonesuch"]), Err(StartError::NoInterface { .. })));
     assert!(matches!(Steering::load(&["g0", "g0"]), Err(StartError::Ports { .. })));
@@ -396,7 +396,7 @@ fn start_handing_over(verdict: Verdict) -> Gateway {
 }
 
 #[test]
-fn frames_cross_workers_and_their_chunks_come_home() {
+fn frames_cross_workers_and_their_chunks_return_to_their_worker() {
     let link = Link::new(2);
     let gateway = start_handing_over(Verdict::Transmit(PortId(1)));
     let workers = &gateway.workers;
@@ -428,7 +428,7 @@ fn frames_cross_workers_and_their_chunks_come_home() {
 }
 
 #[test]
-fn chunks_of_frames_that_another_worker_dropped_come_home() {
+fn chunks_of_frames_that_another_worker_dropped_return_to_their_worker() {
     let link = Link::new(2);
     let gateway = start_handing_over(Verdict::Drop(DropReason::NoFlow));
     let workers = &gateway.workers;
@@ -452,20 +452,20 @@ fn copies_of_early_fragments_reach_the_worker_whose_queue_they_came_on() {
     steering.fill(&table()).unwrap();
     let workers = worker::start(&PLAN, &mut steering, bare).unwrap();
     steering.attach(Attach::Best).unwrap();
-    let parts: Vec<_> = (100..200).map(frames::early_part_v4).collect();
+    let fragments: Vec<_> = (100..200).map(frames::early_fragment_v4).collect();
     let mut arrived = 0;
-    parts.iter().for_each(|part| link.client.send(part));
+    fragments.iter().for_each(|fragment| link.client.send(fragment));
     until("all copies arrive", || {
         let frames = link.server.receive_all();
-        arrived += frames.iter().filter(|frame| parts.iter().any(|part| part[12..] == frame[12..])).count();
-        arrived == parts.len()
+        arrived += frames.iter().filter(|frame| fragments.iter().any(|fragment| fragment[12..] == frame[12..])).count();
+        arrived == fragments.len()
     });
     let counters = steering.counters();
-    assert_eq!((counters.early, counters.early_lost, counters.steered), (parts.len() as u64, 0, 0));
+    assert_eq!((counters.early, counters.early_lost, counters.steered), (fragments.len() as u64, 0, 0));
     let (first, second) = (&workers.stats()[0], &workers.stats()[1]);
     // Worker 0 reads them all; those of the other queue are the other worker's.
     let handed = first.handed_over.load(Relaxed);
-    assert!(handed > 0 && handed < parts.len() as u64, "{handed} came in on queue 1");
+    assert!(handed > 0 && handed < fragments.len() as u64, "{handed} came in on queue 1");
     assert_eq!((second.taken_over.load(Relaxed), second.handed_over.load(Relaxed)), (handed, 0));
     steering.detach();
     workers.stop();
@@ -515,15 +515,11 @@ fn run_again(link: &Link, prefix: &[&str], test: &str) {
 }
 
 #[test]
-fn too_little_locked_memory_is_a_refusal_that_names_the_limit() {
+fn too_little_locked_memory_is_refused_and_the_limit_named() {
     if is_capable(CAP_IPC_LOCK) {
         let lower = ["sh", "-c", "ulimit -l 64; exec \"$@\"", "sh"];
         let prefix = [&["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"], &lower[..]].concat();
-        return run_again(
-            &Link::new(1),
-            &prefix,
-            "steering::too_little_locked_memory_is_a_refusal_that_names_the_limit",
-        );
+        return run_again(&Link::new(1), &prefix, "steering::too_little_locked_memory_is_refused_and_the_limit_named");
     }
     let refusal = Gateway::start(Attach::Best).err().unwrap();
     assert!(matches!(refusal, StartError::LockedMemory { .. }), "{refusal}");
