@@ -328,8 +328,9 @@ INLINE int is_in_subnet(struct packet *packet)
 	return map_lookup(&subnets, &key) != 0;
 }
 
-// What a pod that is reached by a plain route sends to the outside. The addresses alone decide, and so of each
-// fragment alike. Neighbour discovery (RFC 4861) and what else has neither ports nor echoes stays the kernel's.
+// What a pod that is reached by a plain route sends to the outside: what has ports, echoes, and errors. Neighbour
+// discovery (RFC 4861) and all else stays the kernel's. A later fragment goes where its first one went; before that
+// one, by addresses alone.
 INLINE int is_outward(struct packet *packet, void *end)
 {
 	struct subnet key = { .bits = 128, .address = packet->fragment.source };
@@ -338,19 +339,19 @@ INLINE int is_outward(struct packet *packet, void *end)
 	key.address = packet->fragment.destination;
 	if (map_lookup(&exempt, &key))
 		return 0;
-	if (has_ports(packet->protocol) || packet->protocol == ICMPV4)
+	if (packet->is_later_fragment || has_ports(packet->protocol))
 		return 1;
-	if (packet->protocol != ICMPV6)
+	if (!HAS(packet->transport, 1, end))
 		return 0;
-	return packet->is_later_fragment || (HAS(packet->transport, 1, end) && *(__u8 *)packet->transport <= 129);
+	__u8 type = *(__u8 *)packet->transport;
+	if (packet->protocol == ICMPV4)
+		return type == 0 || type == 8 || type == 3 || type == 11 || type == 12;
+	return packet->protocol == ICMPV6 && ((type >= 1 && type <= 4) || type == 128 || type == 129);
 }
 
-// A later fragment by its first one; before that one has come, by the address.
-INLINE enum owner owner_of_later_fragment(struct packet *packet)
+// A later fragment whose first one has not come, by its address.
+INLINE enum owner owner_of_early_fragment(struct packet *packet)
 {
-	__u8 *owner = map_lookup(&fragments, &packet->fragment);
-	if (owner)
-		return *owner == GATEWAY ? GATEWAY : KERNEL;
 	struct address *destination = &packet->fragment.destination;
 	if (is_endpoint(destination, BE16(ADDRESS_ALONE), 0))
 		return GATEWAY;
@@ -370,7 +371,10 @@ INLINE void remember_first_fragment(struct packet *packet, __u8 owner)
 INLINE enum owner owner_of(struct packet *packet, void *end)
 {
 	if (packet->is_later_fragment) {
-		enum owner owner = owner_of_later_fragment(packet);
+		__u8 *first = map_lookup(&fragments, &packet->fragment);
+		if (first)
+			return *first == GATEWAY || is_in_subnet(packet) ? GATEWAY : KERNEL;
+		enum owner owner = owner_of_early_fragment(packet);
 		if (owner != KERNEL)
 			return owner;
 	} else if (has_ports(packet->protocol)) {
@@ -388,8 +392,11 @@ INLINE enum owner owner_of(struct packet *packet, void *end)
 			return GATEWAY;
 		}
 	}
-	if (is_outward(packet, end))
+	if (is_outward(packet, end)) {
+		if (packet->is_fragment && !packet->is_later_fragment)
+			remember_first_fragment(packet, GATEWAY);
 		return GATEWAY;
+	}
 	if (packet->is_fragment && !packet->is_later_fragment)
 		remember_first_fragment(packet, KERNEL);
 	return is_in_subnet(packet) ? GATEWAY : KERNEL;

@@ -320,8 +320,8 @@ pub const SERVICE: Section = Section {
             Default("`\"continue\"`"),
             "\"continue\"",
             "What happens to open TCP connections to a backend that is removed from `backends`. `\"continue\"`: they go on \
-             for as long as the backend answers. `\"reset\"`: a segment from either end is answered with a TCP reset. A \
-             weight of 0 resets nothing: it drains.",
+             for as long as the backend answers. `\"reset\"`: a segment from either end is answered with a TCP reset, unless the \
+             service is removed as a whole.",
         ),
         field(
             "dscp",
@@ -401,7 +401,9 @@ pub const MASQUERADE: Section = Section {
     meaning: "Pods' own connections to the outside: TCP, UDP and echo. Without it no pod's packet leaves through the \
               gateway. The pods' nodes need a route to the outside over the overlay (`ip route add default via \
               10.77.200.0 dev flannel.1 onlink`, or to some networks only); nodes of peers with the backend \
-              `\"host-gw\"` route to the gateway's underlay address instead.",
+              `\"host-gw\"` route to the gateway's underlay address instead. All that their pods send outside is the \
+              gateway's then: answers to connections that reach them past the gateway, too, unless `non_masquerade` has \
+              their destinations.",
     fields: &[
         list(
             "addresses",

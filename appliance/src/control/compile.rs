@@ -2,9 +2,9 @@
 //! sends to the rings.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weirgate::net::{Endpoint, PortId, Prefix, Protocol};
 use weirgate::snapshot::{
     Backend, CompileError, Description, Encapsulation, Gateway, Masquerade, Neighbour, NextHop, Peer, Port, Route,
@@ -31,6 +31,8 @@ pub struct World {
     local: Vec<IpAddr>,
     /// The external addresses of services that the host has as well, on any interface.
     shared: BTreeSet<IpAddr>,
+    /// All of the host's addresses, where pods that are reached by a plain route are masqueraded.
+    host: BTreeSet<IpAddr>,
     /// The frontends of each service, in the order of the configuration.
     frontends: Vec<Vec<Endpoint>>,
 }
@@ -62,6 +64,7 @@ impl World {
             neighbours: neighbours.collect(),
             local: local(config, kernel),
             shared: shared(config, kernel),
+            host: if masqueraded_pods(config).is_empty() { BTreeSet::new() } else { host(config, kernel).collect() },
             frontends: frontends(config, kernel),
         }
     }
@@ -170,25 +173,39 @@ pub fn steer_table(config: &Config, world: &World) -> SteerTable {
     exclusive.sort_unstable();
     exclusive.dedup();
     let pinged = if config.echo.services { exclusive.clone() } else { Vec::new() };
-    let (masqueraded, exempt) = masqueraded(config, world);
+    let masqueraded = masqueraded_pods(config);
+    let exempt = if masqueraded.is_empty() { Vec::new() } else { exempt(config, world) };
     SteerTable { frontends, exclusive, pinged, vteps: vteps(config).collect(), subnets, masqueraded, exempt }
 }
 
-/// The pods that are reached by a plain route and whose packets to the outside are masqueraded, and what is not
-/// outside. Of a family without a masquerade address nothing is.
-fn masqueraded(config: &Config, world: &World) -> (Vec<IpNet>, Vec<IpNet>) {
+/// The pods that are reached by a plain route and whose packets to the outside are masqueraded: of a family without a
+/// masquerade address none is.
+fn masqueraded_pods(config: &Config) -> Vec<IpNet> {
     let masquerades = |network: &IpNet| {
         config.masquerade.addresses.iter().any(|address| address.is_ipv4() == network.addr().is_ipv4())
     };
     let direct = config.peers.iter().filter(|peer| peer.backend == config::Backend::HostGw);
-    let pods: Vec<_> = direct.flat_map(|peer| &peer.subnets).copied().filter(masquerades).collect();
-    if pods.is_empty() {
-        return (pods, Vec::new());
-    }
-    let inside = config.overlay.networks.iter().chain(&config.masquerade.exempt).copied();
-    let exempt: BTreeSet<_> = inside.chain(world.local.iter().map(|address| IpNet::from(*address))).collect();
-    (pods, exempt.into_iter().collect())
+    direct.flat_map(|peer| &peer.subnets).copied().filter(masquerades).collect()
 }
+
+/// What is not outside for those pods: the overlay, what is not masqueraded, the host's addresses and the gateway's,
+/// and groups.
+fn exempt(config: &Config, world: &World) -> Vec<IpNet> {
+    let networks = config.overlay.networks.iter().chain(&config.masquerade.exempt).copied();
+    let vteps = vteps(config).map(|(address, _)| address);
+    let own = world.host.iter().copied().chain(external(config)).chain(vteps).map(IpNet::from);
+    let all: BTreeSet<_> = networks.chain(own).chain(GROUPS).collect();
+    all.into_iter().collect()
+}
+
+/// Multicast, broadcast and what never leaves a link (RFC 5771, RFC 919, RFC 3927, RFC 4291 §2.5.6 and §2.7).
+const GROUPS: [IpNet; 5] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
+];
 
 /// The gateway's own VTEPs.
 fn vteps(config: &Config) -> impl Iterator<Item = (IpAddr, u16)> {
@@ -230,10 +247,15 @@ fn external(config: &Config) -> impl Iterator<Item = IpAddr> {
     config.services.iter().flat_map(|service| service.external.iter().copied())
 }
 
+/// All of the host's addresses.
+fn host(config: &Config, kernel: &Model) -> impl Iterator<Item = IpAddr> {
+    let elsewhere = kernel.elsewhere.iter().map(|&(_, address)| address);
+    elsewhere.chain(local(config, kernel))
+}
+
 /// The external addresses of services that the host has as well.
 fn shared(config: &Config, kernel: &Model) -> BTreeSet<IpAddr> {
-    let elsewhere = kernel.elsewhere.iter().map(|&(_, address)| address);
-    let host: HashSet<_> = elsewhere.chain(local(config, kernel)).collect();
+    let host: HashSet<_> = host(config, kernel).collect();
     external(config).filter(|address| host.contains(address)).collect()
 }
 
@@ -418,7 +440,27 @@ mod tests {
         config.masquerade.exempt = networks(&["10.0.0.0/8"]);
         let table = table(&config);
         assert_eq!(table.masqueraded, networks(&["10.77.4.0/24"]));
-        let inside = ["10.0.0.0/8", "10.77.0.0/16", "10.77.200.0/32", "192.0.2.1/32", "fe80::1/128"];
+        // The overlay, what is exempt, the addresses of the ports, the VTEP and the service, groups.
+        let inside = [
+            "10.0.0.0/8",
+            "10.77.0.0/16",
+            "10.77.200.0/32",
+            "10.99.0.50/32",
+            "169.254.0.0/16",
+            "192.0.2.1/32",
+            "203.0.113.10/32",
+            "224.0.0.0/4",
+            "255.255.255.255/32",
+            "fe80::/10",
+            "fe80::1/128",
+            "ff00::/8",
+        ];
         assert_eq!(table.exempt, networks(&inside));
+        // And the host's on any other interface.
+        let mut kernel = kernel();
+        let before = World::new(&config, &kernel);
+        kernel.apply(Event::Address { ifindex: 1, address: address("198.51.100.1") });
+        let world = World::new(&config, &kernel);
+        assert!(world != before && steer_table(&config, &world).exempt.contains(&networks(&["198.51.100.1/32"])[0]));
     }
 }

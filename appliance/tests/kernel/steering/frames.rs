@@ -6,6 +6,7 @@ pub(crate) const FRONTEND_V4: &str = "10.1.0.1";
 pub(crate) const FRONTEND_V6: &str = "2001:db8:1::1";
 pub(crate) const VTEP: &str = "10.1.0.1";
 pub(crate) const EXCLUSIVE_V4: &str = "10.1.0.77";
+pub(crate) const OUTSIDE: &str = "198.51.100.9";
 pub(crate) const PINGED_V4: &str = "10.1.0.78";
 pub(crate) const PINGED_V6: &str = "2001:db8:1::78";
 pub(crate) const EXCLUSIVE_V6: &str = "2001:db8:1::77";
@@ -80,10 +81,12 @@ pub(crate) fn cases() -> Vec<Case> {
     let echo_v6 =
         |kind: u8, address: &str| ethernet(0x86dd, v6(ICMPV6, CLIENT_V6, address, vec![kind, 0, 0, 0, 0, 0, 0, 0]));
     let from_pod = |protocol, to: &str, payload| ethernet(0x0800, packet_v4(protocol, "10.77.4.9", to, payload));
+    let pods_fragment = |id, offset, protocol, payload: Vec<u8>| {
+        ethernet(0x0800, v4(protocol, "10.77.4.9", OUTSIDE, id, offset, &[], payload))
+    };
     let from_pod_v6 = |protocol, payload| ethernet(0x86dd, v6(protocol, "fd77:0:0:4::9", "2001:db8:9::9", payload));
     let udp_packet = || packet_v4(UDP, CLIENT_V4, FRONTEND_V4, ports(40_000, 53));
 
-    const OUTSIDE: &str = "198.51.100.9";
     let list: Vec<(&'static str, Vec<u8>, Receiver)> = vec![
         ("tcp to a frontend", to_v4(TCP, FRONTEND_V4, 80), Ring),
         ("udp to a frontend", to_v4(UDP, FRONTEND_V4, 53), Ring),
@@ -123,6 +126,11 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a pod's, reached by a plain route, to the outside", from_pod(TCP, OUTSIDE, ports(40_000, 443)), Ring),
         ("its ping", from_pod(ICMP, OUTSIDE, vec![8, 0, 0, 0, 0, 1, 0, 1]), Ring),
         ("its tunnel", from_pod(47, OUTSIDE, vec![0; 8]), Kernel),
+        ("its timestamp request", from_pod(ICMP, OUTSIDE, vec![13, 0, 0, 0, 0, 1, 0, 1]), Kernel),
+        ("its first fragment", pods_fragment(1, MORE_FRAGMENTS, UDP, ports(40_000, 53)), Ring),
+        ("its last", pods_fragment(1, 100, UDP, vec![1; 32]), Ring),
+        ("the first fragment of its tunnel", pods_fragment(2, MORE_FRAGMENTS, 47, vec![0; 32]), Kernel),
+        ("its last", pods_fragment(2, 100, 47, vec![0; 32]), Kernel),
         ("its, to another pod", from_pod(TCP, "10.77.74.9", ports(40_000, 443)), Kernel),
         ("its, to the host", from_pod(TCP, "10.1.0.1", ports(40_000, 22)), Kernel),
         ("a pod's, reached by a plain route, to the outside, ipv6", from_pod_v6(UDP, ports(40_000, 443)), Ring),
