@@ -32,7 +32,7 @@ pub(super) fn carry_out<A: Wire, O: Observer>(
         Decision::Forward(onward) => forward(cx, frame, item, spares, onward),
         Decision::Answer(answer) => self::answer(cx, frame, item, answer),
         Decision::Report(report) => send_report(cx, frame, item, *report),
-        Decision::Reset(update) => send_reset(cx, frame, item, *update),
+        Decision::Reset => send_reset(cx, frame, item),
         Decision::ForwardError(onward) => forward_error(cx, frame, item, onward),
         Decision::Handover(worker) => Ok(Verdict::Handover(*worker)),
         Decision::Host => Ok(Verdict::Host),
@@ -302,10 +302,8 @@ fn send_reset<A: Wire, O: Observer>(
     cx: &mut Context<'_, '_, '_, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
-    update: Update,
 ) -> Result<Verdict, DropReason> {
     let egress = reset::write(cx, frame, item)?;
-    count(cx, frame, item, Counted::Flow(update));
     transmit(cx, frame, item, egress)
 }
 

@@ -18,8 +18,8 @@ pub(super) enum Decision<'s, A> {
     Answer(Answer<'s>),
     /// An ICMP error about it goes back to its sender.
     Report(Report),
-    /// A TCP reset goes back to its sender, and the flow changes.
-    Reset(Update),
+    /// A TCP reset goes back to its sender.
+    Reset,
     /// It is an ICMP error about a flow's packet, and goes on as it reads on the other side.
     ForwardError(ForwardError<'s, A>),
     /// Another worker decides.

@@ -53,7 +53,9 @@ pub(super) fn write<'s, A: Wire, O: Observer>(
     let listens =
         || cx.snapshot.selector(packet.destination.mapped(), packet.destination_port, packet.protocol).is_some();
     let is_router = is_inside && !A::is_own(cx.snapshot, packet.destination) && !listens();
-    let source = if is_router { A::own(cx.snapshot) } else { item.packet.destination };
+    // Without a subnet of this family there is no such name.
+    let own = A::own(cx.snapshot);
+    let source = if is_router && A::may_send(own) { own } else { item.packet.destination };
     let ip = frame.bytes_mut().get_mut(ethernet::HEADER_LEN..).unwrap_or_default();
     A::write_error(ip, report, source, item.packet.source).ok_or(DropReason::NoRoom)?;
     cx.worker.counters.errors_sent.add(1);

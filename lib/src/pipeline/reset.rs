@@ -15,13 +15,18 @@ use crate::wire::{ethernet, tcp};
 /// many frames as came in, and no larger, so it has no limit of its own.
 ///
 /// # Errors
-/// [`DropReason::OutOfState`] of a reset, which is not answered, and of a segment that acknowledges nothing.
+/// [`DropReason::OutOfState`] of a reset, which is not answered, and of a segment that acknowledges nothing;
+/// [`DropReason::Malformed`] of one whose checksum is wrong.
 #[cold]
 pub(super) fn write<'s, A: Wire, O: Observer>(
     cx: &mut Context<'_, '_, 's, O>,
     frame: &mut Frame<'_>,
     item: &mut Item<A>,
 ) -> Result<Egress<'s>, DropReason> {
+    let ip = frame.bytes().get(usize::from(item.at)..).unwrap_or_default();
+    if A::is_intact(ip, &item.packet) == Some(false) {
+        return Err(DropReason::Malformed);
+    }
     let segment = Segment::read(frame, item).ok_or(DropReason::OutOfState)?;
     let sequence = segment.reset_sequence().ok_or(DropReason::OutOfState)?;
     let egress = egress::back(cx, frame, item)?;

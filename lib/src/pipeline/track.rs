@@ -10,7 +10,7 @@ use super::item::Item;
 use super::observe::Observer;
 use super::revalidate::{self, Validity};
 use super::{admit, stateless};
-use crate::flow::{ASSURED, Found, State, Step, step};
+use crate::flow::{Found, Step, step};
 use crate::frame::Frame;
 use crate::verdict::DropReason;
 
@@ -38,7 +38,7 @@ fn of_flow<'s, A: Wire, O: Observer>(
     let validity = revalidate::check(cx, found, item);
     match validity {
         Validity::Valid | Validity::Doubted => {}
-        Validity::Reset => return Ok(Decision::Reset(Update::to(found, State::TcpReset as u8 | ASSURED))),
+        Validity::Reset => return reset(cx, frame, item, found),
         Validity::Draining => return pass(cx, frame, item, found),
         Validity::Rebind => return bind(cx, frame, item, Some(found.index)),
         Validity::Gone => return bind(cx, frame, item, None),
@@ -71,6 +71,23 @@ fn of_flow<'s, A: Wire, O: Observer>(
         segment.note(&mut after, found.direction);
     }
     follow(cx, frame, item, Update { expected: Some(after.expected), ..update })
+}
+
+/// A segment of a connection that is to be reset, as any other has to come in on its own side. The flow stays as it is:
+/// whoever wrote the segment, neither end is answered for a shorter time.
+fn reset<'s, A: Wire, O: Observer>(
+    cx: &mut Context<'_, '_, 's, O>,
+    frame: &Frame<'_>,
+    item: &Item<A>,
+    found: Found,
+) -> Result<Decision<'s, A>, DropReason> {
+    match pass(cx, frame, item, found) {
+        Err(DropReason::SpoofedSource) => Err(DropReason::SpoofedSource),
+        _ => match admit::misfit(item, DropReason::OutOfState) {
+            DropReason::OutOfState => Ok(Decision::Reset),
+            reason => Err(reason),
+        },
+    }
 }
 
 /// A packet that goes on and leaves its flow in its state.

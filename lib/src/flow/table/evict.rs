@@ -75,7 +75,7 @@ impl<A: Address> Table<'_, A> {
     /// inserted.
     #[cold]
     pub(crate) fn take(&mut self, index: u32) -> Option<Entry<A>> {
-        let taken = self.get(index).copied();
+        let taken = self.get(index).filter(|entry| entry.state != 0).copied();
         self.remove(index);
         taken
     }

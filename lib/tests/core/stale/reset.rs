@@ -37,7 +37,6 @@ fn rfc9293_s3_10_7_1_an_open_connection_of_a_removed_backend_is_reset_where_its_
             };
             assert_eq!((reset.source, reset.destination), (segment.destination, segment.source));
             assert_eq!((reset.body, reset.numbers), (Body::Tcp(RST, vec![]), [7000, 0]));
-            assert_eq!(state(&gateway), Some(State::TcpReset));
             // From the backend, to the address that it saw.
             let out = gateway.send(UNDERLAY, &from_pod(node_of(first.destination.ip()), &late.bytes()));
             let reset = Packet::read(&tunnelled(&out.bytes).inner);
@@ -47,14 +46,50 @@ fn rfc9293_s3_10_7_1_an_open_connection_of_a_removed_backend_is_reset_where_its_
         }
         // What acknowledges nothing is of no open connection.
         let silent = requester.sends(&mut gateway, &requester.segment(FIN));
-        assert_eq!(silent.verdict, Verdict::Drop(DropReason::OutOfState));
+        assert_eq!(silent.verdict, Verdict::Drop(DropReason::TcpFlags));
         // A reset is never answered, and goes where the connection went.
         let last = requester.reaches(&mut gateway, &requester.segment(RST));
         assert_eq!((last.destination, gateway.counters.resets_sent.get()), (first.destination, 6));
-        // The flow does not stay for as long as an open connection may idle.
-        gateway.advance(Span::from_secs(241));
+    });
+}
+
+#[test]
+fn whoever_has_had_one_end_answered_the_other_end_is_answered_later_too() {
+    everywhere(|world, requester| {
+        let (world, mut gateway, first) = open_in_resetting(world, requester);
+        gateway.apply(&without(&world, &first));
+        let open = state(&gateway);
+        // In the client's name, or of the backend: neither shortens the flow's life.
+        let late = from_pod(node_of(first.destination.ip()), &first.answer(ACK, b"late").bytes());
+        for _ in 0..3 {
+            requester.sends(&mut gateway, &Packet { numbers: [1, 2], ..requester.segment(ACK) });
+            gateway.send(UNDERLAY, &late);
+        }
+        gateway.advance(Span::from_secs(3600));
         gateway.worker.age(&gateway.snapshot(), gateway.now, 4096);
-        assert_eq!(live(&gateway), 0);
+        assert_eq!((live(&gateway), state(&gateway)), (1, open));
+        requester.sends(&mut gateway, &requester.segment(ACK));
+        assert_eq!(gateway.counters.resets_sent.get(), 7);
+    });
+}
+
+#[test]
+fn no_reset_answers_what_no_end_can_have_sent() {
+    everywhere(|world, requester| {
+        let (world, mut gateway, first) = open_in_resetting(world, requester);
+        gateway.apply(&without(&world, &first));
+        // From the other side of the gateway.
+        let late = first.answer(ACK, b"late");
+        let spoofed = gateway.send(UPLINK, &framed(FROM_CLIENT, &late.bytes()));
+        assert_eq!(spoofed.verdict, Verdict::Drop(DropReason::SpoofedSource));
+        // With flags that no segment has, and with a wrong checksum.
+        let illegal = requester.sends(&mut gateway, &requester.segment(SYN | FIN | ACK));
+        assert_eq!(illegal.verdict, Verdict::Drop(DropReason::TcpFlags));
+        let mut damaged = late.bytes();
+        *damaged.last_mut().unwrap() ^= 1;
+        let damaged = from_pod(node_of(first.destination.ip()), &damaged);
+        assert_eq!(gateway.send(UNDERLAY, &damaged).verdict, Verdict::Drop(DropReason::Malformed));
+        assert_eq!(gateway.counters.resets_sent.get(), 0);
     });
 }
 
