@@ -154,6 +154,13 @@ fn forwards(kernel: Kernel, cards: [Driver; 2], transfer: &str) {
     }
     machine.connect();
     machine.download(20);
+    // Drivers that poll have a NAPI id, so a trial has begun whether interrupts are worth deferring.
+    for port in machine.status()["ports"].as_array().expect("ports") {
+        let (interface, reason) = (&port["interface"], port["interrupts"]["reason"].as_str().expect("a reason"));
+        println!("{interface}: {reason}");
+        let begins = ["polling found", "too few frames", "on trial"];
+        assert!(begins.iter().any(|known| reason.starts_with(known)), "{interface}: {reason}");
+    }
 
     machine.guest.shell("for port in up0 un0; do ip link set $port down; sleep 0.5; ip link set $port up; done");
     let deadline = Instant::now() + Duration::from_secs(15);
