@@ -213,7 +213,8 @@ type Route struct {
 	// Nowhere says that the gateway cannot send there; Via and Port do not count.
 	Nowhere bool
 	// MTU is the largest packet that it takes, where that is less than what
-	// its link takes; 0 where it is not.
+	// its link takes; 0 where it is not. Less than 576 (IPv4) or 1280 (IPv6)
+	// counts as that.
 	MTU uint16
 }
 

@@ -16,7 +16,7 @@ pub const PORTS_MAX: u32 = 16;
 pub const ENDPOINTS_MAX: u32 = 262_144;
 
 /// The most prefixes whose plain IP frames are steered to the rings.
-pub const SUBNETS_MAX: u32 = 4096;
+pub const SUBNETS_MAX: u32 = 65_536;
 
 /// How many fragmented datagrams the program tracks, the host's among them; the oldest is evicted first.
 pub const FRAGMENTS_MAX: u32 = 8192;

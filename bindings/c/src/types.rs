@@ -291,7 +291,8 @@ pub struct Route {
     pub port: u8,
     /// `WEIRGATE_ROUTE_PORT` or `WEIRGATE_ROUTE_NOWHERE`.
     pub target: u8,
-    /// The largest packet that it takes, where that is less than what its link takes; 0 where it is not.
+    /// The largest packet that it takes, where that is less than what its link takes; 0 where it is not. Less than 576
+    /// (IPv4) or 1280 (IPv6) counts as that.
     pub mtu: u16,
 }
 

@@ -93,7 +93,8 @@ pub enum FlowEvent {
 pub enum FlowEnd {
     /// No packet came for too long.
     Expired,
-    /// Another flow took its room in a table that was full or filled.
+    /// It was evicted for another flow, in a table that was full; or one of many half-open flows of a client, in one that
+    /// was nearly full.
     Evicted,
     /// It was reset before anybody had answered.
     Reset,

@@ -324,7 +324,8 @@ impl<A: Address> Entry<A> {
         Mode::from_number(self.mode)
     }
 
-    /// The service's number; `None` where the flow is not a service's, or the snapshot has the service no longer.
+    /// The service's number, as of the flow's last packet; `None` where the flow is not a service's, or the snapshot has
+    /// the service no longer, and before the first packet of a flow that was adopted.
     #[must_use]
     pub const fn service(&self) -> Option<u32> {
         if self.service == NO_SERVICE { None } else { Some(self.service) }

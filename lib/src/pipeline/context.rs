@@ -45,12 +45,12 @@ impl<O: Observer> Context<'_, '_, '_, O> {
 pub(super) struct Spares<'b, 'a> {
     frames: &'b mut [Frame<'a>],
     taken: usize,
-    /// The number by which a observer knows the first of them.
+    /// The number by which an observer knows the first of them.
     first: usize,
 }
 
 impl<'b, 'a> Spares<'b, 'a> {
-    /// - `first`: the number by which a observer knows the first of them.
+    /// - `first`: the number by which an observer knows the first of them.
     pub(super) const fn new(frames: &'b mut [Frame<'a>], first: usize) -> Self {
         Self { frames, taken: 0, first }
     }
@@ -76,7 +76,7 @@ impl<'b, 'a> Spares<'b, 'a> {
         self.frames.first_mut()
     }
 
-    /// The next one, which has to be given a verdict, and its number for a observer.
+    /// The next one, which has to be given a verdict, and its number for an observer.
     pub(super) fn take(&mut self) -> Option<(&'b mut Frame<'a>, usize)> {
         let (first, rest) = core::mem::take(&mut self.frames).split_first_mut()?;
         self.frames = rest;

@@ -177,7 +177,7 @@ pub(super) enum Hold {
     First(u32),
 }
 
-/// An address and a port, for a observer.
+/// An address and a port, for an observer.
 #[inline]
 pub(super) fn endpoint(address: IpAddr, port: [u8; 2]) -> Endpoint {
     Endpoint { address, port: u16::from_be_bytes(port) }

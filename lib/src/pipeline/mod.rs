@@ -77,7 +77,8 @@ const ENTRIES: usize = 4;
 /// Gives every frame of the burst a verdict.
 ///
 /// It expects the gateway's frames alone: packets to services, to its overlay subnets and to addresses that stand for
-/// pods, VXLAN to its VTEP, pings that it answers, and errors about what it sent. Something before it keeps
+/// pods, VXLAN to its VTEP, pings that it answers, errors about what it sent, and what pods that are reached by a plain route
+/// send outside to be masqueraded. Something before it keeps
 /// the host's from it, as the appliance's steering program does. It drops what it does not know, and so would drop what
 /// a host lives by: frames to group addresses, and with them ARP requests and neighbour solicitations
 /// (`not-for-this-link`), all other ICMP and pings of the host (`icmp-unmatched`), other protocols (`unknown-protocol`).
@@ -93,8 +94,8 @@ pub fn process(worker: &mut Worker<'_>, snapshot: &Snapshot<'_>, now: Instant, b
     process_observed(worker, snapshot, now, burst, &mut ());
 }
 
-/// As [`process`], and tells `observer` each step on the way. With `()` for a observer the telling
-/// is not compiled.
+/// As [`process`], and reports each step of each frame, and what becomes of flows, to `observer`. With `()` for an
+/// observer nothing of that is compiled.
 pub fn process_observed<O: Observer>(
     worker: &mut Worker<'_>,
     snapshot: &Snapshot<'_>,

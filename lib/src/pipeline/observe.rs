@@ -50,7 +50,8 @@ pub enum Step {
 /// Observes the pipeline. The default of each method does nothing, and costs nothing.
 ///
 /// Flows also end as they age: `Worker::age_observed` reports those. Flows that a worker adopts are in its tables from
-/// the start, and are not reported as begun.
+/// the start, and are not reported as begun; which service they are of is known with their next packet. A flow that
+/// `Worker::forget` forgets is not reported.
 ///
 /// # Examples
 ///

@@ -32,7 +32,7 @@ fn elsewhere<O>(cx: &Context<'_, '_, '_, O>, owner: WorkerId) -> Option<WorkerId
 /// clients may be the answer to one, and the client names the owner; of all else, and of what is for a service, it
 /// is the pod.
 ///
-/// A backend may be one no more, while its flows go on. So where the pod's worker has no flow, that of
+/// A backend may have been removed, while its flows go on. So where the pod's worker has no flow, that of
 /// the client is asked before it `begins` one.
 ///
 /// - `handovers`: of the frame; at most three.

@@ -21,10 +21,10 @@ pub(super) enum Validity {
     Valid,
     /// It goes on, and keeps its flow no longer: the answer of a backend that was removed.
     Draining,
-    /// It begins another flow, whose place this one has until then: its backend is one no more. An open TCP
+    /// It begins another flow, whose place this one has until then: its backend was removed. An open TCP
     /// connection does not, since no other backend knows it.
     Rebind,
-    /// It is of an open TCP connection whose backend is one no more, and whose service has such connections reset.
+    /// It is of an open TCP connection whose backend was removed, and whose service has such connections reset.
     Reset,
     /// It may begin another flow in the place of an open TCP connection, and anybody may have written it: see
     /// `handshake`.
@@ -85,7 +85,7 @@ fn resets<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
     selector.is_some_and(|selector| selector.resets != 0)
 }
 
-/// Whether this has been asked under this snapshot, and the flow was found as it was.
+/// Whether the flow was looked at under this snapshot, and nothing of it has changed.
 #[inline(always)]
 pub(super) const fn is_known<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
     entry.generation == snapshot.generation()

@@ -122,7 +122,7 @@ pub(crate) struct SelectorRecord {
     pub(crate) preserves_source: u8,
     /// What packets for the backends are marked with, or [`KEEP_DSCP`].
     pub(crate) dscp: u8,
-    /// Whether open connections are reset whose backend is one no more.
+    /// Whether open connections to removed backends are reset.
     pub(crate) resets: u8,
     pub(super) reserved: u8,
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use weirgate::flow::{Direction, FlowEnd, FlowEvent, State};
+use weirgate::flow::{Direction, Flow, FlowEnd, FlowEvent, State};
 use weirgate::net::{Endpoint, Protocol, WorkerId};
 use weirgate::time::Span;
 use weirgate_fixture::frames::{ACK, FIN, Packet, RST, SYN};
-use weirgate_fixture::world::World;
+use weirgate_fixture::world::{WEB, World};
 use weirgate_fixture::{Events, Gateway, Observed};
 
-use super::helpers::{established, to_client, to_pod};
+use super::helpers::{established, is_pool, to_client, to_pod};
 
 /// What became of flows since the last call, the state of each then, and whether it was assured.
 fn events(gateway: &mut Gateway) -> Vec<(FlowEvent, Option<State>, bool)> {
@@ -47,6 +47,19 @@ fn a_connection_begins_changes_with_each_step_and_ends() {
     ];
     assert_eq!(events(&mut gateway), expected);
 
+    // What else a flow says of itself, over either family.
+    established(&mut gateway, &Packet::web_v6(7, SYN, b""));
+    gateway.events.clear();
+    let flows = gateway.worker.flows();
+    let both = [Flow::V4(flows.v4.iter().next().unwrap()), Flow::V6(flows.v6.iter().next().unwrap())];
+    for flow in both {
+        assert_eq!((flow.protocol(), flow.service(), flow.traffic().packets), (Protocol::TCP, Some(WEB), [2, 1]));
+        let [from, to] = flow.endpoints(Direction::Reply);
+        assert_eq!(Some(from), flow.backend());
+        assert!(is_pool(to.address), "{to}");
+    }
+    assert_eq!((flows.len(), flows.of::<[u8; 16]>().len(), flows.is_empty()), (2, 1, false));
+
     // Data changes nothing.
     to_pod(&mut gateway, &Packet::web(7, ACK, b"data"));
     assert_eq!(events(&mut gateway), []);
@@ -61,7 +74,7 @@ fn a_connection_begins_changes_with_each_step_and_ends() {
     assert_eq!(events(&mut gateway), [(reopened, Some(last), true), (FlowEvent::Begun, Some(syn_sent), false)]);
     to_pod(&mut gateway, &Packet::web(7, RST, b""));
     assert!(matches!(events(&mut gateway)[..], [(FlowEvent::Ended(FlowEnd::Reset), ..)]));
-    assert!(gateway.worker.flows().is_empty());
+    assert!(gateway.worker.flows().v4.is_empty());
 }
 
 #[test]
