@@ -163,7 +163,7 @@ impl Family for [u8; 16] {
         let end = UDP + usize::from(u16::from_be_bytes(length));
         // RFC 8200 §8.1: the pseudo-header, then the datagram.
         let summed = [&frame[IP + 8..UDP], &[0, 0], &length, &[0, 0, 0, 17], &frame[UDP..end]].concat();
-        frame[UDP + 6..UDP + 8].copy_from_slice(&weirgate::wire::checksum::of(&summed));
+        frame[UDP + 6..UDP + 8].copy_from_slice(&weirgate::wire::checksum::Sum::NONE.bytes(&summed).finish_udp());
     }
 }
 
