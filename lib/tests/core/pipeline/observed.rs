@@ -1,4 +1,4 @@
-//! What an observer is told of flows.
+//! What an observer sees of flows.
 
 use std::collections::BTreeMap;
 
