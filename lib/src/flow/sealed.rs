@@ -2,7 +2,7 @@
 
 use super::{Address, Entry, Flow, Table, Tables};
 
-/// What differs between the families and is nobody's concern outside.
+/// What differs between the families, for this crate alone.
 pub trait Sealed: Sized {
     /// Of both families' tables this one's.
     fn table<'t, 'm>(tables: &'t Tables<'m>) -> &'t Table<'m, Self>

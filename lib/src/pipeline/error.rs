@@ -60,10 +60,6 @@ pub(super) fn write<'s, A: Wire, O: Observer>(
     A::write_error(ip, report, source, item.packet.source).ok_or(DropReason::NoRoom)?;
     cx.worker.counters.errors_sent.add(1);
     cx.explain(Step::ErrorSent(report.name()));
-    // What is asked of it from here on.
-    item.at = ethernet::HEADER_LEN as u16;
-    item.packet.len = (headers + quoted) as u16;
-    item.packet.tos = A::ERROR_TOS;
-    item.packet.fragment = None;
+    item.replace((headers + quoted) as u16, A::ERROR_TOS);
     Ok(egress)
 }

@@ -10,8 +10,7 @@ use super::observe::{Observer, Step};
 use super::{policy, revalidate};
 use crate::flow::{self, Direction, Entry, Found, Mode, SnapshotIndex, Tuple};
 use crate::frame::Frame;
-use crate::net::Protocol;
-use crate::snapshot::{SelectorRecord, Snapshot};
+use crate::snapshot::SelectorRecord;
 use crate::tunnel::Carrier;
 use crate::verdict::DropReason;
 
@@ -149,7 +148,7 @@ fn inward<'s, A: Wire, O: Observer>(
             if let Some(hop) = snapshot.hop_at(entry.hop).filter(|_| is_known) {
                 return Ok(FlowEgress { to, egress: egress::over(hop)?, selector: None, learnt });
             }
-            let selector = asked(snapshot, entry);
+            let selector = snapshot.selector_of(entry);
             let (egress, next_hop) = egress::to_pod(snapshot, to.destination)?;
             let is_marked = selector.is_some_and(|selector| selector.dscp().is_some());
             let is_remembered = is_known && !is_marked;
@@ -208,7 +207,7 @@ fn hairpin<'s, A: Wire, O: Observer>(
     let mut learnt = Learnt::NOTHING;
     match direction {
         Direction::Original if item.ingress == pods_ingress => {
-            let selector = asked(cx.snapshot, entry);
+            let selector = cx.snapshot.selector_of(entry);
             let to = entry.reply.inverted();
             let (egress, next_hop) = egress::to_pod(cx.snapshot, to.destination)?;
             learnt.client = !is_tunnelled;
@@ -230,12 +229,6 @@ fn hairpin<'s, A: Wire, O: Observer>(
         }
         _ => Err(DropReason::SpoofedSource),
     }
-}
-
-/// What the service that the flow's first packet asked says of its packets.
-fn asked<'s, A: Wire>(snapshot: &Snapshot<'s>, entry: &Entry<A>) -> Option<&'s SelectorRecord> {
-    let Tuple { destination, destination_port, .. } = entry.original;
-    snapshot.selector(destination.mapped(), destination_port, Protocol(entry.protocol))
 }
 
 /// Whether a packet is a pod's that a peer has sent as it is, and packets to the pod go so, too.

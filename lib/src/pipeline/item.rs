@@ -4,6 +4,7 @@ use crate::flow::Tuple;
 use crate::frame::Frame;
 use crate::net::Origin;
 use crate::verdict::Verdict;
+use crate::wire::ethernet;
 use crate::wire::packet::Packet;
 
 /// A frame after the first pass. Written in place and never moved: copying what was written field
@@ -36,6 +37,13 @@ impl<A: Copy> Item<A> {
 }
 
 impl<A> Item<A> {
+    /// A packet of the gateway's own has taken this one's place, right behind the Ethernet header: what sending it
+    /// reads is that packet's.
+    pub(super) const fn replace(&mut self, len: u16, tos: u8) {
+        self.at = ethernet::HEADER_LEN as u16;
+        (self.packet.len, self.packet.tos, self.packet.fragment) = (len, tos, None);
+    }
+
     /// The packet's bytes, and what the frame has behind them.
     #[inline(always)]
     pub(super) fn ip<'f>(&self, frame: &'f mut Frame<'_>) -> &'f mut [u8] {

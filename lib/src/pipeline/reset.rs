@@ -37,10 +37,6 @@ pub(super) fn write<'s, A: Wire, O: Observer>(
     A::write_reset(ip, &to, sequence).ok_or(DropReason::NoRoom)?;
     cx.worker.counters.resets_sent.add(1);
     cx.explain(Step::ResetSent);
-    // What is asked of it from here on.
-    item.at = ethernet::HEADER_LEN as u16;
-    item.packet.len = len as u16;
-    item.packet.tos = 0;
-    item.packet.fragment = None;
+    item.replace(len as u16, 0);
     Ok(egress)
 }

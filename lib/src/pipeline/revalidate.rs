@@ -9,7 +9,7 @@ use super::context::Context;
 use super::family::Wire;
 use super::item::Item;
 use super::observe::Observer;
-use crate::flow::{Direction, Entry, FlowEnd, Found, Mode, NO_SERVICE, State, Table, Tuple};
+use crate::flow::{Direction, Entry, FlowEnd, Found, Mode, NO_SERVICE, State, Table};
 use crate::net::Protocol;
 use crate::snapshot::Snapshot;
 use crate::wire::tcp::Flags;
@@ -70,19 +70,16 @@ fn look<A: Wire, O>(cx: &mut Context<'_, '_, '_, O>, found: Found, item: &Item<A
         is_tcp && entry.is_assured() && !matches!(entry.state(), Some(State::TcpLastAck | State::TcpTimeWait));
     match found.direction {
         Direction::Original if begins && is_open => Validity::Doubted,
-        _ if is_open && !item.packet.flags.contains(Flags::RST) && resets(snapshot, entry) => Validity::Reset,
+        _ if is_open
+            && !item.packet.flags.contains(Flags::RST)
+            && snapshot.selector_of(entry).is_some_and(|selector| selector.resets != 0) =>
+        {
+            Validity::Reset
+        }
         Direction::Original if begins || !is_tcp => Validity::Rebind,
         Direction::Reply if !is_tcp => Validity::Draining,
         _ => Validity::Valid,
     }
-}
-
-/// Whether the flow's service has open connections reset whose backend it has no longer. A service that is gone says
-/// nothing.
-fn resets<A: Wire>(snapshot: &Snapshot<'_>, entry: &Entry<A>) -> bool {
-    let Tuple { destination, destination_port, .. } = entry.original;
-    let selector = snapshot.selector(destination.mapped(), destination_port, Protocol(entry.protocol));
-    selector.is_some_and(|selector| selector.resets != 0)
 }
 
 /// Whether the flow was looked at under this snapshot, and nothing of it has changed.
@@ -97,8 +94,8 @@ fn has_backend<A: Wire>(snapshot: &Snapshot<'_>, entry: &mut Entry<A>) -> bool {
     if entry.mode == Mode::Outward as u8 {
         return true;
     }
-    let (asked, backend) = (entry.original, (entry.reply.source, entry.reply.source_port));
-    let selector = snapshot.selector(asked.destination.mapped(), asked.destination_port, Protocol(entry.protocol));
+    let backend = (entry.reply.source, entry.reply.source_port);
+    let selector = snapshot.selector_of(entry);
     entry.service = selector.map_or(NO_SERVICE, |selector| selector.service);
     let Some(selector) = selector else { return false };
     snapshot.is_backend(selector, backend.0.mapped(), backend.1) && A::overlay_hop(snapshot, backend.0).is_some()

@@ -142,6 +142,12 @@ impl<'a> Snapshot<'a> {
         self.sections.selectors.get(record.selector as usize)
     }
 
+    /// The selector of the service that a flow's client has addressed; `None` where no service listens there now.
+    pub(crate) fn selector_of<A: Address>(&self, entry: &Entry<A>) -> Option<&'a SelectorRecord> {
+        let Tuple { destination, destination_port, .. } = entry.original;
+        self.selector(destination.mapped(), destination_port, Protocol(entry.protocol))
+    }
+
     /// The frontend that answers of a backend that sees its clients come from, and its selector; `None`
     /// where more than one would do.
     pub(crate) fn answers_as(
