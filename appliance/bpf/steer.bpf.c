@@ -128,31 +128,21 @@ struct {
 	TYPE(value, __u8);
 } endpoints SEC(".maps");
 
-struct {
+struct subnets {
 	UINT(type, BPF_MAP_TYPE_LPM_TRIE);
 	UINT(map_flags, BPF_F_NO_PREALLOC);
 	UINT(max_entries, SUBNETS_MAX);
 	TYPE(key, struct subnet);
 	TYPE(value, __u8);
-} subnets SEC(".maps");
+};
+
+struct subnets subnets SEC(".maps");
 
 // The pods of peers that are reached by a plain route, where their packets to the outside are masqueraded.
-struct {
-	UINT(type, BPF_MAP_TYPE_LPM_TRIE);
-	UINT(map_flags, BPF_F_NO_PREALLOC);
-	UINT(max_entries, SUBNETS_MAX);
-	TYPE(key, struct subnet);
-	TYPE(value, __u8);
-} masqueraded SEC(".maps");
+struct subnets masqueraded SEC(".maps");
 
 // What is not outside: destinations to which such packets are the kernel's.
-struct {
-	UINT(type, BPF_MAP_TYPE_LPM_TRIE);
-	UINT(map_flags, BPF_F_NO_PREALLOC);
-	UINT(max_entries, SUBNETS_MAX);
-	TYPE(key, struct subnet);
-	TYPE(value, __u8);
-} exempt SEC(".maps");
+struct subnets exempt SEC(".maps");
 
 struct {
 	UINT(type, BPF_MAP_TYPE_LRU_HASH);
