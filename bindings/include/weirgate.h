@@ -313,7 +313,8 @@ typedef struct weirgate_route {
     uint8_t port;
     // `WEIRGATE_ROUTE_PORT` or `WEIRGATE_ROUTE_NOWHERE`.
     uint8_t target;
-    // The largest packet that it takes, where that is less than what its link takes; 0 where it is not.
+    // The largest packet that it takes, where that is less than what its link takes; 0 where it is not. Less than 576
+    // (IPv4) or 1280 (IPv6) counts as that.
     uint16_t mtu;
 } weirgate_route;
 
